@@ -1,0 +1,171 @@
+"""The grid of ordered agent pairs, reductions over it, and the own-gradient joint action.
+
+Shapes: ``*B`` batch, ``N`` agents, ``F`` features. Entry ``[i, j]`` of a pair matrix belongs to
+agent i, about its partner j; the diagonal (an agent paired with itself) carries no meaning and is
+0 in what these functions return. It is removed by selection, never by a product with zero, so a
+NaN on the diagonal reaches neither values nor gradients.
+
+Source: Kim et al. 2023, "A Variational Approach to Mutual Information-Based Coordination for
+Multi-Agent Reinforcement Learning", arXiv:2303.00451.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "fill_diagonal_zero",
+    "gather_others",
+    "others_index",
+    "own_first",
+    "own_gradient_joint_action",
+    "pair_sum",
+    "scatter_others",
+]
+
+
+def others_index(num_agents: int, device: torch.device | None = None) -> Tensor:
+    """Index of every agent's partners, in ascending order.
+
+    Args:
+        num_agents: number of agents N.
+        device: where the index lives.
+
+    Returns:
+        int64 ``[N, N - 1]``; row i lists all j != i.
+
+    Raises:
+        ValueError: if ``num_agents < 1``.
+
+    Example:
+        >>> others_index(3).tolist()
+        [[1, 2], [0, 2], [0, 1]]
+    """
+    if num_agents < 1:
+        raise ValueError(f"num_agents must be at least 1, got {num_agents}.")
+    columns = torch.arange(num_agents - 1, device=device).expand(num_agents, -1)
+    rows = torch.arange(num_agents, device=device).unsqueeze(-1)
+    return columns + (columns >= rows)
+
+
+def gather_others(x: Tensor) -> Tensor:
+    """For every agent, the entries of its partners in ascending order.
+
+    Args:
+        x: one row of features per agent, ``[*B, N, F]``.
+
+    Returns:
+        ``[*B, N, N - 1, F]``.
+
+    Example:
+        >>> gather_others(torch.tensor([[0.0], [1.0], [2.0]])).squeeze(-1).tolist()
+        [[1.0, 2.0], [0.0, 2.0], [0.0, 1.0]]
+    """
+    return x[..., others_index(x.shape[-2], x.device), :]
+
+
+def scatter_others(values: Tensor) -> Tensor:
+    """Lay a grid of partners out as a pair matrix with a zero diagonal.
+
+    Inverse of the layout of :func:`gather_others`: ``out[i, others[i, k]] = values[i, k]``.
+
+    Args:
+        values: one value per agent and partner, ``[*B, N, N - 1]``.
+
+    Returns:
+        ``[*B, N, N]``, zero on the diagonal.
+
+    Example:
+        >>> scatter_others(torch.tensor([[5.0], [7.0]])).tolist()
+        [[0.0, 5.0], [7.0, 0.0]]
+    """
+    num_agents = values.shape[-2]
+    # Column j of row i holds partner k = j - (j > i); the diagonal's index is overridden below.
+    columns = torch.arange(num_agents, device=values.device).expand(num_agents, -1)
+    rows = torch.arange(num_agents, device=values.device).unsqueeze(-1)
+    if num_agents == 1:
+        return values.new_zeros((*values.shape[:-1], 1))
+    partner = (columns - (columns > rows).long()).clamp(max=num_agents - 2)
+    square = values.gather(-1, partner.expand(*values.shape[:-1], num_agents))
+    return fill_diagonal_zero(square)
+
+
+def fill_diagonal_zero(pairs: Tensor) -> Tensor:
+    """Replace the diagonal of a pair matrix by zero, by selection.
+
+    Args:
+        pairs: pair matrix ``[*B, N, N]``; whatever is on its diagonal is ignored.
+
+    Returns:
+        ``[*B, N, N]``.
+
+    Raises:
+        ValueError: if the two last dimensions differ.
+
+    Example:
+        >>> fill_diagonal_zero(torch.tensor([[float("nan"), 1.0], [2.0, 3.0]])).tolist()
+        [[0.0, 1.0], [2.0, 0.0]]
+    """
+    if pairs.ndim < 2 or pairs.shape[-1] != pairs.shape[-2]:
+        raise ValueError(f"a pair matrix is [*B, N, N], got shape {tuple(pairs.shape)}.")
+    diagonal = torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    return torch.where(diagonal, torch.zeros((), dtype=pairs.dtype, device=pairs.device), pairs)
+
+
+def pair_sum(pairs: Tensor) -> Tensor:
+    """Sum over partners, ``sum_{j != i} pairs[i, j]``.
+
+    Args:
+        pairs: pair matrix ``[*B, N, N]``; the diagonal is ignored.
+
+    Returns:
+        ``[*B, N]``; zero for N = 1.
+
+    Example:
+        >>> pair_sum(torch.tensor([[9.0, 1.0, 2.0], [3.0, 9.0, 4.0], [5.0, 6.0, 9.0]])).tolist()
+        [3.0, 7.0, 11.0]
+    """
+    return fill_diagonal_zero(pairs).sum(-1)
+
+
+def own_first(x: Tensor) -> Tensor:
+    """Each agent's view of a per-agent quantity: its own row first, then the others ascending.
+
+    Args:
+        x: one row per agent, ``[*B, N, F]``.
+
+    Returns:
+        ``[*B, N, N, F]``.
+
+    Example:
+        >>> own_first(torch.tensor([[0.0], [1.0], [2.0]])).squeeze(-1).tolist()
+        [[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [2.0, 0.0, 1.0]]
+    """
+    return torch.cat((x.unsqueeze(-2), gather_others(x)), dim=-2)
+
+
+def own_gradient_joint_action(action: Tensor) -> Tensor:
+    r"""Give every agent a joint action through which only its own action is differentiable.
+
+    .. math:: \mathrm{joint}[i, j] = a_j \text{ if } i = j \text{ else } \mathrm{sg}(a_j)
+
+    In Eq. (49) agent i's critic :math:`Q_i(x, a)` may push :math:`\phi_i` only; summing all agents'
+    losses over rows of this tensor gives the gradients of N separate losses. Row i is ordered own
+    first, then the others ascending, as centralized critics read it.
+
+    Args:
+        action: joint action, ``[*B, N, A]``.
+
+    Returns:
+        ``[*B, N, N, A]``; in row i, entry 0 is agent i's action and the only one with a gradient.
+
+    Example:
+        >>> a = torch.tensor([[1.0], [2.0]], requires_grad=True)
+        >>> joint = own_gradient_joint_action(a)
+        >>> joint.squeeze(-1).tolist()
+        [[1.0, 2.0], [2.0, 1.0]]
+        >>> torch.autograd.grad(joint[0].sum(), a)[0].squeeze(-1).tolist()
+        [1.0, 0.0]
+    """
+    return torch.cat((action.unsqueeze(-2), gather_others(action.detach())), dim=-2)
