@@ -11,7 +11,23 @@ from importlib import metadata
 from typing import Any
 
 _EXPORTS: dict[str, str] = {
+    "CategoricalPrior": "vm3ac_modules.latent",
+    "CentralizedActorCriticLoss": "vm3ac_modules.objectives",
+    "GaussianPrior": "vm3ac_modules.latent",
     "Keys": "vm3ac_modules.keys",
+    "LatentSampler": "vm3ac_modules.latent",
+    "MAACLoss": "vm3ac_modules.objectives",
+    "MASACLoss": "vm3ac_modules.objectives",
+    "MutualInformationLoss": "vm3ac_modules.objectives",
+    "UniformPrior": "vm3ac_modules.latent",
+    "VM3ACLoss": "vm3ac_modules.objectives",
+    "VariationalPredictor": "vm3ac_modules.predictor",
+    "latent_at": "vm3ac_modules.latent",
+    "make_action_value": "vm3ac_modules.critic",
+    "make_actor": "vm3ac_modules.actor",
+    "make_env": "vm3ac_modules.envs",
+    "make_policy": "vm3ac_modules.actor",
+    "make_state_value": "vm3ac_modules.critic",
 }
 
 __all__ = [*sorted(_EXPORTS), "__version__"]

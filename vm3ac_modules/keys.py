@@ -83,6 +83,16 @@ class Keys:
         return self.of_agents("action_log_prob")
 
     @property
+    def joint_action(self) -> tuple[str, str]:
+        """Joint action as each agent's critic reads it, own first, ``[*B, N, N, A]``."""
+        return self.of_agents("joint_action")
+
+    @property
+    def pair_log_prob(self) -> tuple[str, str]:
+        """Pair matrix ``log q_i(a_j | a_i)`` (nats), ``[*B, N, N]``, diagonal 0."""
+        return self.of_agents("pair_log_prob")
+
+    @property
     def state_action_value(self) -> tuple[str, str]:
         """Action values of the K critics, ``[*B, N, K]``."""
         return self.of_agents("state_action_value")

@@ -1,0 +1,144 @@
+r"""The latent-conditioned Gaussian policy network.
+
+Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``O`` observation, ``Z`` latent, ``A``
+action. Source: Kim et al. 2023, arXiv:2303.00451, Section 5 and Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP
+
+__all__ = ["LOG_STD_RANGE", "LatentGaussianNet"]
+
+LOG_STD_RANGE = {"clamp": (-5.0, 2.0), "paper": (-20.0, 2.0)}
+"""Range of the log standard deviation under each parametrization."""
+
+
+class LatentGaussianNet(nn.Module):
+    r"""Pre-squash mean and standard deviation of every agent's action given (o_i, z).
+
+    .. math:: \pi_i(\cdot|o_i, z): \quad (\mu_i, \log\sigma_i) = f_{\phi_i}(o_i, z)
+
+    The first layer is kept as a sum of an observation part and a latent part (the same function as
+    one layer over the concatenation), so heads for many latents share the observation's part.
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        latent_dim: size Z of the latent; 0 for a policy without one.
+        action_dim: size A of an agent's action.
+        num_agents: number of agents N >= 1.
+        hidden: widths of the hidden layers, at least one.
+        share_params: one network for all agents instead of one each.
+        log_std: ``"clamp"``: clamp(x, -5, 2) with the last layer's bias at ``initial_log_std``;
+            ``"paper"``: tanh-squashed linearly into [-20, 2], as in the reference SAC (starts at a
+            standard deviation of 1e-4).
+        initial_log_std: bias of the log standard deviation under ``"clamp"``.
+        latent_gain: factor on the latent's initial weights; 3 starts a policy inside the basin
+            where the tight bound rewards coordination (docs/readings.md).
+        stack_shape: leading dimensions ``*S`` of independently initialized copies.
+
+    Raises:
+        ValueError: for a negative ``latent_dim``, no hidden layer, or an unknown ``log_std``.
+
+    Example:
+        >>> net = LatentGaussianNet(obs_dim=6, latent_dim=2, action_dim=3, num_agents=4)
+        >>> loc, scale = net(torch.zeros(5, 4, 6), torch.zeros(5, 2))
+        >>> loc.shape, scale.shape
+        (torch.Size([5, 4, 3]), torch.Size([5, 4, 3]))
+    """
+
+    broadcasts_latent = True
+    """Extra batch dimensions of the latent broadcast against the observation's."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        action_dim: int,
+        num_agents: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        share_params: bool = False,
+        log_std: Literal["clamp", "paper"] = "clamp",
+        initial_log_std: float = -2.0,
+        latent_gain: float = 1.0,
+        stack_shape: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        if latent_dim < 0:
+            raise ValueError(f"latent_dim must not be negative, got {latent_dim}.")
+        if not hidden:
+            raise ValueError("the policy network needs at least one hidden layer.")
+        if log_std not in LOG_STD_RANGE:
+            raise ValueError(f"log_std must be one of {sorted(LOG_STD_RANGE)}, got {log_std!r}.")
+        self.log_std = log_std
+        self.latent_dim = latent_dim
+        self.num_agents = num_agents
+        fan_in = obs_dim + latent_dim
+        self.observation_layer = AgentLinear(
+            obs_dim,
+            hidden[0],
+            num_agents,
+            share_params=share_params,
+            fan_in=fan_in,
+            stack_shape=stack_shape,
+        )
+        self.latent_layer = AgentLinear(
+            latent_dim,
+            hidden[0],
+            num_agents,
+            share_params=share_params,
+            bias=False,
+            fan_in=fan_in,
+            stack_shape=stack_shape,
+        )
+        self.trunk = AgentMLP(
+            hidden[0],
+            2 * action_dim,
+            num_agents,
+            hidden=hidden[1:],
+            share_params=share_params,
+            stack_shape=stack_shape,
+        )
+        with torch.no_grad():
+            self.latent_layer.weight.mul_(latent_gain)
+            if log_std == "clamp":
+                head = self.trunk.layers[-1]
+                cast("Tensor", head.bias)[..., action_dim:] = initial_log_std
+
+    def forward(self, observation: Tensor, latent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute the parameters of every agent's pre-squash Gaussian.
+
+        Args:
+            observation: ``[*S, *B, N, O]``.
+            latent: one for all agents, ``[*S, *B, Z]``, or one per agent, ``[*S, *B, N, Z]``. Its
+                batch dimensions broadcast against the observation's: ``[B, 1, N, O]`` with
+                ``[B, K, Z]`` gives K heads per observation. Ignored if ``latent_dim`` is 0.
+
+        Returns:
+            ``loc`` and ``scale``, each ``[*S, *B, N, A]``.
+
+        Raises:
+            ValueError: if the latent is missing, or does not have ``latent_dim`` entries.
+        """
+        hidden = self.observation_layer(observation)
+        if self.latent_dim > 0:
+            if latent is None or latent.shape[-1] != self.latent_dim:
+                raise ValueError(
+                    f"the policy was built for a latent of {self.latent_dim} entries, got "
+                    f"{None if latent is None else tuple(latent.shape)}."
+                )
+            if latent.ndim == observation.ndim - 1:
+                latent = latent.unsqueeze(-2).expand(*latent.shape[:-1], self.num_agents, -1)
+            hidden = hidden + self.latent_layer(latent)
+        loc, raw = self.trunk(hidden.relu()).chunk(2, dim=-1)
+        low, high = LOG_STD_RANGE[self.log_std]
+        if self.log_std == "clamp":
+            return loc, raw.clamp(low, high).exp()
+        return loc, (low + 0.5 * (high - low) * (raw.tanh() + 1.0)).exp()

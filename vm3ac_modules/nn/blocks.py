@@ -1,0 +1,178 @@
+"""Agent-batched layers: one batched matrix product serves all agents (and all stacked copies).
+
+Shapes: ``*S`` stacked copies of the whole network (seeds, twin critics; absent in an ordinary
+run), ``*B`` batch, ``N`` agents, ``F`` features. Weights are ``[*S, N, in, out]`` (``[*S, 1, in,
+out]`` where the agents share them) and inputs ``[*S, *B, N, in]``. Nothing here branches on values
+or reads ambient state, so the layers also work under ``torch.func.vmap`` over stacked parameters
+and ``torch.compile(fullgraph=True)``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AgentLinear", "AgentMLP", "agent_linear", "check_agents"]
+
+
+def check_agents(num_agents: int) -> None:
+    """Raise ``ValueError`` unless there is at least one agent.
+
+    Args:
+        num_agents: number of agents N.
+
+    Raises:
+        ValueError: if ``num_agents < 1``.
+
+    Example:
+        >>> check_agents(2)
+    """
+    if num_agents < 1:
+        raise ValueError(f"num_agents must be at least 1, got {num_agents}.")
+
+
+def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""Apply every agent's own affine map in one batched product.
+
+    .. math:: y_i = x_i W_i + b_i
+
+    Args:
+        x: ``[*S, *B, N, in]``.
+        weight: ``[*S, N, in, out]``, or ``[*S, 1, in, out]`` shared by all agents.
+        bias: ``[*S, N, out]`` or ``[*S, 1, out]``; None for a linear map.
+
+    Returns:
+        ``[*S, *B, N, out]``.
+
+    Raises:
+        ValueError: if the agents or features of ``x`` do not fit ``weight``.
+
+    Example:
+        >>> agent_linear(torch.ones(5, 3, 2), torch.ones(3, 2, 4)).shape
+        torch.Size([5, 3, 4])
+    """
+    num_stack = weight.ndim - 3
+    agents, fan_in, fan_out = weight.shape[-3:]
+    stack, batch = x.shape[:num_stack], x.shape[num_stack:-2]
+    if x.shape[-1] != fan_in or agents not in (1, x.shape[-2]) or stack != weight.shape[:-3]:
+        raise ValueError(
+            f"input {tuple(x.shape)} does not fit weights {tuple(weight.shape)}: expected "
+            f"[*{list(weight.shape[:-3])}, *B, {agents if agents > 1 else 'N'}, {fan_in}]."
+        )
+    copies, rows = math.prod(stack), math.prod(batch)
+    weight = weight.reshape(copies * agents, fan_in, fan_out)
+    if agents == 1:
+        grouped = x.reshape(copies, rows * x.shape[-2], fan_in)
+    else:
+        grouped = x.reshape(copies, rows, agents, fan_in).transpose(1, 2)
+        # Without stacked copies this stays a view: the product takes the strides as they are.
+        grouped = grouped[0] if copies == 1 else grouped.reshape(copies * agents, rows, fan_in)
+    if bias is None:
+        out = torch.bmm(grouped, weight)
+    else:
+        out = torch.baddbmm(bias.reshape(copies * agents, 1, fan_out), grouped, weight)
+    if agents > 1:
+        out = out.reshape(copies, agents, rows, fan_out).transpose(1, 2)
+    return out.reshape(*stack, *batch, x.shape[-2], fan_out)
+
+
+class AgentLinear(nn.Module):
+    r"""One affine map per agent, :math:`y_i = x_i W_i + b_i`, in one batched product.
+
+    Args:
+        in_features: size of the input.
+        out_features: size of the output.
+        num_agents: number of agents N >= 1.
+        share_params: one map for all agents instead of one each.
+        bias: add a bias.
+        fan_in: number of inputs that the initial range ``1 / sqrt(fan_in)`` is computed from;
+            ``in_features`` unless this layer is one of several summands of a wider one.
+        stack_shape: leading dimensions ``*S`` of independently initialized copies.
+
+    Raises:
+        ValueError: if ``num_agents < 1``.
+
+    Example:
+        >>> AgentLinear(4, 8, num_agents=3)(torch.zeros(16, 3, 4)).shape
+        torch.Size([16, 3, 8])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_agents: int,
+        *,
+        share_params: bool = False,
+        bias: bool = True,
+        fan_in: int | None = None,
+        stack_shape: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        check_agents(num_agents)
+        shape = (*stack_shape, 1 if share_params else num_agents)
+        self.fan_in = in_features if fan_in is None else fan_in
+        self.weight = nn.Parameter(torch.empty(*shape, in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(*shape, out_features)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as ``nn.Linear`` does."""
+        bound = 1.0 / math.sqrt(max(self.fan_in, 1))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[*S, *B, N, in]`` to ``[*S, *B, N, out]``."""
+        return agent_linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Shape of the weights."""
+        return f"weight={list(self.weight.shape)}, bias={self.bias is not None}"
+
+
+class AgentMLP(nn.Module):
+    """One multilayer perceptron per agent, ReLU between layers, linear at the end.
+
+    Args:
+        in_features: size of the input.
+        out_features: size of the output.
+        num_agents: number of agents N >= 1.
+        hidden: widths of the hidden layers.
+        share_params: one network for all agents instead of one each.
+        stack_shape: leading dimensions ``*S`` of independently initialized copies.
+
+    Example:
+        >>> AgentMLP(4, 2, num_agents=3, hidden=(8,))(torch.zeros(16, 3, 4)).shape
+        torch.Size([16, 3, 2])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_agents: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        share_params: bool = False,
+        stack_shape: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        widths = [in_features, *hidden, out_features]
+        self.layers = nn.ModuleList(
+            AgentLinear(
+                fan_in, fan_out, num_agents, share_params=share_params, stack_shape=stack_shape
+            )
+            for fan_in, fan_out in itertools.pairwise(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[*S, *B, N, in]`` to ``[*S, *B, N, out]``."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = layer(x).relu()
+        return last(x)  # type: ignore[no-any-return]

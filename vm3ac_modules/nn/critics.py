@@ -1,0 +1,153 @@
+r"""Centralized critics: per-agent values of the joint situation.
+
+Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``O`` observation, ``X`` state, ``A``
+action, ``K`` critics. The joint action is one row per agent, ``[*S, *B, N, N, A]``, own first and
+the others ascending (``functional.own_gradient_joint_action``), so that each agent's value may
+carry its own gradient rule. Source: Kim et al. 2023, arXiv:2303.00451, Appendix E; the
+own-emphasized form follows Kim et al. 2019, "Message-Dropout", arXiv:1902.06527.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vm3ac_modules.functional.pairwise import gather_others
+from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, check_agents
+
+__all__ = ["CentralizedCriticNet"]
+
+
+class CentralizedCriticNet(nn.Module):
+    r"""K critics :math:`V_i(x)` or :math:`Q_i(x, a)` for every agent.
+
+    ``"emphasized"``: own branch :math:`(o_i, a_i) \to h_1`, others' branch
+    :math:`(o_{-i}\text{ or the state}, a_{-i}) \to h_1`, then :math:`2 h_1 \to h_2 \to 1`.
+    ``"plain"``: everything concatenated, :math:`h_1 \to h_2 \to 1`. Both outputs are linear: the
+    paper's "final activation tanh" cannot mean critics (docs/readings.md).
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        action_dim: size A of an agent's action; 0 for state values.
+        num_agents: number of agents N >= 1.
+        state_dim: size X of the state that replaces the others' observations; None to use all
+            observations.
+        form: ``"emphasized"`` or ``"plain"``.
+        num_critics: independent critics K per agent.
+        hidden: widths of the hidden layers, at least one.
+        share_params: one network for all agents instead of one each.
+        stack_shape: leading dimensions ``*S`` of independently initialized copies.
+
+    Raises:
+        ValueError: for an unknown ``form``, ``num_critics < 1``, or no hidden layer.
+
+    Example:
+        >>> q = CentralizedCriticNet(obs_dim=6, action_dim=2, num_agents=3, num_critics=2)
+        >>> q(torch.zeros(5, 3, 6), torch.zeros(5, 3, 3, 2)).shape
+        torch.Size([5, 3, 2])
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        num_agents: int,
+        *,
+        state_dim: int | None = None,
+        form: Literal["emphasized", "plain"] = "emphasized",
+        num_critics: int = 1,
+        hidden: Sequence[int] = (128, 128),
+        share_params: bool = False,
+        stack_shape: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        check_agents(num_agents)
+        if form not in ("emphasized", "plain"):
+            raise ValueError(f"form must be 'emphasized' or 'plain', got {form!r}.")
+        if num_critics < 1 or not hidden:
+            raise ValueError(
+                f"a critic needs num_critics >= 1 and a hidden layer, got {num_critics} and "
+                f"{list(hidden)}."
+            )
+        self.num_critics, self.stack_dims = num_critics, len(stack_shape)
+        self.has_state = state_dim is not None
+        own = obs_dim + action_dim
+        rest = state_dim if state_dim is not None else (num_agents - 1) * obs_dim
+        others = rest + (num_agents - 1) * action_dim
+        stack = (*stack_shape, num_critics)
+        if form == "plain" or others == 0:
+            self.own_layer, self.others_layer, width = None, None, own + others
+            if form == "plain" and self.has_state:
+                width = others + action_dim
+            trunk_hidden = hidden
+        else:
+            self.own_layer = AgentLinear(
+                own, hidden[0], num_agents, share_params=share_params, stack_shape=stack
+            )
+            self.others_layer = AgentLinear(
+                others, hidden[0], num_agents, share_params=share_params, stack_shape=stack
+            )
+            width, trunk_hidden = 2 * hidden[0], hidden[1:]
+        self.observes_itself = not (form == "plain" and self.has_state)
+        self.trunk = AgentMLP(
+            width,
+            1,
+            num_agents,
+            hidden=trunk_hidden,
+            share_params=share_params,
+            stack_shape=stack,
+        )
+
+    def forward(
+        self, observation: Tensor, joint_action: Tensor | None = None, state: Tensor | None = None
+    ) -> Tensor:
+        """Compute all agents' values.
+
+        Args:
+            observation: ``[*S, *B, N, O]``.
+            joint_action: ``[*S, *B, N, N, A]``, own first; None for state values.
+            state: ``[*S, *B, X]``; needed if ``state_dim`` was given.
+
+        Returns:
+            ``[*S, *B, N, K]``.
+
+        Raises:
+            ValueError: if the state is missing, or given to a critic built without one.
+        """
+        own, others = self._inputs(observation, joint_action, state)
+        if self.own_layer is None or self.others_layer is None:
+            hidden = self._stack(torch.cat((*own, *others), dim=-1))
+        else:
+            own_hidden = self.own_layer(self._stack(torch.cat(own, dim=-1)))
+            others_hidden = self.others_layer(self._stack(torch.cat(others, dim=-1)))
+            hidden = torch.cat((own_hidden, others_hidden), dim=-1).relu()
+        return self.trunk(hidden).squeeze(-1).movedim(self.stack_dims, -1)  # type: ignore[no-any-return]
+
+    def _stack(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(self.stack_dims)
+        shape = list(x.shape)
+        shape[self.stack_dims] = self.num_critics
+        return x.expand(shape)
+
+    def _inputs(
+        self, observation: Tensor, joint_action: Tensor | None, state: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        if (state is not None) != self.has_state:
+            raise ValueError(
+                "this critic was built with a state_dim: pass the state."
+                if self.has_state
+                else "this critic was built without a state_dim: it takes no state."
+            )
+        num_agents = observation.shape[-2]
+        own = [observation] if self.observes_itself else []
+        if state is not None:
+            others = [state.unsqueeze(-2).expand(*state.shape[:-1], num_agents, -1)]
+        else:
+            others = [gather_others(observation).flatten(-2)]
+        if joint_action is not None:
+            own.append(joint_action[..., 0, :])
+            others.append(joint_action[..., 1:, :].flatten(-2))
+        return own, others

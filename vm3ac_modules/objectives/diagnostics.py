@@ -1,0 +1,129 @@
+r"""Estimates of the mutual information that a policy has, for evaluation (never trained on).
+
+Shapes: ``*B`` batch, ``N`` agents, ``A`` action, ``Z`` latent, ``K`` extra latents. Everything is
+in nats.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (6)-(8); docs/readings.md for the upper side.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from vm3ac_modules.functional.information import (
+    latent_variance_share,
+    leave_one_out_log_prob,
+    mixture_log_prob,
+    symmetric_bound,
+)
+from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.functional.squashed import sample_squashed_gaussian
+from vm3ac_modules.objectives.policy import PolicyReader, extra_head_log_prob
+from vm3ac_modules.predictor import VariationalPredictor
+
+__all__ = ["InformationEstimates", "estimate_information"]
+
+# Heads of this many latents are held at once: 64 rows x 128 latents x 4 agents x 128 units = 16 MB.
+_CHUNK = 128
+
+
+class InformationEstimates(NamedTuple):
+    """Estimates over a batch, averaged over its transitions (nats)."""
+
+    lower: Tensor
+    """Lower bound (8) of I(a_i; a_j | s) with H_K, ``[N, N]``, zero diagonal."""
+    upper: Tensor
+    """Upper bound: the smaller of both agents' I(a; z | s), itself from above, ``[N, N]``."""
+    surrogate: Tensor
+    """What the K = 0 objective holds instead of the lower bound; never positive at the best q."""
+    entropy: Tensor
+    """H_K of every agent's action, ``[N]``."""
+    conditional_entropy: Tensor
+    """H_0 of every agent's action, ``[N]``."""
+    latent_share: Tensor
+    """Share rho of the pre-squash variance that comes from the latent, ``[N]``."""
+    ceiling: float
+    """log(K + 1): what the lower bound can reach at most beyond the conditional form."""
+
+
+@torch.no_grad()
+def estimate_information(
+    reader: PolicyReader,
+    predictor: VariationalPredictor,
+    tensordict: TensorDictBase,
+    *,
+    center: Tensor,
+    half_range: Tensor,
+    num_latents: int = 1024,
+) -> InformationEstimates:
+    r"""Bracket the mutual information of every pair on a batch of observations.
+
+    .. math:: \tfrac12 \{ H_K(a_i) + H_K(a_j) + E[\log q_i(a_j|a_i) + \log q_i(a_i|a_j)] \}
+        \le I(a_i; a_j|s) \le \min_{k \in \{i, j\}} [ H_{up,K}(a_k|s) - H_0(a_k|s, z) ]
+
+    in expectation over the draws. The predictor's density is normalized here, whatever its own
+    setting. Meant for an evaluation batch of tens of rows: the cost grows with rows times K.
+
+    Args:
+        reader: the policy's reader.
+        predictor: the variational predictor.
+        tensordict: observations, ``[*B]``.
+        center: centre of the action range, ``[N, A]``.
+        half_range: half of the action range, ``[N, A]``.
+        num_latents: extra latents K >= 2.
+
+    Returns:
+        The estimates.
+
+    Raises:
+        ValueError: if ``num_latents < 2``.
+    """
+    if num_latents < 2:
+        raise ValueError(f"the estimates need at least two extra latents, got {num_latents}.")
+    observation = tensordict.get(predictor.keys.observation)
+    batch = tensordict.batch_size
+    latent, extras = _latents(reader, observation, batch, num_latents)
+    loc, scale = reader.heads(tensordict, latent)
+    draw = sample_squashed_gaussian(loc, scale, torch.randn_like(loc), center, half_range)
+    chunks = [
+        extra_head_log_prob(reader, tensordict, part, draw.pre_squash, half_range)
+        for part in extras.split(_CHUNK, dim=-2)
+    ]
+    extra_log_prob = torch.cat(chunks, dim=-1)
+    pairs = predictor.pair_log_prob(draw.action, draw.action, observation, normalized=True)
+
+    def mean(x: Tensor, keep: int) -> Tensor:
+        return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
+
+    entropy = -mean(mixture_log_prob(draw.log_prob, extra_log_prob), 1)
+    conditional = -mean(draw.log_prob, 1)
+    of_latent = -mean(leave_one_out_log_prob(extra_log_prob), 1) - conditional
+    partner, own = mean(pairs.partner, 2), mean(pairs.own, 2)
+
+    def bound(h: Tensor) -> Tensor:
+        return fill_diagonal_zero(symmetric_bound(h.unsqueeze(-1), h, partner, own).total)
+
+    heads = reader.many_heads(tensordict, extras[..., :_CHUNK, :])
+    return InformationEstimates(
+        lower=bound(entropy),
+        upper=fill_diagonal_zero(torch.minimum(of_latent.unsqueeze(-1), of_latent)),
+        surrogate=bound(conditional),
+        entropy=entropy,
+        conditional_entropy=conditional,
+        latent_share=mean(latent_variance_share(*heads), 1),
+        ceiling=math.log(num_latents + 1),
+    )
+
+
+def _latents(
+    reader: PolicyReader, like: Tensor, batch: torch.Size, num_latents: int
+) -> tuple[Tensor, Tensor]:
+    if reader.sampler is None:
+        return like.new_zeros((*batch, 0)), like.new_zeros((*batch, num_latents, 0))
+    prior = reader.sampler.prior
+    return prior.sample(batch, like=like), prior.sample((*batch, num_latents), like=like)

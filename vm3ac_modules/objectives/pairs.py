@@ -1,0 +1,95 @@
+r"""The pair pass of a loss: which log-density trains the policies, which the predictor.
+
+Shapes: ``*B`` batch, ``N`` agents. Source: Kim et al. 2023, arXiv:2303.00451, Eq. (50).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tensordict import TensorDictParams
+from torch import Tensor
+
+from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.objectives.regularizers import PairTerms
+from vm3ac_modules.predictor import VariationalPredictor
+
+__all__ = ["REVERSE_MODELS", "check_predictor", "pair_terms", "predictor_loss"]
+
+REVERSE_MODELS = ("own", "partner")
+
+
+def check_predictor(predictor: VariationalPredictor | None, reverse_model: str, owner: str) -> None:
+    """Check what a loss was given as a predictor.
+
+    Args:
+        predictor: the predictor.
+        reverse_model: which model predicts agent i from j.
+        owner: name of the loss, for the message.
+
+    Raises:
+        ValueError: if there is none, or ``reverse_model`` is unknown.
+    """
+    if predictor is None:
+        raise ValueError(f"{owner} needs a predictor_network: build a VariationalPredictor.")
+    if reverse_model not in REVERSE_MODELS:
+        raise ValueError(f"reverse_model must be one of {REVERSE_MODELS}, got {reverse_model!r}.")
+
+
+def pair_terms(
+    predictor: VariationalPredictor,
+    params: TensorDictParams,
+    action: Tensor,
+    observation: Tensor,
+    reverse_model: Literal["own", "partner"],
+) -> PairTerms:
+    r"""Evaluate the predictor once per direction and side of Eq. (50).
+
+    The policies' side sees :math:`\xi` as constants and predicts detached actions, so agent i's
+    policy is reached through what agent i conditions on and through nothing else. The predictor's
+    side sees all actions detached.
+
+    Args:
+        predictor: the predictor, stateless.
+        params: its parameters.
+        action: reparameterized joint action, ``[*B, N, A]``.
+        observation: ``[*B, N, O]``.
+        reverse_model: ``"own"``: :math:`\log q_i(a_i|a_j)` by agent i's model (the paper);
+            ``"partner"``: by agent j's, at half the cost.
+
+    Returns:
+        The pair matrices, ``[*B, N, N]`` each.
+    """
+    fixed = action.detach()
+    with params.data.to_module(predictor):
+        policy = predictor.predict_partners(action, fixed, observation)
+    with params.to_module(predictor):
+        if reverse_model == "own":
+            partner, own = predictor.pair_log_prob(fixed, fixed, observation)
+        else:
+            partner = predictor.predict_partners(fixed, fixed, observation)
+            own = partner.transpose(-1, -2)
+    return PairTerms(policy, partner, own)
+
+
+def predictor_loss(pairs: PairTerms) -> Tensor:
+    r"""Negative log-likelihood of the predictor, averaged over ordered pairs, per transition.
+
+    .. math:: -\frac{1}{N(N-1)} \sum_{i \ne j} [\log q_i(a_j|a_i) + \log q_i(a_i|a_j)]
+
+    Its weight is 1, not beta/N: a small or annealed beta would starve q.
+
+    Args:
+        pairs: the pair matrices, ``[*B, N, N]``.
+
+    Returns:
+        ``[*B]``, nats.
+
+    Example:
+        >>> ones = torch.ones(5, 2, 2)
+        >>> predictor_loss(PairTerms(ones, ones, ones)).shape
+        torch.Size([5])
+    """
+    num_agents = pairs.partner.shape[-1]
+    total = fill_diagonal_zero(pairs.partner + pairs.own).sum((-1, -2))
+    return -total / max(num_agents * (num_agents - 1), 1)

@@ -1,0 +1,247 @@
+r"""What a loss needs from a policy: heads for a given latent, draws, and the family :math:`H_K`.
+
+Shapes: ``*B`` batch (stacked copies included), ``N`` agents, ``A`` action, ``Z`` latent, ``K``
+extra latents. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (7), (46), (49).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import (
+    ProbabilisticTensorDictModule,
+    TensorDictModuleBase,
+    TensorDictSequential,
+)
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+from torchrl.modules import TanhNormal
+
+from vm3ac_modules.functional.information import gaussian_log_density, mixture_log_prob
+from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
+from vm3ac_modules.keys import require_keys
+from vm3ac_modules.latent import LatentSampler
+
+__all__ = ["PolicyReader", "PolicySample", "draw_noise", "extra_head_log_prob", "sample_policy"]
+
+
+class PolicySample(NamedTuple):
+    """One joint draw of all agents' actions under a common latent."""
+
+    action: Tensor
+    """Reparameterized actions in the environment's range, ``[*B, N, A]``."""
+    pre_squash: Tensor
+    """The Gaussian samples u, ``[*B, N, A]``."""
+    log_prob: Tensor
+    """``log pi_K(a_i | o_i)``, the log of the bracket of H_K (nats), ``[*B, N]``."""
+    conditional_log_prob: Tensor
+    """``log pi(a_i | o_i, z)`` of the generating latent (nats), ``[*B, N]``."""
+
+
+def _leaves(module: TensorDictModuleBase) -> Iterator[TensorDictModuleBase]:
+    if isinstance(module, TensorDictSequential):
+        for child in module.module:
+            yield from _leaves(child)
+    else:
+        yield module
+
+
+class PolicyReader:
+    """Read a policy ``(LatentSampler, network, TanhNormal)`` part by part.
+
+    Losses draw their own latent, so they call the network between the sampler and the distribution
+    directly. The reader holds the policy's own modules, no copies.
+
+    Args:
+        policy: a policy of :func:`~vm3ac_modules.actor.make_policy`, or any TorchRL sequence of an
+            optional :class:`~vm3ac_modules.latent.LatentSampler`, networks that write ``loc`` and
+            ``scale``, and a ``TanhNormal``.
+
+    Raises:
+        ValueError: if the sampler's mode is not ``"sample"``, or the distribution is missing or
+            not a plain ``TanhNormal``.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> from vm3ac_modules.actor import make_actor
+        >>> PolicyReader(make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2)))).loc_key
+        ('agents', 'loc')
+    """
+
+    def __init__(self, policy: TensorDictModuleBase) -> None:
+        leaves = list(_leaves(policy))
+        samplers = [leaf for leaf in leaves if isinstance(leaf, LatentSampler)]
+        self.sampler: LatentSampler | None = samplers[0] if samplers else None
+        if self.sampler is not None and self.sampler.mode != "sample":
+            raise ValueError(
+                f"a loss trains on latents drawn from the prior, but the policy's sampler has mode "
+                f"{self.sampler.mode!r}: pass the policy with sampler.with_mode('sample')."
+            )
+        head = leaves[-1]
+        if not isinstance(head, ProbabilisticTensorDictModule):
+            raise ValueError("the policy must end in a distribution (a TorchRL actor).")
+        options = dict(head.distribution_kwargs)
+        if not issubclass(head.distribution_class, TanhNormal) or options.get("tanh_loc", False):
+            raise ValueError(
+                f"the policy's distribution must be a TanhNormal with tanh_loc=False, got "
+                f"{getattr(head.distribution_class, '__name__', head.distribution_class)}."
+            )
+        self.body = [leaf for leaf in leaves[:-1] if not isinstance(leaf, LatentSampler)]
+        names = [key if isinstance(key, str) else key[-1] for key in head.dist_keys]
+        parameters = dict(zip(names, head.in_keys, strict=True))
+        self.loc_key, self.scale_key = parameters["loc"], parameters["scale"]
+        self.action_key: NestedKey = head.dist_sample_keys[0]
+        low = torch.as_tensor(options.get("low", -1.0), dtype=torch.get_default_dtype())
+        high = torch.as_tensor(options.get("high", 1.0), dtype=torch.get_default_dtype())
+        self.center, self.half_range = 0.5 * (low + high), 0.5 * (high - low)
+        self.latent_key: NestedKey | None = self.sampler.out_keys[0] if self.sampler else None
+        produced = {key for module in self.body for key in module.out_keys} | {self.latent_key}
+        read = [key for module in self.body for key in module.in_keys if key not in produced]
+        self.in_keys: list[NestedKey] = list(dict.fromkeys(read))
+        self.broadcasts = all(
+            getattr(getattr(module, "module", None), "broadcasts_latent", False)
+            for module in self.body
+        )
+
+    def heads(self, tensordict: TensorDictBase, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of every agent's pre-squash Gaussian under one latent per transition.
+
+        Args:
+            tensordict: holds what the networks read, ``[*B]``.
+            latent: ``[*B, Z]``.
+
+        Returns:
+            ``loc`` and ``scale``, ``[*B, N, A]``.
+        """
+        inputs = {key: tensordict.get(key) for key in self.in_keys}
+        return self._run(inputs, latent, tensordict.batch_size)
+
+    def many_heads(self, tensordict: TensorDictBase, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters under K latents per transition, in one call.
+
+        Args:
+            tensordict: holds what the networks read, ``[*B]``.
+            latents: ``[*B, K, Z]``.
+
+        Returns:
+            ``loc`` and ``scale``, ``[*B, K, N, A]``.
+        """
+        batch = tensordict.batch_size
+        size = batch if self.broadcasts else torch.Size((*batch, latents.shape[-2]))
+        inputs = {}
+        for key in self.in_keys:
+            value = tensordict.get(key).unsqueeze(len(batch))
+            inputs[key] = (
+                value if self.broadcasts else value.expand(*size, *value.shape[len(size) :])
+            )
+        return self._run(inputs, latents, size)
+
+    def _run(
+        self, inputs: dict[NestedKey, Tensor], latent: Tensor, batch_size: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        td = TensorDict(inputs, batch_size)
+        if self.latent_key is not None:
+            td.set(self.latent_key, latent)
+        for module in self.body:
+            td = module(td)
+        return td.get(self.loc_key), td.get(self.scale_key)
+
+    def register_range(self, module: nn.Module) -> None:
+        """Give a loss the centre and half range of the actions as buffers."""
+        module.register_buffer("center", self.center.clone())
+        module.register_buffer("half_range", self.half_range.clone())
+
+
+def draw_noise(
+    reader: PolicyReader, tensordict: TensorDictBase, action_key: NestedKey, num_latents: int
+) -> TensorDict:
+    """Draw all that a loss needs, from the device's default generator.
+
+    Args:
+        reader: the policy's reader.
+        tensordict: the batch, ``[*B]``.
+        action_key: where the batch holds its actions ``[*B, N, A]``; only their shape is read.
+        num_latents: extra latents K.
+
+    Returns:
+        ``latent`` ``[*B, Z]``, ``extra_latents`` ``[*B, K, Z]`` and ``action`` ``[*B, N, A]``
+        (standard normal).
+    """
+    require_keys(tensordict, [action_key], "draw_noise")
+    action, batch = tensordict.get(action_key), tensordict.batch_size
+    if reader.sampler is None:
+        latent = action.new_zeros((*batch, 0))
+        extra = action.new_zeros((*batch, num_latents, 0))
+    else:
+        latent = reader.sampler.prior.sample(batch, like=action)
+        extra = reader.sampler.prior.sample((*batch, num_latents), like=action)
+    return TensorDict(
+        {"latent": latent, "extra_latents": extra, "action": torch.randn_like(action)}, batch
+    )
+
+
+def extra_head_log_prob(
+    reader: PolicyReader,
+    tensordict: TensorDictBase,
+    latents: Tensor,
+    pre_squash: Tensor,
+    half_range: Tensor,
+) -> Tensor:
+    """Log-density of given actions under K further latents, at the same pre-squash sample.
+
+    The heads are constants: see the gradient note of :func:`sample_policy`.
+
+    Args:
+        reader: the policy's reader.
+        tensordict: the batch, ``[*B]``.
+        latents: ``[*B, K, Z]``.
+        pre_squash: samples u, ``[*B, N, A]``; the gradient flows through them.
+        half_range: half of the action range, ``[N, A]``.
+
+    Returns:
+        ``[*B, N, K]``, nats.
+    """
+    with torch.no_grad():
+        loc, scale = reader.many_heads(tensordict, latents)
+    normal = gaussian_log_density(pre_squash.unsqueeze(-3), loc, scale)
+    log_det = squash_log_det(pre_squash, half_range)
+    return normal.movedim(-2, -1) - log_det.unsqueeze(-1)
+
+
+def sample_policy(
+    reader: PolicyReader,
+    tensordict: TensorDictBase,
+    noise: TensorDictBase,
+    center: Tensor,
+    half_range: Tensor,
+) -> PolicySample:
+    r"""Draw all agents' actions under a common latent and score them with :math:`\pi_K`.
+
+    For K >= 1 the heads inside the log are constants and the gradient flows through u alone: the
+    explicit gradient of all K + 1 heads TOGETHER has zero mean, so it may be dropped as a whole
+    (dropping that of the extra heads only would bias the rest; docs/readings.md). For K = 0 it is
+    kept, as in SAC.
+
+    Args:
+        reader: the policy's reader.
+        tensordict: the batch, ``[*B]``.
+        noise: what :func:`draw_noise` returned.
+        center: centre of the action range, ``[N, A]``.
+        half_range: half of the action range, ``[N, A]``.
+
+    Returns:
+        The draw and its log-densities.
+    """
+    loc, scale = reader.heads(tensordict, noise.get("latent"))
+    draw = sample_squashed_gaussian(loc, scale, noise.get("action"), center, half_range)
+    extra_latents = noise.get("extra_latents")
+    if extra_latents.shape[-2] == 0:
+        return PolicySample(draw.action, draw.pre_squash, draw.log_prob, draw.log_prob)
+    u = draw.pre_squash
+    log_det = squash_log_det(u, half_range)
+    own = gaussian_log_density(u, loc.detach(), scale.detach()) - log_det
+    extra = extra_head_log_prob(reader, tensordict, extra_latents, u, half_range)
+    return PolicySample(draw.action, u, mixture_log_prob(own, extra), draw.log_prob)
