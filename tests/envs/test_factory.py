@@ -1,0 +1,209 @@
+"""``make_env``: names, time limit, seeds, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("vmas")
+
+from tensordict import TensorDict
+from torchrl.data import Bounded, Categorical, Composite, Unbounded
+from torchrl.envs.utils import check_env_specs
+
+from vm3ac_modules.envs import available_environments, check_homogeneous_continuous, make_env
+from vm3ac_modules.envs.factory import vmas_scenarios
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def same(a: TensorDict, b: TensorDict) -> bool:
+    return bool((a == b).all())
+
+
+def scripted_rollout(env, steps=5):
+    """A rollout whose actions come from a stream of their own."""
+    spec = env.full_action_spec["agents", "action"]
+    generator = torch.Generator().manual_seed(7)
+
+    def policy(td):
+        unit = torch.rand(spec.shape, generator=generator)
+        action = spec.space.low + unit * (spec.space.high - spec.space.low)
+        return td.set(("agents", "action"), action)
+
+    return env.rollout(steps, policy, break_when_any_done=False)
+
+
+@pytest.mark.parametrize("name", ["predator_prey_3", "vmas/simple_spread"])
+def test_time_limit_truncates(name):
+    env = make_env(name, num_envs=3, seed=0)
+    td = scripted_rollout(env, 205)["next"]
+    expected = torch.zeros(205, dtype=torch.bool)
+    expected[[99, 199]] = True
+    assert torch.equal(td["truncated"][..., 0], expected.expand(3, 205))
+    assert torch.equal(td["done"], td["truncated"])
+    assert not td["terminated"].any()
+    assert td["step_count"][0, :, 0].max() == 100
+
+
+def test_max_steps():
+    td = make_env("predator_prey_2", num_envs=2, seed=0, max_steps=7).rollout(50)
+    assert td.shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", ["predator_prey_4", "vmas/balance", "vmas/navigation"])
+def test_seed_determines_everything(name):
+    first = scripted_rollout(make_env(name, num_envs=3, seed=1), 8)
+    torch.rand(5)  # the caller's stream does not matter
+    assert same(first, scripted_rollout(make_env(name, num_envs=3, seed=1), 8))
+    other = scripted_rollout(make_env(name, num_envs=3, seed=2), 8)
+    assert not torch.equal(first["agents", "observation"], other["agents", "observation"])
+
+
+@pytest.mark.parametrize("name", ["predator_prey_2", "vmas/simple_spread"])
+def test_set_seed_equals_construction(name):
+    fresh = make_env(name, num_envs=3, seed=5)
+    used = make_env(name, num_envs=3, seed=6)
+    scripted_rollout(used)
+    used.set_seed(5, static_seed=True)
+    key = ("agents", "observation")
+    assert torch.equal(fresh.reset()[key], used.reset()[key])
+    # and two resets differ
+    assert not torch.equal(fresh.reset()[key], make_env(name, num_envs=3, seed=5).reset()[key])
+
+
+def test_unseeded_follows_the_callers_seed():
+    torch.manual_seed(0)
+    first, second = (make_env("predator_prey_2", num_envs=2).reset() for _ in range(2))
+    assert not torch.equal(first["state"], second["state"])
+    torch.manual_seed(0)
+    assert torch.equal(make_env("predator_prey_2", num_envs=2).reset()["state"], first["state"])
+
+
+@pytest.mark.parametrize("name", ["vmas/simple_spread", "vmas/football", "vmas/give_way"])
+def test_stock_scenarios(name):
+    env = make_env(name, num_envs=2, seed=0)
+    check_env_specs(env)
+    td = env.rollout(2)
+    assert td.get("state", None) is None
+    assert ("agents", "info") not in td.keys(True)
+    assert td["next", "agents", "reward"].shape[-1] == 1
+    assert env.full_action_spec["agents", "action"].shape[0] == 2
+
+
+def test_one_row():
+    check_env_specs(make_env("predator_prey_2", num_envs=1, seed=0))
+
+
+def test_available_environments():
+    names = available_environments()
+    assert {"predator_prey_2", "vmas/balance", "vmas/simple_spread", "vmas/waterfall"} < set(names)
+    assert not any("__init__" in name for name in names)
+
+
+def test_names_are_those_of_vmas():
+    import vmas
+
+    listed = {*vmas.scenarios, *vmas.mpe_scenarios, *vmas.debug_scenarios}
+    assert set(vmas_scenarios()) == listed
+
+
+@pytest.mark.parametrize("name", ["predator_prey_5", "vmas/chess", "balance"])
+def test_unknown_name_lists_valid_ones(name):
+    with pytest.raises(ValueError, match=r"unknown environment .*predator_prey_2.*vmas/balance"):
+        make_env(name, num_envs=1)
+
+
+def test_sizes_must_be_positive():
+    with pytest.raises(ValueError, match="num_envs"):
+        make_env("predator_prey_2", num_envs=0)
+    with pytest.raises(ValueError, match="max_steps"):
+        make_env("predator_prey_2", num_envs=1, max_steps=0)
+
+
+def test_missing_vmas_names_the_extra(monkeypatch):
+    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"vm3ac-modules\[vmas\]"):
+        make_env("predator_prey_2", num_envs=1)
+    with pytest.raises(ImportError, match=r"vm3ac-modules\[vmas\]"):
+        make_env("vmas/balance", num_envs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vmas/simple_tag", {}, "differ in the size of their observation"),
+        ("vmas/simple_speaker_listener", {}, "differ in the size of their action"),
+        ("predator_prey_2", {"continuous_actions": False}, "not a bounded continuous action"),
+        ("vmas/balance", {"number_of_agents": 3}, "number_of_agents"),
+        ("vmas/balance", {"typo": 3}, "typo"),
+    ],
+)
+def test_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_env(name, num_envs=2, **options)
+
+
+class SpecsOnly:
+    """What ``check_homogeneous_continuous`` reads of an environment."""
+
+    def __init__(self, action, observation):
+        self.full_action_spec = Composite(walkers=Composite(action=action))
+        self.full_observation_spec = Composite(walkers=Composite(observation=observation))
+
+
+CONTINUOUS = Bounded(-1.0, 1.0, (4, 3, 2))
+OBSERVATION = Unbounded((4, 3, 7))
+
+
+def test_check_accepts_any_group():
+    check_homogeneous_continuous(SpecsOnly(CONTINUOUS, OBSERVATION), "walkers")
+    with pytest.raises(ValueError, match=r"no group 'agents'.*walkers"):
+        check_homogeneous_continuous(SpecsOnly(CONTINUOUS, OBSERVATION))
+
+
+@pytest.mark.parametrize(
+    ("action", "observation", "message"),
+    [
+        (Unbounded((4, 3, 2)), OBSERVATION, "not a bounded continuous action"),
+        (Categorical(5, (4, 3)), OBSERVATION, "not a bounded continuous action"),
+        (
+            Bounded(0, 4, (4, 3, 2), dtype=torch.int64),
+            OBSERVATION,
+            "not a bounded continuous action",
+        ),
+        (Bounded(-1.0, float("inf"), (4, 3, 2)), OBSERVATION, "infinite bound"),
+        (CONTINUOUS, Composite(camera=OBSERVATION), "dictionary of .*camera"),
+        (
+            CONTINUOUS,
+            torch.stack([Unbounded((4, 7)), Unbounded((4, 8))], 1),
+            "differ in the size of their observation",
+        ),
+        (
+            torch.stack([Bounded(-1.0, 1.0, (4, 2)), Bounded(-1.0, 1.0, (4, 3))], 1),
+            OBSERVATION,
+            "differ in the size of their action",
+        ),
+    ],
+)
+def test_check_refuses(action, observation, message):
+    with pytest.raises(ValueError, match=message):
+        check_homogeneous_continuous(SpecsOnly(action, observation), "walkers")
+
+
+def test_import_needs_no_vmas_and_is_quiet():
+    code = (
+        "import sys; sys.modules['vmas'] = None\n"
+        "import vm3ac_modules.envs as e; e.ExpandDone, e.make_env, e.VMASEnv\n"
+        "del sys.modules['vmas']; e.PredatorPrey\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
