@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from tensordict.nn import (
     ProbabilisticTensorDictSequential,
-    TensorDictModule,
     TensorDictModuleBase,
 )
+from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.data import Bounded, TensorSpec
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.module import NetworkModule
 from vm3ac_modules.nn.actors import LatentGaussianNet
 
 __all__ = ["action_bounds", "make_actor", "make_policy"]
@@ -101,8 +102,10 @@ def make_actor(
     keys = Keys() if keys is None else keys
     low, high = action_bounds(action_spec)
     net = LatentGaussianNet(obs_dim, latent_dim, low.shape[-1], low.shape[-2], **net_options)
-    in_keys = [keys.observation] + ([keys.latent] if latent_dim > 0 else [])
-    module = TensorDictModule(net, in_keys=in_keys, out_keys=[keys.loc, keys.scale])
+    in_keys: dict[str, NestedKey] = {"observation": keys.observation}
+    if latent_dim > 0:
+        in_keys["latent"] = keys.latent
+    module = NetworkModule(net, in_keys, [keys.loc, keys.scale])
     return ProbabilisticActor(
         module,
         in_keys={"loc": keys.loc, "scale": keys.scale},

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tensordict.nn import TensorDictModule
-
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.module import NetworkModule
 from vm3ac_modules.nn.critics import CentralizedCriticNet
 
 __all__ = ["make_action_value", "make_state_value"]
@@ -36,7 +35,7 @@ def make_action_value(
     num_critics: int = 2,
     keys: Keys | None = None,
     **net_options: Any,
-) -> TensorDictModule:
+) -> NetworkModule:
     """Build the action values :math:`Q_{i,k}(x, a)` of all agents.
 
     It reads ``("agents", "joint_action")``, ``[*B, N, N, A]``: one joint action per agent, own
@@ -73,12 +72,7 @@ def make_action_value(
         **net_options,
     )
     in_keys["joint_action"] = keys.joint_action
-    return TensorDictModule(
-        net,
-        in_keys=in_keys,
-        out_to_in_map=True,
-        out_keys=[keys.state_action_value],
-    )
+    return NetworkModule(net, in_keys, [keys.state_action_value])
 
 
 def make_state_value(
@@ -89,7 +83,7 @@ def make_state_value(
     state_dim: int | None = None,
     keys: Keys | None = None,
     **net_options: Any,
-) -> TensorDictModule:
+) -> NetworkModule:
     """Build the state values :math:`V_i(x)` of all agents.
 
     Args:
@@ -119,9 +113,4 @@ def make_state_value(
         state_dim=state_dim if critic_input == "state" else None,
         **net_options,
     )
-    return TensorDictModule(
-        net,
-        in_keys=in_keys,
-        out_to_in_map=True,
-        out_keys=[keys.state_value],
-    )
+    return NetworkModule(net, in_keys, [keys.state_value])

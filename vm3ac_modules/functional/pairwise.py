@@ -11,8 +11,11 @@ Multi-Agent Reinforcement Learning", arXiv:2303.00451.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = [
     "fill_diagonal_zero",
@@ -44,9 +47,33 @@ def others_index(num_agents: int, device: torch.device | None = None) -> Tensor:
     """
     if num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}.")
+    if torch.compiler.is_compiling():
+        return _others_index(num_agents, device)
+    return _cached_others_index(num_agents, device)
+
+
+def _others_index(num_agents: int, device: torch.device | None) -> Tensor:
     columns = torch.arange(num_agents - 1, device=device).expand(num_agents, -1)
     rows = torch.arange(num_agents, device=device).unsqueeze(-1)
     return columns + (columns >= rows)
+
+
+def _diagonal(num_agents: int, device: torch.device | None) -> Tensor:
+    return torch.eye(num_agents, dtype=torch.bool, device=device)
+
+
+# Constants of every call on a hot path. An inference tensor must not get in here: autograd could
+# not save it later.
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _cached_others_index(num_agents: int, device: torch.device | None) -> Tensor:
+    return _others_index(num_agents, device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _cached_diagonal(num_agents: int, device: torch.device | None) -> Tensor:
+    return _diagonal(num_agents, device)
 
 
 def gather_others(x: Tensor) -> Tensor:
@@ -81,14 +108,13 @@ def scatter_others(values: Tensor) -> Tensor:
         [[0.0, 5.0], [7.0, 0.0]]
     """
     num_agents = values.shape[-2]
-    # Column j of row i holds partner k = j - (j > i); the diagonal's index is overridden below.
-    columns = torch.arange(num_agents, device=values.device).expand(num_agents, -1)
-    rows = torch.arange(num_agents, device=values.device).unsqueeze(-1)
     if num_agents == 1:
         return values.new_zeros((*values.shape[:-1], 1))
-    partner = (columns - (columns > rows).long()).clamp(max=num_agents - 2)
-    square = values.gather(-1, partner.expand(*values.shape[:-1], num_agents))
-    return fill_diagonal_zero(square)
+    # Off the diagonal a matrix in row-major order is N - 1 rows of N, each after a diagonal entry:
+    # so a zero behind every row and one in front of all put the diagonal in place.
+    rows = values.reshape(*values.shape[:-2], num_agents - 1, num_agents)
+    flat = pad(pad(rows, (0, 1)).flatten(-2), (1, 0))
+    return flat.unflatten(-1, (num_agents, num_agents))
 
 
 def fill_diagonal_zero(pairs: Tensor) -> Tensor:
@@ -109,8 +135,8 @@ def fill_diagonal_zero(pairs: Tensor) -> Tensor:
     """
     if pairs.ndim < 2 or pairs.shape[-1] != pairs.shape[-2]:
         raise ValueError(f"a pair matrix is [*B, N, N], got shape {tuple(pairs.shape)}.")
-    diagonal = torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
-    return torch.where(diagonal, torch.zeros((), dtype=pairs.dtype, device=pairs.device), pairs)
+    diagonal = _diagonal if torch.compiler.is_compiling() else _cached_diagonal
+    return pairs.masked_fill(diagonal(pairs.shape[-1], pairs.device), 0.0)
 
 
 def pair_sum(pairs: Tensor) -> Tensor:

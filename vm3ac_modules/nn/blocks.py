@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,29 +56,41 @@ def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         >>> agent_linear(torch.ones(5, 3, 2), torch.ones(3, 2, 4)).shape
         torch.Size([5, 3, 4])
     """
+    groups = _group(x, weight)
+    return _ungroup(_affine(groups, weight, bias), x, weight)
+
+
+def _group(x: Tensor, weight: Tensor) -> Tensor:
+    """Rows of every network side by side, ``[S * N, B, in]`` (``[S, B * N, in]`` if shared)."""
     num_stack = weight.ndim - 3
-    agents, fan_in, fan_out = weight.shape[-3:]
-    stack, batch = x.shape[:num_stack], x.shape[num_stack:-2]
+    agents, fan_in = weight.shape[-3], weight.shape[-2]
+    stack = x.shape[:num_stack]
     if x.shape[-1] != fan_in or agents not in (1, x.shape[-2]) or stack != weight.shape[:-3]:
         raise ValueError(
             f"input {tuple(x.shape)} does not fit weights {tuple(weight.shape)}: expected "
             f"[*{list(weight.shape[:-3])}, *B, {agents if agents > 1 else 'N'}, {fan_in}]."
         )
-    copies, rows = math.prod(stack), math.prod(batch)
-    weight = weight.reshape(copies * agents, fan_in, fan_out)
+    copies, rows = math.prod(stack), math.prod(x.shape[num_stack:-2])
     if agents == 1:
-        grouped = x.reshape(copies, rows * x.shape[-2], fan_in)
-    else:
-        grouped = x.reshape(copies, rows, agents, fan_in).transpose(1, 2)
-        # Without stacked copies this stays a view: the product takes the strides as they are.
-        grouped = grouped[0] if copies == 1 else grouped.reshape(copies * agents, rows, fan_in)
+        return x.reshape(copies, rows * x.shape[-2], fan_in)
+    groups = x.reshape(copies, rows, agents, fan_in).transpose(1, 2)
+    # Without stacked copies this stays a view: the product takes the strides as they are.
+    return groups[0] if copies == 1 else groups.reshape(copies * agents, rows, fan_in)
+
+
+def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    weight = weight.flatten(0, -3)
     if bias is None:
-        out = torch.bmm(grouped, weight)
-    else:
-        out = torch.baddbmm(bias.reshape(copies * agents, 1, fan_out), grouped, weight)
-    if agents > 1:
-        out = out.reshape(copies, agents, rows, fan_out).transpose(1, 2)
-    return out.reshape(*stack, *batch, x.shape[-2], fan_out)
+        return torch.bmm(groups, weight)
+    return torch.baddbmm(bias.flatten(0, -2).unsqueeze(-2), groups, weight)
+
+
+def _ungroup(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Undo :func:`_group` with the leading dimensions of ``x``, ``[*S, *B, N, out]``."""
+    agents, shape = weight.shape[-3], (*x.shape[:-1], groups.shape[-1])
+    if agents == 1:
+        return groups.reshape(shape)
+    return groups.unflatten(0, (-1, agents)).transpose(1, 2).reshape(shape)
 
 
 class AgentLinear(nn.Module):
@@ -172,7 +185,8 @@ class AgentMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[*S, *B, N, in]`` to ``[*S, *B, N, out]``."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = layer(x).relu()
-        return last(x)  # type: ignore[no-any-return]
+        first = cast("AgentLinear", self.layers[0]).weight
+        groups = _group(x, first)
+        for index, layer in enumerate(cast("Iterable[AgentLinear]", self.layers)):
+            groups = _affine(groups.relu() if index else groups, layer.weight, layer.bias)
+        return _ungroup(groups, x, first)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vm3ac_modules.functional.pairwise import others_index
-from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, check_agents
+from vm3ac_modules.functional.pairwise import gather_others
+from vm3ac_modules.nn.blocks import AgentMLP, check_agents
 
 __all__ = ["PairNet"]
 
@@ -21,12 +21,10 @@ __all__ = ["PairNet"]
 class PairNet(nn.Module):
     r"""Features of agent t's action given agent c's, by the model of an owner i in {c, t}.
 
-    .. math:: f_{\xi_i}(a_c, o_c, o_t, \mathrm{onehot}_N(c), \mathrm{onehot}_N(t))
+    .. math:: f_{\xi_i}(a_c, o_c, \mathrm{onehot}_N(c), o_t, \mathrm{onehot}_N(t))
 
     c conditions, t is predicted. The paper has the one-hot of j only; as one owner predicts in
-    both directions the second one tells the direction. The first layer is kept as a sum over its
-    inputs (the same function as one layer over their concatenation), so each agent's part is
-    computed once for all of its pairs.
+    both directions the second one tells the direction.
 
     Args:
         obs_dim: size O of an agent's observation.
@@ -62,31 +60,12 @@ class PairNet(nn.Module):
         check_agents(num_agents)
         if not hidden:
             raise ValueError("the predictor needs at least one hidden layer.")
-        self.num_agents, self.num_stack = num_agents, len(stack_shape)
-        width = hidden[0]
-        fan_in = action_dim + 2 * obs_dim + 2 * num_agents
-
-        def layer(in_features: int, *, bias: bool = False) -> AgentLinear:
-            return AgentLinear(
-                in_features,
-                width,
-                num_agents,
-                share_params=share_params,
-                bias=bias,
-                fan_in=fan_in,
-                stack_shape=stack_shape,
-            )
-
-        self.condition_layer = layer(action_dim + obs_dim, bias=True)
-        self.target_layer = layer(obs_dim)
-        # A one-hot times a matrix is a row of it: [*S, owner, agent, H].
-        self.condition_row = layer(num_agents)
-        self.target_row = layer(num_agents)
-        self.trunk = AgentMLP(
-            width,
+        self.num_agents = num_agents
+        self.net = AgentMLP(
+            action_dim + 2 * obs_dim + 2 * num_agents,
             out_features,
             num_agents,
-            hidden=hidden[1:],
+            hidden=hidden,
             share_params=share_params,
             stack_shape=stack_shape,
         )
@@ -113,54 +92,22 @@ class PairNet(nn.Module):
                 f"the predictor was built for {self.num_agents} agents, got actions of "
                 f"{action.shape[-2]} agents (shape {tuple(action.shape)})."
             )
-        hidden = self._first_layer(action, observation, both=both)
+        rows = self._rows(action, observation, both=both)
         # The rows of an owner's pairs are further batch rows of its network.
-        out: Tensor = self.trunk(hidden.relu().transpose(-3, -2)).transpose(-3, -2)
+        out: Tensor = self.net(rows.transpose(-3, -2)).transpose(-3, -2)
         if not both:
             return out, None
-        # Not chunk(2): it returns a single piece where there are no partners.
         partner, own = out.tensor_split(2, dim=-2)
         return partner, own
 
-    def _first_layer(self, action: Tensor, observation: Tensor, *, both: bool) -> Tensor:
-        """Sum of the parts for every owner and row, ``[*S, *B, N, R, H]``."""
-        partners = others_index(self.num_agents, action.device)
-        owners = torch.arange(self.num_agents, device=action.device)
-        condition_in = torch.cat((action, observation), dim=-1)
-        condition_row = self._owner_rows(self.condition_row.weight)
-        target_row = self._owner_rows(self.target_row.weight)
-        own = owners.unsqueeze(-1)
-        target = self._every_owner(self.target_layer, observation)
-        forward_part: Tensor = (
-            self.condition_layer(condition_in).unsqueeze(-2)
-            + target[..., own, partners, :]
-            + self._batched(
-                condition_row[..., own, own, :] + target_row[..., own, partners, :], target
-            )
-        )
+    def _rows(self, action: Tensor, observation: Tensor, *, both: bool) -> Tensor:
+        """Inputs of every owner's pairs, ``[*S, *B, N, R, in]``: partners, then itself."""
+        own_ids = torch.eye(self.num_agents, dtype=action.dtype, device=action.device)
+        features = torch.cat((action, observation, own_ids.expand(*action.shape[:-1], -1)), dim=-1)
+        others, size = gather_others(features), action.shape[-1]
+        own = features.unsqueeze(-2).expand(others.shape)
+        rows = torch.cat((own, others[..., size:]), dim=-1)
         if not both:
-            return forward_part
-        condition = self._every_owner(self.condition_layer, condition_in)
-        reverse_part = (
-            condition[..., own, partners, :]
-            + target[..., own, own, :]
-            + self._batched(
-                condition_row[..., own, partners, :] + target_row[..., own, own, :], target
-            )
-        )
-        return torch.cat((forward_part, reverse_part), dim=-2)
-
-    def _every_owner(self, layer: AgentLinear, x: Tensor) -> Tensor:
-        """Apply every owner's layer to every agent's row, ``[*S, *B, owner, N, H]``."""
-        rows = x.unsqueeze(-2).expand(*x.shape[:-1], self.num_agents, -1)  # [.., agent, owner, F]
-        out: Tensor = layer(rows).transpose(-3, -2)
-        return out
-
-    def _owner_rows(self, weight: Tensor) -> Tensor:
-        """Rows of a one-hot's weights for every owner, ``[*S, N, N, H]``."""
-        return weight.expand(*weight.shape[:-3], self.num_agents, -1, -1)
-
-    def _batched(self, rows: Tensor, like: Tensor) -> Tensor:
-        """Insert the batch dimensions of ``like`` behind the stacked copies."""
-        batch_dims = like.ndim - 3 - self.num_stack
-        return rows.reshape(*rows.shape[: self.num_stack], *(1,) * batch_dims, *rows.shape[-3:])
+            return rows
+        reverse = torch.cat((others, own[..., size:]), dim=-1)
+        return torch.cat((rows, reverse), dim=-2)

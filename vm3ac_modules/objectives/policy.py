@@ -102,7 +102,7 @@ class PolicyReader:
         read = [key for module in self.body for key in module.in_keys if key not in produced]
         self.in_keys: list[NestedKey] = list(dict.fromkeys(read))
         self.broadcasts = all(
-            getattr(getattr(module, "module", None), "broadcasts_latent", False)
+            getattr(getattr(module, "net", None), "broadcasts_latent", False)
             for module in self.body
         )
 

@@ -1,0 +1,205 @@
+"""Milliseconds of one VM3-AC update against plain torch and against TorchRL's SACLoss.
+
+One update is loss, backward, optimizers and target network on a batch that is already sampled.
+The three contestants run in one process, alternating, and the median counts. Sizes are fixed:
+O = 20, A = 2, Z = 8, K = 0, unshared networks of 2 x 128, plain critics on all observations, fused
+Adam.
+
+    python recipes/benchmarks/update_step.py --agents 2 --batch 128 [--threads 2] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import NormalParamExtractor, TensorDictModule
+from torch import Tensor, nn
+from torchrl.data import Bounded
+from torchrl.modules import MultiAgentMLP, ProbabilisticActor, TanhNormal
+from torchrl.objectives import SACLoss, SoftUpdate
+
+import vm3ac_modules as vm
+from vm3ac_modules.training.seeding import seed_everything
+
+O, A, Z, H = 20, 2, 8, 128
+BETA, GAMMA, TAU, LR, SIGMA = 0.1, 0.99, 0.005, 3e-4, 0.2
+
+
+def make_batch(num_agents: int, batch: int) -> TensorDict:
+    """Random transitions with done flags at the root and under the group (for SACLoss)."""
+    agents = {"observation": torch.randn(batch, num_agents, O)}
+    following = {
+        "observation": torch.randn(batch, num_agents, O),
+        "reward": torch.randn(batch, num_agents, 1),
+        "done": torch.zeros(batch, num_agents, 1, dtype=torch.bool),
+        "terminated": torch.zeros(batch, num_agents, 1, dtype=torch.bool),
+    }
+    agents["action"] = torch.rand(batch, num_agents, A) * 2 - 1
+    flag = torch.zeros(batch, 1, dtype=torch.bool)
+    return TensorDict(
+        {"agents": agents, "next": {"agents": following, "terminated": flag, "done": flag}}, [batch]
+    )
+
+
+def vm3ac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
+    """The library's own update, as the recipes call it."""
+    spec = Bounded(-1.0, 1.0, (num_agents, A))
+    sampler = vm.LatentSampler(vm.GaussianPrior(Z))
+    loss = vm.VM3ACLoss(
+        vm.make_policy(sampler, vm.make_actor(O, Z, spec)),
+        vm.make_action_value(O, A, num_agents, form="plain"),
+        vm.make_state_value(O, num_agents, form="plain"),
+        vm.VariationalPredictor(O, spec, scale=SIGMA, normalized=False),
+        beta=BETA,
+        gamma=GAMMA,
+    )
+    target = SoftUpdate(loss, tau=TAU)
+    optimizers = {
+        name: torch.optim.Adam(group, lr=LR, fused=True)
+        for name, group in loss.parameter_groups().items()
+    }
+
+    def update() -> None:
+        losses = loss(td)
+        torch.stack([losses[name] for name in optimizers]).sum().backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        target.step()
+
+    return update
+
+
+def torchrl_sac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
+    """TorchRL's SACLoss over unshared multi-agent networks with a centralized critic."""
+    options = {"n_agents": num_agents, "share_params": False, "depth": 2, "num_cells": H}
+    options["activation_class"] = nn.ReLU
+    policy = MultiAgentMLP(n_agent_inputs=O, n_agent_outputs=2 * A, centralised=False, **options)
+    critic = MultiAgentMLP(n_agent_inputs=O + A, n_agent_outputs=1, centralised=True, **options)
+    group = "agents"
+    actor = ProbabilisticActor(
+        TensorDictModule(
+            nn.Sequential(policy, NormalParamExtractor()),
+            in_keys=[(group, "observation")],
+            out_keys=[(group, "loc"), (group, "scale")],
+        ),
+        in_keys=[(group, "loc"), (group, "scale")],
+        out_keys=[(group, "action")],
+        distribution_class=TanhNormal,
+        distribution_kwargs={"low": -1.0, "high": 1.0},
+        return_log_prob=True,
+        log_prob_key=(group, "log_prob"),
+    )
+    q_value = TensorDictModule(
+        lambda_cat(critic),
+        in_keys=[(group, "observation"), (group, "action")],
+        out_keys=[(group, "state_action_value")],
+    )
+    loss = SACLoss(
+        actor,
+        q_value,
+        num_qvalue_nets=2,
+        loss_function="l2",
+        fixed_alpha=True,
+        alpha_init=BETA,
+        delay_qvalue=True,
+        action_spec=Bounded(-1.0, 1.0, (num_agents, A)),
+    )
+    loss.set_keys(
+        action=(group, "action"),
+        log_prob=(group, "log_prob"),
+        state_action_value=(group, "state_action_value"),
+        reward=(group, "reward"),
+        done=(group, "done"),
+        terminated=(group, "terminated"),
+    )
+    loss.make_value_estimator(gamma=GAMMA)
+    target = SoftUpdate(loss, tau=TAU)
+    optimizers = [
+        torch.optim.Adam(params.flatten_keys().values(), lr=LR, fused=True)
+        for params in (loss.actor_network_params, loss.qvalue_network_params)
+    ]
+
+    def update() -> None:
+        # SACLoss writes into the batch that it is given.
+        losses = loss(td.clone(False))
+        (losses["loss_actor"] + losses["loss_qvalue"]).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        target.step()
+
+    return update
+
+
+def lambda_cat(critic: nn.Module) -> nn.Module:
+    """Concatenate observation and action before a critic."""
+
+    class _Cat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.critic = critic
+
+        def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+            return self.critic(torch.cat((observation, action), dim=-1))
+
+    return _Cat()
+
+
+def reference_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
+    """The same arithmetic by hand: stacked weights, ``baddbmm``, no modules, no tensordicts."""
+    from plain_vm3ac import PlainVM3AC
+
+    return PlainVM3AC(num_agents, td, beta=BETA, gamma=GAMMA, tau=TAU, lr=LR, sigma=SIGMA).update
+
+
+def measure(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of every contestant, alternating, after a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for index in range(repeats + 20):
+        for name, update in contestants.items():
+            start = time.perf_counter()
+            update()
+            if index >= 20:
+                times[name].append(time.perf_counter() - start)
+    return {f"{name}_ms": 1e3 * statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agents", type=int, default=2, help="number of agents N")
+    parser.add_argument("--batch", type=int, default=128, help="transitions per update B")
+    parser.add_argument("--threads", type=int, default=2, help="intra-op threads of torch")
+    parser.add_argument("--repeats", type=int, default=200, help="timed updates of each contestant")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    seed_everything(0)
+    td = make_batch(args.agents, args.batch)
+    result = measure(
+        {
+            "vm3ac": vm3ac_update(args.agents, td),
+            "reference": reference_update(args.agents, td),
+            "torchrl_sac": torchrl_sac_update(args.agents, td),
+        },
+        args.repeats,
+    )
+    result |= {"agents": args.agents, "batch": args.batch, "threads": args.threads}
+    if args.json:
+        print(json.dumps(result))
+        return
+    print(f"N={args.agents} B={args.batch} threads={args.threads}")
+    for name in ("vm3ac", "reference", "torchrl_sac"):
+        ratio = result["vm3ac_ms"] / result[f"{name}_ms"]
+        print(f"{name:12s} {result[f'{name}_ms']:8.2f} ms   vm3ac / {name} = {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
