@@ -34,6 +34,7 @@ from vm3ac_modules.objectives.regularizers import (
     PairTerms,
     Regularizer,
 )
+from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["CentralizedActorCriticLoss", "MAACLoss", "MASACLoss", "VM3ACLoss"]
@@ -151,9 +152,15 @@ class CentralizedActorCriticLoss(LossModule):
         if self.regularizer.needs_pairs:
             check_predictor(predictor_network, reverse_model, type(self).__name__)
             self.convert_to_functional(predictor_network, "predictor_network")
+        names = ["actor_network", "qvalue_network", "value_network"]
+        names += ["predictor_network"] if self.regularizer.needs_pairs else []
+        self.slots = {
+            name: ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
+            for name in names
+        }
         if keys is not None:
-            names = self._AcceptedKeys.__dataclass_fields__
-            self.set_keys(**{name: getattr(keys, name) for name in names})
+            fields = self._AcceptedKeys.__dataclass_fields__
+            self.set_keys(**{name: getattr(keys, name) for name in fields})
 
     @staticmethod
     def _check(policy_q: str, reduction: str, gamma: float, reward_scale: float) -> None:
@@ -252,12 +259,12 @@ class CentralizedActorCriticLoss(LossModule):
         """
         require_keys(tensordict, self.in_keys, type(self).__name__)
         noise = self.draw_noise(tensordict) if noise is None else noise
-        with self.actor_network_params.to_module(self.actor_network):
+        with self.slots["actor_network"].filled(self.actor_network_params):
             sample = sample_policy(self.reader, tensordict, noise, self.center, self.half_range)
         pairs = self._pairs(tensordict, sample) if self.regularizer.needs_pairs else None
 
         joint_action = own_gradient_joint_action(sample.action)
-        q_fresh = self._action_value(tensordict, joint_action, self.qvalue_network_params.data)
+        q_fresh = self._action_value(tensordict, joint_action, detach=True)
         q_min = q_fresh.amin(-1)
         q_policy = q_fresh[..., 0] if self.policy_q == "first" else q_min
         policy = self.regularizer.policy_loss(q_policy, sample, pairs, self.reward_scale)
@@ -281,6 +288,7 @@ class CentralizedActorCriticLoss(LossModule):
     def _pairs(self, tensordict: TensorDictBase, sample: PolicySample) -> PairTerms:
         return pair_terms(
             self.predictor_network,
+            self.slots["predictor_network"],
             self.predictor_network_params,
             sample.action,
             tensordict.get(self.tensor_keys.observation),
@@ -288,18 +296,18 @@ class CentralizedActorCriticLoss(LossModule):
         )
 
     def _action_value(
-        self, tensordict: TensorDictBase, joint_action: Tensor, params: TensorDictBase
+        self, tensordict: TensorDictBase, joint_action: Tensor, *, detach: bool
     ) -> Tensor:
         keys = [key for key in self.qvalue_network.in_keys if key != self.tensor_keys.joint_action]
         td = TensorDict({key: tensordict.get(key) for key in keys}, tensordict.batch_size)
         td.set(self.tensor_keys.joint_action, joint_action)
-        with params.to_module(self.qvalue_network):
+        with self.slots["qvalue_network"].filled(self.qvalue_network_params, detach=detach):
             return self.qvalue_network(td).get(self.tensor_keys.state_action_value)
 
     def _state_value(self, tensordict: TensorDictBase, params: TensorDictBase) -> Tensor:
         keys = self.value_network.in_keys
         td = TensorDict({key: tensordict.get(key) for key in keys}, tensordict.batch_size)
-        with params.to_module(self.value_network):
+        with self.slots["value_network"].filled(params):
             return self.value_network(td).get(self.tensor_keys.state_value).squeeze(-1)
 
     def _q_loss(self, tensordict: TensorDictBase) -> Tensor:
@@ -315,7 +323,7 @@ class CentralizedActorCriticLoss(LossModule):
                 self.reward_scale * reward, terminated, next_value, gamma=self.gamma
             )
         stored = own_first(tensordict.get(self.tensor_keys.action))
-        q_value = self._action_value(tensordict, stored, self.qvalue_network_params)
+        q_value = self._action_value(tensordict, stored, detach=False)
         return squared_error(q_value, target.unsqueeze(-1)).sum(-1)
 
     def _diagnostics(

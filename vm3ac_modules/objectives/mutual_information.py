@@ -22,6 +22,7 @@ from vm3ac_modules.objectives.common import REDUCTIONS, batch_mean, ordered_keys
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
 from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
+from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["MutualInformationLoss"]
@@ -132,6 +133,10 @@ class MutualInformationLoss(LossModule):
         self.reader.register_range(self)
         self.convert_to_functional(actor_network, "actor_network")
         self.convert_to_functional(predictor_network, "predictor_network")
+        self.slots = {
+            name: ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
+            for name in ("actor_network", "predictor_network")
+        }
         if keys is not None:
             self.set_keys(observation=keys.observation, action=keys.action)
 
@@ -178,10 +183,11 @@ class MutualInformationLoss(LossModule):
         require_keys(tensordict, self.in_keys, type(self).__name__)
         noise = self.draw_noise(tensordict) if noise is None else noise
         observation = tensordict.get(self.tensor_keys.observation)
-        with self.actor_network_params.to_module(self.actor_network):
+        with self.slots["actor_network"].filled(self.actor_network_params):
             sample = sample_policy(self.reader, tensordict, noise, self.center, self.half_range)
         pairs = pair_terms(
             self.predictor_network,
+            self.slots["predictor_network"],
             self.predictor_network_params,
             sample.action,
             observation,
@@ -218,8 +224,8 @@ class MutualInformationLoss(LossModule):
             The estimates of :func:`~vm3ac_modules.objectives.diagnostics.estimate_information`.
         """
         with (
-            self.actor_network_params.to_module(self.actor_network),
-            self.predictor_network_params.to_module(self.predictor_network),
+            self.slots["actor_network"].filled(self.actor_network_params),
+            self.slots["predictor_network"].filled(self.predictor_network_params),
         ):
             return estimate_information(
                 self.reader,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vm3ac_modules.functional.pairwise import fill_diagonal_zero
 from vm3ac_modules.objectives.regularizers import PairTerms
+from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["REVERSE_MODELS", "check_predictor", "pair_terms", "predictor_loss"]
@@ -38,6 +39,7 @@ def check_predictor(predictor: VariationalPredictor | None, reverse_model: str, 
 
 def pair_terms(
     predictor: VariationalPredictor,
+    slots: ParameterSlots,
     params: TensorDictParams,
     action: Tensor,
     observation: Tensor,
@@ -50,7 +52,8 @@ def pair_terms(
     side sees all actions detached.
 
     Args:
-        predictor: the predictor, stateless.
+        predictor: the predictor.
+        slots: where the predictor keeps its parameters.
         params: its parameters.
         action: reparameterized joint action, ``[*B, N, A]``.
         observation: ``[*B, N, O]``.
@@ -61,9 +64,9 @@ def pair_terms(
         The pair matrices, ``[*B, N, N]`` each.
     """
     fixed = action.detach()
-    with params.data.to_module(predictor):
+    with slots.filled(params, detach=True):
         policy = predictor.predict_partners(action, fixed, observation)
-    with params.to_module(predictor):
+    with slots.filled(params):
         if reverse_model == "own":
             partner, own = predictor.pair_log_prob(fixed, fixed, observation)
         else:
