@@ -6,6 +6,7 @@ and plain critics on all observations (Kim et al. 2023, arXiv:2303.00451, Eqs. (
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -20,7 +21,7 @@ def make_mlp(copies: int, fan_in: int, fan_out: int) -> list[Tensor]:
     """Weights and biases of ``copies`` networks of two hidden layers, stacked."""
     params = []
     widths = [fan_in, HIDDEN, HIDDEN, fan_out]
-    for rows, columns in zip(widths[:-1], widths[1:], strict=True):
+    for rows, columns in itertools.pairwise(widths):
         bound = 1 / math.sqrt(rows)
         for shape in ((copies, rows, columns), (copies, 1, columns)):
             params.append(torch.empty(shape).uniform_(-bound, bound).requires_grad_())

@@ -27,15 +27,15 @@ from torchrl.objectives import SACLoss, SoftUpdate
 import vm3ac_modules as vm
 from vm3ac_modules.training.seeding import seed_everything
 
-O, A, Z, H = 20, 2, 8, 128
+OBS, A, Z, H = 20, 2, 8, 128
 BETA, GAMMA, TAU, LR, SIGMA = 0.1, 0.99, 0.005, 3e-4, 0.2
 
 
 def make_batch(num_agents: int, batch: int) -> TensorDict:
     """Random transitions with done flags at the root and under the group (for SACLoss)."""
-    agents = {"observation": torch.randn(batch, num_agents, O)}
+    agents = {"observation": torch.randn(batch, num_agents, OBS)}
     following = {
-        "observation": torch.randn(batch, num_agents, O),
+        "observation": torch.randn(batch, num_agents, OBS),
         "reward": torch.randn(batch, num_agents, 1),
         "done": torch.zeros(batch, num_agents, 1, dtype=torch.bool),
         "terminated": torch.zeros(batch, num_agents, 1, dtype=torch.bool),
@@ -52,10 +52,10 @@ def vm3ac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
     spec = Bounded(-1.0, 1.0, (num_agents, A))
     sampler = vm.LatentSampler(vm.GaussianPrior(Z))
     loss = vm.VM3ACLoss(
-        vm.make_policy(sampler, vm.make_actor(O, Z, spec)),
-        vm.make_action_value(O, A, num_agents, form="plain"),
-        vm.make_state_value(O, num_agents, form="plain"),
-        vm.VariationalPredictor(O, spec, scale=SIGMA, normalized=False),
+        vm.make_policy(sampler, vm.make_actor(OBS, Z, spec)),
+        vm.make_action_value(OBS, A, num_agents, form="plain"),
+        vm.make_state_value(OBS, num_agents, form="plain"),
+        vm.VariationalPredictor(OBS, spec, scale=SIGMA, normalized=False),
         beta=BETA,
         gamma=GAMMA,
     )
@@ -80,8 +80,8 @@ def torchrl_sac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
     """TorchRL's SACLoss over unshared multi-agent networks with a centralized critic."""
     options = {"n_agents": num_agents, "share_params": False, "depth": 2, "num_cells": H}
     options["activation_class"] = nn.ReLU
-    policy = MultiAgentMLP(n_agent_inputs=O, n_agent_outputs=2 * A, centralised=False, **options)
-    critic = MultiAgentMLP(n_agent_inputs=O + A, n_agent_outputs=1, centralised=True, **options)
+    policy = MultiAgentMLP(n_agent_inputs=OBS, n_agent_outputs=2 * A, centralised=False, **options)
+    critic = MultiAgentMLP(n_agent_inputs=OBS + A, n_agent_outputs=1, centralised=True, **options)
     group = "agents"
     actor = ProbabilisticActor(
         TensorDictModule(

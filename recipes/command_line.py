@@ -1,0 +1,93 @@
+"""What Hydra does not say: clear messages for unknown options, and tasks of stock scenarios."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from vm3ac_modules.envs.factory import vmas_scenarios
+
+STOCK_TASK = {
+    "max_steps": 100,
+    "beta": 0.1,
+    "latent_dim": 8,
+    "reward_scale": 1.0,
+    "env": {},
+}
+"""Task knobs of a VMAS scenario that the paper does not use."""
+
+
+def stock_tasks() -> list[str]:
+    """Names ``vmas/<scenario>``, read off VMAS's files without importing it."""
+    return [f"vmas/{name}" for name in vmas_scenarios()] if find_spec("vmas") else []
+
+
+def register_stock_tasks() -> None:
+    """Make ``task=vmas/<scenario>`` known to Hydra."""
+    store = ConfigStore.instance()
+    for task in stock_tasks():
+        group, name = task.split("/")
+        store.store(
+            group=f"task/{group}", name=name, node={"name": task, **STOCK_TASK}, package="task"
+        )
+
+
+def options(config_dir: Path, group: str) -> list[str]:
+    """Names that a group can be set to."""
+    names = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
+    return names + (stock_tasks() if group == "task" else [])
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with one sentence."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+def check_overrides(arguments: Sequence[str], config_dir: Path) -> None:
+    """End with a message that lists the valid names if an override cannot be meant.
+
+    Args:
+        arguments: the command line.
+        config_dir: the directory of the configuration.
+    """
+    overrides = [a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-")]
+    bare = [a for a in arguments if "=" not in a and not a.startswith("-")]
+    if bare:
+        fail(f"{bare[0]!r} is not of the form key=value; see --help.")
+    groups = sorted(path.name for path in config_dir.iterdir() if path.is_dir())
+    chosen = {"algorithm": "vm3ac", "task": "predator_prey_2", "loop": "default"}
+    for key, value in overrides:
+        if key in groups:
+            valid = options(config_dir, key)
+            if value not in valid and "," not in value:
+                fail(f"unknown {key} {value!r}; valid: {', '.join(valid)}.")
+            chosen[key] = value
+    known = valid_keys(config_dir, chosen)
+    for key, _ in overrides:
+        name = key.lstrip("+~")
+        if name in groups or name.startswith("hydra.") or key.startswith("+"):
+            continue
+        if name not in known and not name.startswith("task.env"):
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            fail(f"unknown key {name!r}.{hint} Valid: {', '.join(sorted(known))}.")
+
+
+def valid_keys(config_dir: Path, chosen: dict[str, str]) -> set[str]:
+    """Every key of the configuration with these group options."""
+    known = {str(key) for key in OmegaConf.load(config_dir / "train_continuous.yaml")}
+    known -= {"defaults", "hydra"}
+    for group, option in chosen.items():
+        file = config_dir / group / f"{option}.yaml"
+        keys = OmegaConf.load(file) if file.exists() else OmegaConf.create(STOCK_TASK)
+        prefix = "" if group == "loop" else f"{group}."
+        known |= {f"{prefix}{key}" for key in keys}
+    return known

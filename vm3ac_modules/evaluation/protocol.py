@@ -1,0 +1,153 @@
+"""How a number is made: episodes on fixed starts, deterministic actions, a stated latent.
+
+The return of an episode is the mean over agents of their summed rewards. All rows of one reset are
+the episodes, so the starts depend on the environment's seed alone: the same for every evaluation
+and every algorithm.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Section 6 and Appendix H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torch import Tensor, nn
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.latent import LatentMode, LatentSampler
+from vm3ac_modules.training.seeding import fork_rng
+
+__all__ = ["EvaluationResult", "evaluate", "policy_with_latent"]
+
+_NORMAL_975 = 1.959964
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Returns of a number of episodes.
+
+    Args:
+        returns: one per episode, ``[E]``.
+        lengths: steps of each episode, ``[E]``.
+        info: what the environment reported at each episode's end, each ``[E]``.
+        trace: what the observer saw before every step, ``[E, T, ...]``, if there was one.
+    """
+
+    returns: Tensor
+    lengths: Tensor
+    info: dict[str, Tensor]
+    trace: Tensor | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def ci95(self) -> float:
+        """Half width of the mean's 95% interval (normal approximation); nan for one episode."""
+        episodes = self.returns.numel()
+        if episodes < 2:
+            return math.nan
+        return float(_NORMAL_975 * self.returns.std() / math.sqrt(episodes))
+
+
+def policy_with_latent(policy: TensorDictModuleBase, mode: LatentMode) -> TensorDictModuleBase:
+    """The same policy with another mode of its latent; networks and prior are shared.
+
+    Args:
+        policy: a policy whose first module may be a latent sampler.
+        mode: the mode.
+
+    Returns:
+        A policy; the given one itself if it holds no sampler.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> import vm3ac_modules as vm
+        >>> actor = vm.make_actor(4, 3, Bounded(-1.0, 1.0, (2, 1)))
+        >>> policy = vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor)
+        >>> policy_with_latent(policy, "mean")[0].mode
+        'mean'
+    """
+    if not isinstance(policy, TensorDictSequential):
+        return policy
+    modules: list[nn.Module] = [
+        module.with_mode(mode) if isinstance(module, LatentSampler) else module
+        for module in policy.module
+    ]
+    if not any(isinstance(module, LatentSampler) for module in modules):
+        return policy
+    return type(policy)(*modules)
+
+
+def evaluate(
+    policy: TensorDictModuleBase | None,
+    env: EnvBase,
+    *,
+    max_steps: int,
+    seed: int,
+    latent: LatentMode = "sample",
+    keys: Keys | None = None,
+    observer: Callable[[EnvBase], Tensor] | None = None,
+) -> EvaluationResult:
+    """Play one episode in every row of an environment.
+
+    Nothing here moves the random streams of a training that goes on meanwhile.
+
+    Args:
+        policy: the policy; None plays uniformly random actions.
+        env: an environment of its own, whose rows are the episodes.
+        max_steps: length of the rollout; at least the time limit.
+        seed: seed of the starts and of the latents.
+        latent: how the latent comes about: ``"sample"`` (z ~ prior), ``"mean"``, ``"constant"``,
+            ``"synchronized"`` or ``"independent"`` (one z per agent).
+        keys: the tensordict vocabulary.
+        observer: reads something ``[E, ...]`` off the environment before every step (positions for
+            a picture, say).
+
+    Returns:
+        Returns, lengths and metrics per episode.
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("vmas")
+        >>> from vm3ac_modules.envs import make_env
+        >>> env = make_env("predator_prey_2", 4, seed=0, max_steps=5)
+        >>> evaluate(None, env, max_steps=5, seed=1).returns.shape
+        torch.Size([4])
+    """
+    keys = Keys() if keys is None else keys
+    player = None if policy is None else policy_with_latent(policy, latent)
+    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        env.set_seed(seed, static_seed=True)
+        seen: list[Tensor] = []
+        callback = None if observer is None else lambda env, _: seen.append(observer(env).clone())
+        steps = env.rollout(max_steps, player, callback=callback, break_when_any_done=False)
+    return _summarize(steps, keys, torch.stack(seen, 1) if seen else None)
+
+
+def _summarize(steps: TensorDictBase, keys: Keys, trace: Tensor | None) -> EvaluationResult:
+    done = steps["next", keys.done].squeeze(-1)
+    # A row that ended early goes on with another episode, which does not count.
+    first = done.cumsum(-1) - done.long() == 0
+    rewards = steps["next", keys.reward].squeeze(-1).mean(-1)
+    lengths = first.sum(-1)
+    last = (lengths - 1).unsqueeze(-1)
+    info = {}
+    metrics = steps.get(("next", "info"), None)
+    if isinstance(metrics, TensorDictBase):
+        flat = metrics.flatten_keys(".")
+        info = {
+            str(name): value.squeeze(-1).gather(-1, last).squeeze(-1).float()
+            for name, value in flat.items()
+            if value.shape == (*first.shape, 1)
+        }
+    return EvaluationResult(torch.where(first, rewards, 0.0).sum(-1), lengths, info, trace)

@@ -1,0 +1,51 @@
+"""Clipping with one gradient norm per agent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vm3ac_modules.nn.blocks import AgentLinear
+
+__all__ = ["clip_gradients_per_agent"]
+
+
+def clip_gradients_per_agent(network: nn.Module, max_norm: float) -> Tensor:
+    """Scale down the gradient of every agent whose norm is above a limit.
+
+    Agents' losses are summed, so one agent's large gradient must not shrink the others' steps.
+
+    Args:
+        network: a network of agent-batched layers; parameters that the agents share count as one
+            agent's, and an agent's twin critics are taken together.
+        max_norm: the limit, > 0.
+
+    Returns:
+        Every agent's norm before clipping, ``[N]``.
+
+    Raises:
+        ValueError: if ``max_norm <= 0``, or no layer of the network has a gradient.
+
+    Example:
+        >>> from vm3ac_modules.nn import AgentMLP
+        >>> net = AgentMLP(2, 1, num_agents=3, hidden=(4,))
+        >>> net(torch.ones(4, 3, 2)).sum().backward()
+        >>> clip_gradients_per_agent(net, 1.0).shape
+        torch.Size([3])
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_grad_norm must be positive, got {max_norm}.")
+    rows = [
+        parameter.grad.movedim(dim, 0)
+        for layer in network.modules()
+        if isinstance(layer, AgentLinear)
+        for parameter, dim in ((layer.weight, -3), (layer.bias, -2))
+        if parameter is not None and parameter.grad is not None
+    ]
+    if not rows:
+        raise ValueError("the network has no agent-batched layer with a gradient to clip.")
+    norms = torch.stack([row.flatten(1).square().sum(-1) for row in rows]).sum(0).sqrt()
+    factor = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    for row in rows:
+        row.mul_(factor.reshape(-1, *(1,) * (row.ndim - 1)))
+    return norms

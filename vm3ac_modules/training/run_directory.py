@@ -1,0 +1,86 @@
+"""The directory of a run: refused, resumed or cleared, but never shared by two runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+__all__ = ["RunDirectoryError", "open_run_directory"]
+
+_MARKS = ("config.yaml", "metrics.csv", "summary.json", "checkpoint")
+_FILES = (*_MARKS[:3], "eval.csv", "curve.png", "rollout.*", "events.out.tfevents.*", ".tmp_*")
+
+
+class RunDirectoryError(RuntimeError):
+    """A run directory cannot be used as asked."""
+
+
+def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Path:
+    """Make a directory ready for a run, without ever mixing two runs.
+
+    Args:
+        path: the directory; created if missing.
+        resume: go on with the run that it holds.
+        overwrite: remove the run that it holds first; files that are not a run's are kept.
+
+    Returns:
+        The directory.
+
+    Raises:
+        RunDirectoryError: if it holds a run and neither flag is given, if there is nothing to
+            resume, if both flags are given, or if the path is a file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     open_run_directory(f"{root}/run", resume=False, overwrite=False).name
+        'run'
+    """
+    path = Path(path)
+    if resume and overwrite:
+        raise RunDirectoryError(
+            "resume=true and overwrite=true contradict each other; give one of them."
+        )
+    if path.exists() and not path.is_dir():
+        raise RunDirectoryError(f"{path} is a file; give run_dir=<a directory>.")
+    holds_run = _holds_run(path)
+    if resume and not holds_run:
+        raise RunDirectoryError(
+            f"nothing to resume: {path} holds no run; leave out resume=true to start one."
+        )
+    if holds_run and not (resume or overwrite):
+        raise RunDirectoryError(
+            f"{path} already holds a run; give resume=true to go on with it, overwrite=true to "
+            "replace it, or another run_dir."
+        )
+    if overwrite and path.is_dir():
+        _remove_run(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _holds_run(path: Path) -> bool:
+    return any((path / mark).exists() for mark in _MARKS) or any(map(_holds_run, _seeds(path)))
+
+
+def _seeds(path: Path) -> list[Path]:
+    folders = path.glob("seed_*")
+    return [folder for folder in folders if folder.is_dir() and folder.name[5:].isdigit()]
+
+
+def _remove_run(path: Path) -> None:
+    for pattern in _FILES:
+        for file in path.glob(pattern):
+            if file.is_file() or file.is_symlink():
+                file.unlink()
+    checkpoint = path / "checkpoint"
+    for folder in [checkpoint, path / "tensorboard", *_seeds(path)]:
+        # A link is the run's, what it points to may not be.
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder == checkpoint and folder.is_dir():
+            shutil.rmtree(folder)
+        elif folder.is_dir():
+            _remove_run(folder)
+            if not any(folder.iterdir()):
+                folder.rmdir()
