@@ -102,10 +102,18 @@ class VariationalPredictor(TensorDictModuleBase):
             share_params=share_params,
             stack_shape=stack_shape,
         )
-        self.register_buffer("center", 0.5 * (low + high))
-        self.register_buffer("half_range", 0.5 * (high - low))
+        # Ranges of the predicted agents, per owner: its partners, then itself for each of them.
+        center, half_range = 0.5 * (low + high), 0.5 * (high - low)
+        self.register_buffer("center", self._of_predicted(center), persistent=False)
+        self.register_buffer("half_range", self._of_predicted(half_range), persistent=False)
         self.constant_scale = math.nan if self.learns_scale else float(scale)
         self.log_scale_range = (math.log(scale_range[0]), math.log(scale_range[1]))
+
+    @staticmethod
+    def _of_predicted(x: Tensor) -> Tensor:
+        """Rows of the predicted agents, ``[*B, N, A]`` to ``[*B, N, 2(N - 1), A]``."""
+        partners = gather_others(x)
+        return torch.cat((partners, x.unsqueeze(-2).expand_as(partners)), dim=-2)
 
     def _check_scale(
         self, scale: float | str, scale_range: tuple[float, float], normalized: bool
@@ -144,8 +152,8 @@ class VariationalPredictor(TensorDictModuleBase):
         Returns:
             ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, N]``, zero diagonal.
         """
-        partner, _ = self.net(condition, observation, both=False)
-        return self._score_partner(partner, target, normalized)
+        out = self.net(condition, observation, both=False)
+        return scatter_others(self._score(out, gather_others(target), normalized))
 
     def pair_log_prob(
         self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
@@ -161,32 +169,21 @@ class VariationalPredictor(TensorDictModuleBase):
         Returns:
             Both pair matrices, ``[*S, *B, N, N]`` each.
         """
-        partner, own = self.net(condition, observation, both=True)
-        own_target = target.unsqueeze(-2)
-        own_range = (self.center.unsqueeze(-2), self.half_range.unsqueeze(-2))
-        return PairLogProb(
-            self._score_partner(partner, target, normalized),
-            scatter_others(self._score(own, own_target, own_range, normalized)),
-        )
+        out = self.net(condition, observation, both=True)
+        log_prob = self._score(out, self._of_predicted(target), normalized)
+        partner, own = log_prob.tensor_split(2, dim=-1)
+        return PairLogProb(scatter_others(partner), scatter_others(own))
 
-    def _score_partner(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
-        ranges = (gather_others(self.center), gather_others(self.half_range))
-        return scatter_others(self._score(out, gather_others(target), ranges, normalized))
-
-    def _score(
-        self,
-        out: Tensor,
-        target: Tensor,
-        ranges: tuple[Tensor, Tensor],
-        normalized: bool | None,
-    ) -> Tensor:
+    def _score(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
+        """Log-density of the predicted actions, ``[*S, *B, N, R]``."""
         normalized = self.normalized if normalized is None else normalized
-        center, half_range = ranges
+        rows = target.shape[-2]
+        center, half_range = self.center[:, :rows], self.half_range[:, :rows]
         if self.learns_scale:
             out, raw_scale = out.chunk(2, dim=-1)
             floor, ceiling = self.log_scale_range
             scale = half_range * torch.exp(floor + (ceiling - floor) * raw_scale.sigmoid())
         else:
             scale = half_range * self.constant_scale
-        loc = center + half_range * out.tanh()
+        loc = torch.addcmul(center, half_range, out.tanh())
         return gaussian_log_density(target, loc, scale, normalized=normalized)

@@ -147,17 +147,15 @@ def gaussian_log_density(
     if not isinstance(scale, Tensor):
         if scale <= 0:
             raise ValueError(f"scale must be positive, got {scale}.")
-        log_scale: float | Tensor = math.log(scale)
-    else:
-        if not normalized and scale.requires_grad:
-            raise ValueError(
-                "normalized=False needs a constant scale: without its normalizer a learned scale "
-                "grows without limit."
-            )
-        log_scale = scale.log()
+    elif not normalized and scale.requires_grad:
+        raise ValueError(
+            "normalized=False needs a constant scale: without its normalizer a learned scale "
+            "grows without limit."
+        )
     energy = 0.5 * ((x - loc) / scale).square()
     if normalized:
-        energy = energy + log_scale + 0.5 * math.log(2 * math.pi)
+        log_scale = scale.log() if isinstance(scale, Tensor) else math.log(scale)
+        energy = energy + (log_scale + 0.5 * math.log(2 * math.pi))
     return -energy.sum(-1)
 
 

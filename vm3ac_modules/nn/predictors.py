@@ -40,9 +40,8 @@ class PairNet(nn.Module):
 
     Example:
         >>> net = PairNet(obs_dim=6, action_dim=2, out_features=2, num_agents=3)
-        >>> partner, own = net(torch.zeros(5, 3, 2), torch.zeros(5, 3, 6))
-        >>> partner.shape, own.shape
-        (torch.Size([5, 3, 2, 2]), torch.Size([5, 3, 2, 2]))
+        >>> net(torch.zeros(5, 3, 2), torch.zeros(5, 3, 6)).shape
+        torch.Size([5, 3, 4, 2])
     """
 
     def __init__(
@@ -70,9 +69,7 @@ class PairNet(nn.Module):
             stack_shape=stack_shape,
         )
 
-    def forward(
-        self, action: Tensor, observation: Tensor, *, both: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, action: Tensor, observation: Tensor, *, both: bool = True) -> Tensor:
         """Predict every partner from oneself and, with ``both``, oneself from every partner.
 
         Args:
@@ -81,8 +78,8 @@ class PairNet(nn.Module):
             both: also compute the reverse direction.
 
         Returns:
-            ``[*S, *B, N, N - 1, F]`` of owner i about partner j from a_i, and the same shape of
-            owner i about itself from a_j (None without ``both``). Partners ascend.
+            ``[*S, *B, N, R, F]`` of owner i: the first N - 1 rows are about its partners
+            (ascending) from a_i, the N - 1 further ones, with ``both``, about itself from each a_j.
 
         Raises:
             ValueError: if the number of agents is not the one the network was built for.
@@ -94,11 +91,8 @@ class PairNet(nn.Module):
             )
         rows = self._rows(action, observation, both=both)
         # The rows of an owner's pairs are further batch rows of its network.
-        out: Tensor = self.net(rows.transpose(-3, -2)).transpose(-3, -2)
-        if not both:
-            return out, None
-        partner, own = out.tensor_split(2, dim=-2)
-        return partner, own
+        out: Tensor = self.net(rows.transpose(-3, -2))
+        return out.transpose(-3, -2)
 
     def _rows(self, action: Tensor, observation: Tensor, *, both: bool) -> Tensor:
         """Inputs of every owner's pairs, ``[*S, *B, N, R, in]``: partners, then itself."""

@@ -74,9 +74,10 @@ def reduce_loss(
         values = torch.where(mask, values, torch.zeros_like(values))
     if reduction == "none" or values.ndim == seed_dims:
         return values
-    total = values.flatten(seed_dims).sum(-1)
-    if reduction == "sum":
+    rows = values.flatten(seed_dims)
+    if reduction == "mean" and mask is None:
+        return rows.mean(-1)
+    total = rows.sum(-1)
+    if reduction == "sum" or mask is None:
         return total
-    if mask is None:
-        return total / max(values.flatten(seed_dims).shape[-1], 1)
     return total / mask.flatten(seed_dims).sum(-1).clamp_min(1)

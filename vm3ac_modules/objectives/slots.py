@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
 from torch import Tensor, nn
 
 __all__ = ["ParameterSlots"]
@@ -35,11 +36,14 @@ class ParameterSlots:
 
     def __init__(self, network: nn.Module, params: TensorDictBase) -> None:
         self.network = network
+        self.probe: tuple[NestedKey, int] | None = None
         self.slots: list[tuple[dict[str, Tensor | None], str]] = []
         for key in params.keys(True, True):
             *path, name = key if isinstance(key, tuple) else (key,)
             owner = network.get_submodule(".".join(path))
             table = owner._parameters if name in owner._parameters else owner._buffers
+            if self.probe is None and isinstance(table[name], nn.Parameter):
+                self.probe = (key, len(self.slots))
             self.slots.append((table, name))  # type: ignore[arg-type]
 
     @contextmanager
@@ -55,8 +59,14 @@ class ParameterSlots:
                 yield
             return
         own = [table[name] for table, name in self.slots]
+        # All of a network is swapped or nothing of it, so one parameter tells which.
+        is_own = self.probe is not None and params.get(self.probe[0]) is own[self.probe[1]]
+        if is_own and not detach:
+            yield
+            return
+        values = own if is_own else params.values(True, True)
         try:
-            for (table, name), value in zip(self.slots, params.values(True, True), strict=True):
+            for (table, name), value in zip(self.slots, values, strict=True):
                 table[name] = value.detach() if detach else value
             yield
         finally:
