@@ -72,6 +72,13 @@ class Reporter:
             **cfg.task.env,
         )
 
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for log in (self.metrics, self.evaluations, self.board):
+            log.close()
+
     def accumulate(self, losses: TensorDictBase) -> None:
         """Add the scalars of one update, on the device."""
         self.sums += torch.stack([losses[name].detach() for name in self.names])
@@ -167,8 +174,6 @@ class Reporter:
             self.evaluate(replay)
             rows = read_csv_log(self.run_dir / "eval.csv")
         random = self.play(policy=None)
-        for log in (self.metrics, self.evaluations, self.board):
-            log.close()
         summary = {
             "algorithm": self.agent.algorithm,
             "task": cfg.task.name,

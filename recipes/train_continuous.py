@@ -83,74 +83,81 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=cfg.resume, overwrite=cfg.overwrite)
     seed_everything(cfg.seed)
-    env = make_env(
-        cfg.task.name,
-        cfg.num_envs,
-        device=cfg.device,
-        seed=cfg.seed,
-        max_steps=cfg.task.max_steps,
-        **cfg.task.env,
-    )
-    agent = build_agent(cfg, env)
-    replay = make_replay(cfg)
-    frames_total = -(-cfg.frames // cfg.num_envs) * cfg.num_envs
-    random_frames = min(cfg.init_random_frames, frames_total // 4)
-    state = Progress()
+    task = {"device": cfg.device, "seed": cfg.seed, "max_steps": cfg.task.max_steps}
+    env = make_env(cfg.task.name, cfg.num_envs, **task, **cfg.task.env)
+    agent, replay, state = build_agent(cfg, env), make_replay(cfg), Progress(cfg)
     if cfg.resume:
         state.restore(run_dir, cfg, agent, env, replay)
-    # After a resume the replay may have to be refilled before updates make sense again.
-    random_frames = random_frames if state.frames == 0 else 0
-    refill_until = state.frames + (0 if len(replay) else min(cfg.init_random_frames, cfg.frames))
-    report = Reporter(cfg, run_dir, agent, state)
-    guard = FiniteGuard(state.frames)
-    stored = [*agent.loss.in_keys, *(["latent"] if "latent" in agent.policy.out_keys else [])]
-
-    if state.frames == 0:
-        report.evaluate(replay)
     collector = Collector(
         env,
         agent.policy,
         frames_per_batch=cfg.num_envs,
         total_frames=-1,
-        init_random_frames=random_frames,
+        init_random_frames=0 if cfg.resume else state.random_frames,
         device=cfg.device,
         auto_register_policy_transforms=False,
     )
-    bar = tqdm(total=frames_total, initial=state.frames, unit="frame", mininterval=1.0)
+    with Reporter(cfg, run_dir, agent, state) as report:
+        guard = FiniteGuard(state.frames)
+        try:
+            loop(cfg, run_dir, agent, env, collector, replay, state, report, guard)
+        except Exception:
+            # A simulator that is handed NaN fails in words of its own; the guard knows whence.
+            state.check(guard, report)
+            raise
+        finally:
+            collector.shutdown()
+        return report.finish(replay)
+
+
+def loop(
+    cfg: DictConfig,
+    run_dir: Path,
+    agent: Agent,
+    env: EnvBase,
+    collector: Collector,
+    replay: TensorDictReplayBuffer,
+    state: Progress,
+    report: Reporter,
+    guard: FiniteGuard,
+) -> None:
+    """Collect, store, update; evaluate and save at fixed frames."""
+    # The latent is kept for the record; the losses draw their own.
+    recorded = ["latent"] if "latent" in agent.policy.out_keys else []
+    stored = [*agent.loss.in_keys, *recorded]
+    # After a resume without its replay, the policy itself refills it before updates go on.
+    updates_from = state.frames + (0 if len(replay) else state.random_frames)
+    if state.frames == 0:
+        report.evaluate(replay)
+    bar = tqdm(total=state.frames_total, initial=state.frames, unit="frame", mininterval=1.0)
     owed = 0
     for steps in collector:
-        if state.frames >= frames_total:
+        if state.frames >= state.frames_total:
             break
         state.frames += steps.numel()
         replay.extend(steps.select(*stored).reshape(-1))
         guard.watch("rewards", steps["next", "agents", "reward"])
 
-        if state.frames > max(random_frames, refill_until):
-            owed += cfg.updates_per_step
-        if cfg.update_at_episode_end and not bool(steps["next", "done"].any()):
-            updates_now = 0
-        else:
-            updates_now, owed = owed, 0
-        for _ in range(updates_now):
-            losses = update(agent, replay.sample(), cfg.max_grad_norm)
-            state.updates += 1
-            report.accumulate(losses)
-            if state.updates % cfg.log_every_updates == 0:
-                guard.watch("losses", report.sums)
-                guard.check(state.frames, state.last_checkpoint)
-                report.write_metrics()
+        owed += cfg.updates_per_step if state.frames > updates_from else 0
+        if not cfg.update_at_episode_end or bool(steps["next", "done"].any()):
+            for _ in range(owed):
+                losses = update(agent, replay.sample(), cfg.max_grad_norm)
+                state.updates += 1
+                report.accumulate(losses)
+                if state.updates % cfg.log_every_updates == 0:
+                    state.check(guard, report)
+                    report.write_metrics()
+            owed = 0
 
         bar.update(steps.numel())
         if crossed(state.frames, steps.numel(), cfg.eval_every_frames):
             bar.set_postfix_str(report.evaluate(replay))
         if crossed(state.frames, steps.numel(), cfg.checkpoint_every_frames):
-            guard.check(state.frames, state.last_checkpoint)
+            state.check(guard, report)
             state.save(run_dir, cfg, agent, env, replay)
     bar.close()
-    collector.shutdown()
-    guard.check(state.frames, state.last_checkpoint)
+    state.check(guard, report)
     state.save(run_dir, cfg, agent, env, replay)
-    return report.finish(replay)
 
 
 def crossed(frames: int, new: int, every: int) -> bool:
@@ -161,8 +168,10 @@ def crossed(frames: int, new: int, every: int) -> bool:
 class Progress:
     """Counters of a run, and everything a checkpoint holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, cfg: DictConfig) -> None:
         self.frames = self.updates = 0
+        self.frames_total = -(-cfg.frames // cfg.num_envs) * cfg.num_envs
+        self.random_frames = min(cfg.init_random_frames, self.frames_total // 4)
         self.started, self.seconds_before = time.monotonic(), 0.0
         self.last_checkpoint: Path | None = None
 
@@ -170,6 +179,11 @@ class Progress:
     def wall_seconds(self) -> float:
         """Seconds of this run, what was done before a resume included."""
         return self.seconds_before + time.monotonic() - self.started
+
+    def check(self, guard: FiniteGuard, report: Reporter) -> None:
+        """Stop with a clear error if a reward or loss since the last check was not finite."""
+        guard.watch("losses", report.sums)
+        guard.check(self.frames, self.last_checkpoint)
 
     def save(
         self,

@@ -137,7 +137,10 @@ class PolicyReader:
             inputs[key] = (
                 value if self.broadcasts else value.expand(*size, *value.shape[len(size) :])
             )
-        return self._run(inputs, latents, size)
+        loc, scale = self._run(inputs, latents, size)
+        # A policy that reads no latent has given one head for all of them.
+        shape = (*batch, latents.shape[-2], *loc.shape[-2:])
+        return loc.expand(shape), scale.expand(shape)
 
     def _run(
         self, inputs: dict[NestedKey, Tensor], latent: Tensor, batch_size: torch.Size

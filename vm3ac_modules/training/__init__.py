@@ -26,6 +26,7 @@ _EXPORTS: dict[str, str] = {
     "fork_rng": "vm3ac_modules.training.seeding",
     "git_commit": "vm3ac_modules.training.record",
     "has_checkpoint": "vm3ac_modules.training.checkpoint",
+    "load_agent": "vm3ac_modules.training.loading",
     "load_checkpoint": "vm3ac_modules.training.checkpoint",
     "open_run_directory": "vm3ac_modules.training.record",
     "read_csv_log": "vm3ac_modules.training.record",

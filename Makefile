@@ -1,0 +1,38 @@
+# make demo     trains, evaluates and draws VM3-AC on predator-prey in runs/demo
+# make test     lint, types, doctests, the whole suite: what .ci/run calls
+# make test-slow  the long learning runs
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test test-slow lint types clean
+
+install: $(STAMP)
+
+# Two steps: with torch in place pip does not look for another one among the rest's needs.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/python recipes/train_continuous.py loop=demo algorithm=vm3ac task=predator_prey_2 run_dir=runs/demo overwrite=true
+	$(BIN)/python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --doctest-modules vm3ac_modules tests
+
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
+
+clean:
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

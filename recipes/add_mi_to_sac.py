@@ -1,0 +1,141 @@
+"""Add the mutual-information loss to a stock TorchRL SACLoss, and train with and without it.
+
+    python recipes/add_mi_to_sac.py run_dir=runs/add_mi_to_sac task=predator_prey_2 frames=128000
+
+SACLoss is untouched: its policy opens with a latent sampler, so it draws a latent for s and
+another for s' by itself. `loss_mi` joins the actor's loss and the actor's optimizer; only the
+predictor has an optimizer of its own. The critics do not see the bonus.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from command_line import fail
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torchrl.collectors import Collector
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.modules import MultiAgentMLP
+from torchrl.objectives import SACLoss, SoftUpdate
+from tqdm import tqdm
+
+import vm3ac_modules as vm
+from vm3ac_modules.envs import ExpandDone
+from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.module import NetworkModule
+from vm3ac_modules.training import evaluation_seed, seed_everything, versions, write_json
+
+DEFAULTS = {
+    "run_dir": "runs/add_mi_to_sac",
+    "task": "predator_prey_2",
+    "frames": 128_000,  # environment steps of each training
+    "num_envs": 64,
+    "batch_size": 256,
+    "seed": 0,
+    "latent_dim": 8,
+    "mi_weight": 0.01,  # nats to loss; rewards are scaled by reward_scale
+    "reward_scale": 0.1,
+    "alpha": 0.015,  # SAC's own entropy temperature, fixed
+    "episodes": 20,
+}
+
+
+class JointCritic(nn.Module):
+    """A stock centralized Q network over observations and actions, one output per agent."""
+
+    def __init__(self, obs_dim: int, action_dim: int, num_agents: int) -> None:
+        super().__init__()
+        self.net = MultiAgentMLP(
+            obs_dim + action_dim, 1, num_agents, centralized=True, share_params=False,
+            depth=2, num_cells=128, activation_class=nn.ReLU,
+        )  # fmt: skip
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Value of every agent, ``[*B, N, 1]``."""
+        return self.net(torch.cat((observation, action), dim=-1))
+
+
+def stock_sac(policy: Any, env: EnvBase, obs_dim: int, alpha: float) -> SACLoss:
+    """TorchRL's SACLoss with nested keys and nothing else changed."""
+    spec, keys = env.full_action_spec[vm.Keys().action], vm.Keys()
+    critic = NetworkModule(
+        JointCritic(obs_dim, spec.shape[-1], spec.shape[-2]),
+        {"observation": keys.observation, "action": keys.action},
+        [keys.state_action_value],
+    )
+    loss = SACLoss(policy, critic, fixed_alpha=True, alpha_init=alpha, loss_function="l2",
+                   action_spec=spec)  # fmt: skip
+    loss.set_keys(action=keys.action, reward=keys.reward, log_prob=keys.action_log_prob,
+                  state_action_value=keys.state_action_value, done=("agents", "done"),
+                  terminated=("agents", "terminated"))  # fmt: skip
+    loss.make_value_estimator(gamma=0.99)
+    return loss
+
+
+def train(cfg: DictConfig, mi_weight: float) -> float:
+    """Train one agent and return its mean evaluation return."""
+    seed_everything(cfg.seed)
+    base = vm.make_env(cfg.task, cfg.num_envs, seed=cfg.seed)
+    env = TransformedEnv(base, ExpandDone("agents"))
+    obs_dim = env.observation_spec[vm.Keys().observation].shape[-1]
+    spec = env.full_action_spec[vm.Keys().action]
+
+    sampler = vm.LatentSampler(vm.GaussianPrior(cfg.latent_dim))
+    policy = vm.make_policy(sampler, vm.make_actor(obs_dim, cfg.latent_dim, spec))
+    sac = stock_sac(policy, env, obs_dim, cfg.alpha)
+    mi = vm.MutualInformationLoss(policy, vm.VariationalPredictor(obs_dim, spec), weight=mi_weight)
+    groups = {
+        "actor": sac.actor_network_params.parameters(),
+        "critic": sac.qvalue_network_params.parameters(),
+        "predictor": mi.parameter_groups()["loss_predictor"],
+    }
+    optimizers = [torch.optim.Adam(list(group), lr=3e-4, fused=True) for group in groups.values()]
+    target = SoftUpdate(sac, tau=0.005)
+
+    replay = TensorDictReplayBuffer(
+        storage=LazyTensorStorage(cfg.frames), batch_size=cfg.batch_size
+    )
+    collector = Collector(
+        env, policy, frames_per_batch=cfg.num_envs, total_frames=cfg.frames,
+        init_random_frames=1280, auto_register_policy_transforms=False,
+    )  # fmt: skip
+    for steps in tqdm(collector, total=cfg.frames // cfg.num_envs, mininterval=1.0):
+        steps["next", "agents", "reward"] *= cfg.reward_scale
+        replay.extend(steps.reshape(-1))
+        batch = replay.sample()
+        host = sac(batch.clone(False))  # SACLoss writes into the batch that it is given
+        shared = mi(batch)
+        loss_actor = host["loss_actor"] + shared["loss_mi"]
+        (loss_actor + host["loss_qvalue"] + shared["loss_predictor"]).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        target.step()
+    collector.shutdown(close_env=False)
+    seed = evaluation_seed(cfg.seed)
+    return evaluate(policy, vm.make_env(cfg.task, cfg.episodes), max_steps=100, seed=seed).mean
+
+
+def main(arguments: list[str]) -> dict[str, Any]:
+    """Train with and without the loss, print and write the returns."""
+    given = OmegaConf.from_cli(arguments)
+    unknown = sorted(set(given) - set(DEFAULTS))
+    if unknown:
+        fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
+    cfg = OmegaConf.merge(DEFAULTS, given)
+    torch.set_num_threads(1)
+    returns = {"with_mi": train(cfg, cfg.mi_weight), "without_mi": train(cfg, 0.0)}
+    summary = {**returns, "config": OmegaConf.to_container(cfg), "versions": versions()}
+    Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
+    write_json(f"{cfg.run_dir}/summary.json", summary)
+    print(f"SAC with MI {returns['with_mi']:.1f}, without {returns['without_mi']:.1f}")
+    return summary
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

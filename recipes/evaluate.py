@@ -1,0 +1,108 @@
+"""Evaluate a trained run: returns with z ~ prior, z = mean, synchronized and independent latents.
+
+    python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
+
+latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
+policies' means. Every mode plays the same starts. The result is printed and written to
+run_dir/evaluation.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, get_args
+
+import torch
+from command_line import fail
+from omegaconf import DictConfig, OmegaConf
+
+from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.latent import CategoricalPrior, LatentMode, LatentSampler
+from vm3ac_modules.training import (
+    CheckpointError,
+    evaluation_seed,
+    git_commit,
+    load_agent,
+    versions,
+    write_json,
+)
+
+DEFAULTS = {"run_dir": None, "episodes": 20, "latent": "all", "seed": None, "device": "cpu"}
+MODES: tuple[str, ...] = get_args(LatentMode)
+
+
+def parse(arguments: list[str]) -> DictConfig:
+    """Read key=value arguments; end with one sentence if they cannot be meant."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        sys.exit(0)
+    given = OmegaConf.from_cli(arguments)
+    unknown = sorted(set(given) - set(DEFAULTS))
+    if unknown:
+        fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
+    cfg = OmegaConf.merge(DEFAULTS, given)
+    if cfg.run_dir is None:
+        fail("say which run: run_dir=<directory of a run>.")
+    if cfg.latent not in (*MODES, "all"):
+        fail(f"unknown latent {cfg.latent!r}; valid: {', '.join(MODES)}, all.")
+    if cfg.episodes < 1:
+        fail(f"episodes must be at least 1, got {cfg.episodes}.")
+    return cfg
+
+
+def modes_of(policy: Any, latent: str) -> list[str]:
+    """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
+    samplers = [m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)]
+    if not samplers:
+        return ["sample"]
+    if latent != "all":
+        return [latent]
+    refused = ("mean",) if isinstance(samplers[0].prior, CategoricalPrior) else ()
+    return [mode for mode in MODES if mode not in refused]
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Play the episodes of every mode and collect the results."""
+    trained = load_agent(cfg.run_dir, device=cfg.device)
+    seed = evaluation_seed(trained.config["seed"]) if cfg.seed is None else cfg.seed
+    env = trained.make_env(cfg.episodes, device=cfg.device, seed=seed)
+    max_steps = trained.config["task"]["max_steps"]
+    rows: dict[str, Any] = {}
+    policies = dict.fromkeys(modes_of(trained.agent.policy, cfg.latent), trained.agent.policy)
+    for name, policy in {**policies, "random": None}.items():
+        mode = "sample" if policy is None else name
+        result = evaluate(policy, env, max_steps=max_steps, seed=seed, latent=mode)
+        metrics = {key: float(values.mean()) for key, values in result.info.items()}
+        rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
+    return {
+        "algorithm": trained.agent.algorithm,
+        "task": trained.config["task"]["name"],
+        "frame": trained.frame,
+        "episodes": cfg.episodes,
+        "seed": seed,
+        "results": rows,
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def main() -> None:
+    """Parse, play, print, write."""
+    cfg = parse(sys.argv[1:])
+    torch.set_num_threads(1)
+    try:
+        report = run(cfg)
+    except CheckpointError as error:
+        fail(str(error))
+    write_json(f"{cfg.run_dir}/evaluation.json", report)
+    print(
+        f"{report['algorithm']} on {report['task']}, {report['frame']} frames trained, "
+        f"{report['episodes']} episodes, deterministic actions"
+    )
+    for name, row in report["results"].items():
+        title = "random policy" if name == "random" else f"z {name}"
+        print(f"  {title:16s} return {row['return_mean']:8.1f} +- {row['return_ci95']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("vmas")
+pytest.importorskip("hydra")
+
+from tensordict import TensorDict
+
+from vm3ac_modules.training import (
+    ALGORITHMS,
+    CheckpointError,
+    NonFiniteError,
+    RunDirectoryError,
+    load_agent,
+    load_checkpoint,
+    read_csv_log,
+    registry,
+)
+
+FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "curve.png", "rollout.gif")
+SUMMARY = {
+    *("algorithm", "task", "seed", "frames", "updates", "wall_seconds", "eval_return_mean"),
+    *("eval_return_ci95", "eval_episodes", "latent_mode", "random_return_mean", "versions"),
+    "git_commit",
+}
+
+
+@pytest.fixture
+def recipe():
+    import train_continuous
+
+    return train_continuous
+
+
+def test_a_run_writes_its_directory_and_changes_every_group(recipe, compose, tmp_path, monkeypatch):
+    first = {}
+    original = recipe.build_agent
+
+    def remember(cfg, env):
+        agent = original(cfg, env)
+        first.update({key: value.clone() for key, value in agent.loss.state_dict().items()})
+        return agent
+
+    monkeypatch.setattr(recipe, "build_agent", remember)
+    summary = recipe.train(compose())
+    run = tmp_path / "run"
+    assert all((run / name).stat().st_size > 0 for name in FILES)
+    assert not SUMMARY - set(json.loads((run / "summary.json").read_text()))
+    # 64 frames, 16 of them random; two updates for each of the 12 steps after those.
+    assert (summary["frames"], summary["updates"]) == (64, 24)
+    metrics, evaluations = read_csv_log(run / "metrics.csv"), read_csv_log(run / "eval.csv")
+    assert metrics["update"] == [4.0 * k for k in range(1, 7)]
+    assert all(map(math.isfinite, metrics["loss_predictor"]))
+    assert evaluations["frame"] == [0.0, 32.0, 64.0]
+    last = load_checkpoint(run).state["loss"]
+    for group in ("actor_network", "qvalue_network", "value_network", "predictor_network"):
+        weights = [k for k in first if k.startswith(f"{group}_params") and k.endswith("weight")]
+        assert weights, group
+        assert all(not torch.equal(first[k], last[k]) for k in weights), group
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_every_algorithm_trains(recipe, compose, algorithm):
+    summary = recipe.train(compose(f"algorithm={algorithm}", frames=32, draw="false"))
+    assert summary["algorithm"] == algorithm
+    assert math.isfinite(summary["eval_return_mean"])
+    assert summary["latent_mode"] == ("sample" if algorithm in ("vm3ac", "vm3ac_tight") else "none")
+
+
+@pytest.mark.parametrize("task", ["predator_prey_3", "predator_prey_4", "vmas/balance"])
+def test_every_task_trains(recipe, compose, task, tmp_path):
+    summary = recipe.train(compose(f"task={task}", frames=32))
+    assert summary["task"] == task
+    assert (tmp_path / "run" / "rollout.gif").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [
+        "loop=paper",
+        "max_grad_norm=0.5",
+        "critic=plain",
+        "critic_input=state",
+        "algorithm.share_params=true",
+        "algorithm.prior=categorical",
+        "algorithm.prior=uniform",
+        "algorithm.predictor_share_params=true",
+        "algorithm.log_std=paper",
+        "algorithm.reverse_model=partner",
+        "algorithm.pair_weight=mean",
+        "reward_scale=1.0",
+    ],
+)
+def test_knobs_reach_the_training(recipe, compose, knob, tmp_path):
+    recipe.train(compose(frames=32, draw="false", run_dir=tmp_path / "reference"))
+    recipe.train(compose(knob, frames=32, draw="false"))
+    reference = load_checkpoint(tmp_path / "reference").state["loss"]
+    changed = load_checkpoint(tmp_path / "run").state["loss"]
+    # Same seed and sizes: whatever the knob reaches leaves other parameters behind.
+    same_shapes = [k for k in changed if k in reference and changed[k].shape == reference[k].shape]
+    assert not all(torch.equal(changed[k], reference[k]) for k in same_shapes)
+
+
+def test_a_resumed_run_goes_on_from_its_checkpoint(recipe, compose, tmp_path):
+    recipe.train(compose(frames=32, draw="false"))
+    before = load_checkpoint(tmp_path / "run")
+    seen = {}
+    original = recipe.Progress.restore
+
+    def spy(self, run_dir, cfg, agent, env, replay):
+        original(self, run_dir, cfg, agent, env, replay)
+        seen["loss"] = {k: v.clone() for k, v in agent.loss.state_dict().items()}
+        seen["optimizers"] = {k: copy.deepcopy(v.state_dict()) for k, v in agent.optimizers.items()}
+        seen["replay"] = replay.storage.get(range(len(replay))).flatten_keys(".").to_dict()
+        seen["rng"] = torch.get_rng_state()
+
+    recipe.Progress.restore = spy
+    try:
+        summary = recipe.train(compose(resume="true", draw="false"))
+    finally:
+        recipe.Progress.restore = original
+    assert all(torch.equal(seen["loss"][k], v) for k, v in before.state["loss"].items())
+    assert seen["loss"].keys() == before.state["loss"].keys()
+    for name, state in before.state["optimizers"].items():
+        for index, moments in state["state"].items():
+            restored = seen["optimizers"][name]["state"][index]
+            assert all(torch.equal(restored[k], moments[k]) for k in moments)
+    assert all(torch.equal(seen["replay"][k], v) for k, v in before.replay.items())
+    assert torch.equal(seen["rng"], before.state["rng"]["torch"])
+    assert (summary["frames"], summary["updates"]) == (64, before.state["updates"] + 16)
+    assert read_csv_log(tmp_path / "run" / "eval.csv")["frame"] == [0.0, 32.0, 64.0]
+
+
+def test_rows_after_the_checkpoint_are_cut_on_resume(recipe, compose, tmp_path):
+    recipe.train(compose(frames=32, draw="false"))
+    metrics = tmp_path / "run" / "metrics.csv"
+    kept = read_csv_log(metrics)["frame"]
+    with metrics.open("a") as file:
+        file.write(metrics.read_text().splitlines()[-1].replace("32,", "60,", 1) + "\n")
+    recipe.train(compose(resume="true", draw="false"))
+    frames = read_csv_log(metrics)["frame"]
+    assert frames[: len(kept)] == kept
+    assert frames == sorted(frames)
+    assert frames.count(60.0) <= 1
+
+
+def test_a_replay_too_large_for_the_checkpoint_is_refilled(recipe, compose, capsys):
+    recipe.train(compose(frames=32, draw="false", replay_checkpoint_bytes=10))
+    summary = recipe.train(
+        compose(frames=64, draw="false", resume="true", replay_checkpoint_bytes=10)
+    )
+    assert "refilled" in capsys.readouterr().out
+    # The first run updates from frame 8 on (a quarter of 32). Then 32 frames are left, of which 16
+    # (a quarter of 64) refill the replay: 4 steps with two updates each.
+    assert summary["updates"] == 12 + 8
+
+
+def test_the_replay_is_restored_oldest_first(recipe, compose):
+    cfg = compose(buffer_size=4)
+    replay = recipe.make_replay(cfg)
+    replay.extend(TensorDict({"a": {"x": torch.arange(6.0)}}, [6])[:4])
+    replay.extend(TensorDict({"a": {"x": torch.arange(6.0)}}, [6])[4:])
+    saved = recipe.replay_state(replay, limit=1000)
+    assert saved["a.x"].tolist() == [2.0, 3.0, 4.0, 5.0]
+    other = recipe.make_replay(cfg)
+    other.extend(recipe.tensordict_of(saved))
+    other.extend(TensorDict({"a": {"x": torch.tensor([6.0])}}, [1]))
+    assert sorted(other.storage.get(range(4))["a", "x"].tolist()) == [3.0, 4.0, 5.0, 6.0]
+
+
+def test_a_used_run_directory_is_refused(recipe, compose):
+    recipe.train(compose(frames=32, draw="false"))
+    with pytest.raises(RunDirectoryError, match="resume=true"):
+        recipe.train(compose(frames=32, draw="false"))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(recipe, compose):
+    recipe.train(compose(frames=32, draw="false"))
+    with pytest.raises(CheckpointError, match="gamma"):
+        recipe.train(compose(frames=64, draw="false", resume="true", gamma=0.5))
+
+
+def test_a_truncated_checkpoint_is_refused(recipe, compose, tmp_path):
+    recipe.train(compose(frames=32, draw="false"))
+    [state] = (tmp_path / "run" / "checkpoint").glob("step_32/state.pt")
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"state\.pt"):
+        recipe.train(compose(frames=64, draw="false", resume="true"))
+
+
+def test_nan_in_rewards_stops_and_keeps_the_last_good_checkpoint(
+    recipe, compose, tmp_path, monkeypatch
+):
+    original = recipe.make_env
+
+    def poisoned(*args, **kwargs):
+        env = original(*args, **kwargs)
+        scenario, calls = env.base_env.scenario, []
+        reward = scenario.reward
+
+        def nan_later(agent):
+            calls.append(1)
+            value = reward(agent)
+            # Two agents are asked per step: from the 11th step on, after the checkpoint at 32.
+            return value * float("nan") if len(calls) > 20 else value
+
+        scenario.reward = nan_later
+        return env
+
+    monkeypatch.setattr(recipe, "make_env", poisoned)
+    with pytest.raises(NonFiniteError, match="rewards"):
+        recipe.train(compose(draw="false", log_every_updates=100))
+    assert load_checkpoint(tmp_path / "run").frame == 32
+
+
+def test_presets_are_written_once(compose):
+    for algorithm in ALGORITHMS:
+        cfg = compose(f"algorithm={algorithm}")
+        written = {key: value for key, value in cfg.algorithm.items() if key != "name"}
+        preset = registry.resolve_knobs(algorithm, {})
+        assert cfg.algorithm.name == algorithm
+        assert set(written) >= set(ALGORITHMS[algorithm])
+        assert {key: preset[key] for key in written} == written
+    for key in ("lr", "gamma", "tau", "critic", "critic_input"):
+        assert compose()[key] == registry.COMMON[key]
+
+
+@pytest.mark.parametrize(
+    ("task", "beta", "latent"),
+    [("predator_prey_2", 0.15, 8), ("predator_prey_3", 0.1, 8), ("predator_prey_4", 0.2, 8)],
+)
+def test_table_2(compose, task, beta, latent):
+    cfg = compose(f"task={task}", task__max_steps=100)
+    assert (cfg.task.beta, cfg.task.latent_dim, cfg.task.max_steps) == (beta, latent, 100)
+
+
+def test_table_1():
+    from omegaconf import OmegaConf
+
+    config = Path(__file__).parents[2] / "recipes" / "config"
+    main = OmegaConf.load(config / "train_continuous.yaml")
+    assert (main.buffer_size, main.gamma, main.lr, main.tau) == (500_000, 0.99, 3e-4, 0.005)
+    assert main.hidden == [128, 128]
+    assert OmegaConf.load(config / "loop" / "paper.yaml").batch_size == 128
+
+
+def test_load_agent_gives_the_trained_policy(recipe, compose, tmp_path):
+    recipe.train(compose(frames=32, draw="false"))
+    trained = load_agent(tmp_path / "run")
+    env = trained.make_env(3, seed=5)
+    saved = load_checkpoint(tmp_path / "run").state["loss"]
+    loaded = trained.agent.loss.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in saved.items())
+    assert trained.agent.policy(env.reset())["agents", "action"].shape == (3, 2, 2)

@@ -1,0 +1,70 @@
+"""From a run directory back to a trained agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torchrl.envs import EnvBase
+
+from vm3ac_modules.envs.factory import make_env
+from vm3ac_modules.training.checkpoint import load_checkpoint
+from vm3ac_modules.training.registry import Agent, build
+
+__all__ = ["TrainedAgent", "load_agent"]
+
+
+class TrainedAgent(NamedTuple):
+    """A trained agent and what it was trained on."""
+
+    agent: Agent
+    """Policy, loss and fresh optimizers."""
+    config: dict[str, Any]
+    """The run's configuration."""
+    frame: int
+    """Environment steps that the agent was trained for."""
+
+    def make_env(self, num_envs: int, **options: Any) -> EnvBase:
+        """Build the task that the agent was trained on.
+
+        Args:
+            num_envs: rows B.
+            options: passed to :func:`~vm3ac_modules.envs.make_env`, e.g. ``seed``, ``device``.
+
+        Returns:
+            The environment, ``[B]``.
+        """
+        return _make_env(self.config, num_envs, **options)
+
+
+def _make_env(config: dict[str, Any], num_envs: int, **options: Any) -> EnvBase:
+    task = config["task"]
+    return make_env(
+        task["name"], num_envs, **{"max_steps": task["max_steps"], **task["env"], **options}
+    )
+
+
+def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> TrainedAgent:
+    """Load the agent of a run's last checkpoint.
+
+    Args:
+        run_dir: directory of a run of ``recipes/train_continuous.py``.
+        device: where the networks shall live.
+
+    Returns:
+        The agent, the run's configuration and the frame of the checkpoint.
+
+    Raises:
+        CheckpointError: if there is no readable checkpoint.
+
+    Example:
+        >>> trained = load_agent("runs/demo")  # doctest: +SKIP
+        >>> policy = trained.agent.policy  # doctest: +SKIP
+    """
+    saved = load_checkpoint(run_dir)
+    described = saved.state["agent"]
+    env = _make_env(saved.config, 1, device=device, seed=0)
+    agent = build(described["algorithm"], env, device=device, **described["knobs"])
+    agent.loss.load_state_dict(saved.state["loss"])
+    return TrainedAgent(agent, saved.config, saved.frame)
