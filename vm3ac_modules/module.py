@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
-from torch import nn
+from torch import Tensor, nn
 
 from vm3ac_modules.keys import require_keys
 
@@ -53,12 +53,21 @@ class NetworkModule(TensorDictModuleBase):
         Raises:
             MissingKeysError: if an entry is missing.
         """
-        inputs = {name: tensordict.get(key, None) for name, key in self.arguments.items()}
+        inputs = {key: tensordict.get(key, None) for key in self.in_keys}
         if any(value is None for value in inputs.values()):
             require_keys(tensordict, self.in_keys, type(self.net).__name__)
-        out = self.net(**inputs)
-        for key, value in zip(
-            self.out_keys, out if isinstance(out, tuple) else (out,), strict=True
-        ):
+        for key, value in zip(self.out_keys, self.call(inputs), strict=True):
             tensordict.set(key, value)
         return tensordict
+
+    def call(self, inputs: Mapping[NestedKey, Tensor]) -> tuple[Tensor, ...]:
+        """Run the network on tensors, without a tensordict around them.
+
+        Args:
+            inputs: key of ``in_keys`` -> tensor.
+
+        Returns:
+            One tensor per key of ``out_keys``.
+        """
+        out = self.net(**{name: inputs[key] for name, key in self.arguments.items()})
+        return out if isinstance(out, tuple) else (out,)

@@ -44,7 +44,7 @@ def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     Args:
         x: ``[*S, *B, N, in]``.
         weight: ``[*S, N, in, out]``, or ``[*S, 1, in, out]`` shared by all agents.
-        bias: ``[*S, N, out]`` or ``[*S, 1, out]``; None for a linear map.
+        bias: ``[*S, N, 1, out]`` or ``[*S, 1, 1, out]``; None for a linear map.
 
     Returns:
         ``[*S, *B, N, out]``.
@@ -82,7 +82,7 @@ def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     weight = weight.flatten(0, -3)
     if bias is None:
         return torch.bmm(groups, weight)
-    return torch.baddbmm(bias.flatten(0, -2).unsqueeze(-2), groups, weight)
+    return torch.baddbmm(bias.flatten(0, -3), groups, weight)
 
 
 def _ungroup(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class AgentLinear(nn.Module):
         shape = (*stack_shape, 1 if share_params else num_agents)
         self.fan_in = in_features if fan_in is None else fan_in
         self.weight = nn.Parameter(torch.empty(*shape, in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(*shape, out_features)) if bias else None
+        self.bias = nn.Parameter(torch.empty(*shape, 1, out_features)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -24,7 +24,13 @@ from torchrl.objectives.utils import ValueEstimators
 from vm3ac_modules.functional.pairwise import own_first, own_gradient_joint_action
 from vm3ac_modules.functional.soft_value import action_value_target, squared_error
 from vm3ac_modules.keys import Keys, require_keys
-from vm3ac_modules.objectives.common import REDUCTIONS, batch_mean, ordered_keys, reduce_loss
+from vm3ac_modules.objectives.common import (
+    REDUCTIONS,
+    batch_mean,
+    call_network,
+    ordered_keys,
+    reduce_loss,
+)
 from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader, PolicySample, draw_noise, sample_policy
 from vm3ac_modules.objectives.regularizers import (
@@ -298,17 +304,20 @@ class CentralizedActorCriticLoss(LossModule):
     def _action_value(
         self, tensordict: TensorDictBase, joint_action: Tensor, *, detach: bool
     ) -> Tensor:
-        keys = [key for key in self.qvalue_network.in_keys if key != self.tensor_keys.joint_action]
-        td = TensorDict({key: tensordict.get(key) for key in keys}, tensordict.batch_size)
-        td.set(self.tensor_keys.joint_action, joint_action)
+        network, keys = self.qvalue_network, self.tensor_keys
+        read = [key for key in network.in_keys if key != keys.joint_action]
+        inputs = {keys.joint_action: joint_action, **{key: tensordict.get(key) for key in read}}
         with self.slots["qvalue_network"].filled(self.qvalue_network_params, detach=detach):
-            return self.qvalue_network(td).get(self.tensor_keys.state_action_value)
+            return call_network(network, inputs, [keys.state_action_value], tensordict.batch_size)[
+                0
+            ]
 
     def _state_value(self, tensordict: TensorDictBase, params: TensorDictBase) -> Tensor:
-        keys = self.value_network.in_keys
-        td = TensorDict({key: tensordict.get(key) for key in keys}, tensordict.batch_size)
+        network, keys = self.value_network, self.tensor_keys
+        inputs = {key: tensordict.get(key) for key in network.in_keys}
         with self.slots["value_network"].filled(params):
-            return self.value_network(td).get(self.tensor_keys.state_value).squeeze(-1)
+            [value] = call_network(network, inputs, [keys.state_value], tensordict.batch_size)
+        return value.squeeze(-1)
 
     def _q_loss(self, tensordict: TensorDictBase) -> Tensor:
         """Loss (47) of every agent, summed over its critics, ``[*S, *B, N]``."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
 from torchrl.objectives import LossModule
 
-__all__ = ["REDUCTIONS", "batch_mean", "ordered_keys", "reduce_loss"]
+from vm3ac_modules.module import NetworkModule
+
+__all__ = ["REDUCTIONS", "batch_mean", "call_network", "ordered_keys", "reduce_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -29,6 +32,36 @@ def ordered_keys(keys: Iterable[NestedKey | None]) -> list[NestedKey]:
         ['b', ('a', 'c')]
     """
     return list(dict.fromkeys(unravel_key(key) for key in keys if key is not None))
+
+
+def call_network(
+    network: TensorDictModuleBase,
+    inputs: dict[NestedKey, Tensor],
+    out_keys: Sequence[NestedKey],
+    batch_size: torch.Size,
+) -> list[Tensor]:
+    """Call any tensordict module on these entries; our own ones without the tensordict.
+
+    Args:
+        network: the module.
+        inputs: key -> tensor; at least the module's ``in_keys``.
+        out_keys: what is wanted.
+        batch_size: of the tensordict, ``[*B]``.
+
+    Returns:
+        One tensor per key of ``out_keys``.
+
+    Example:
+        >>> from vm3ac_modules.module import NetworkModule
+        >>> module = NetworkModule(torch.nn.Linear(2, 3), {"input": "x"}, ["y"])
+        >>> [y] = call_network(module, {"x": torch.zeros(5, 2)}, ["y"], torch.Size([5]))
+        >>> y.shape
+        torch.Size([5, 3])
+    """
+    if isinstance(network, NetworkModule) and network.out_keys == list(out_keys):
+        return list(network.call(inputs))
+    out = network(TensorDict(inputs, batch_size))
+    return [out.get(key) for key in out_keys]
 
 
 def batch_mean(x: Tensor, seed_dims: int) -> Tensor:

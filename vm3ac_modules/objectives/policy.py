@@ -24,6 +24,7 @@ from vm3ac_modules.functional.information import gaussian_log_density, mixture_l
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
 from vm3ac_modules.keys import require_keys
 from vm3ac_modules.latent import LatentSampler
+from vm3ac_modules.objectives.common import call_network
 
 __all__ = ["PolicyReader", "PolicySample", "draw_noise", "extra_head_log_prob", "sample_policy"]
 
@@ -145,9 +146,13 @@ class PolicyReader:
     def _run(
         self, inputs: dict[NestedKey, Tensor], latent: Tensor, batch_size: torch.Size
     ) -> tuple[Tensor, Tensor]:
-        td = TensorDict(inputs, batch_size)
         if self.latent_key is not None:
-            td.set(self.latent_key, latent)
+            inputs[self.latent_key] = latent
+        wanted = [self.loc_key, self.scale_key]
+        if len(self.body) == 1:
+            loc, scale = call_network(self.body[0], inputs, wanted, batch_size)
+            return loc, scale
+        td = TensorDict(inputs, batch_size)
         for module in self.body:
             td = module(td)
         return td.get(self.loc_key), td.get(self.scale_key)

@@ -36,11 +36,11 @@ def clip_gradients_per_agent(network: nn.Module, max_norm: float) -> Tensor:
     if not max_norm > 0:
         raise ValueError(f"max_grad_norm must be positive, got {max_norm}.")
     rows = [
-        parameter.grad.movedim(dim, 0)
+        parameter.grad.movedim(-3, 0)
         for layer in network.modules()
         if isinstance(layer, AgentLinear)
-        for parameter, dim in ((layer.weight, -3), (layer.bias, -2))
-        if parameter is not None and parameter.grad is not None
+        for parameter in layer.parameters()
+        if parameter.grad is not None
     ]
     if not rows:
         raise ValueError("the network has no agent-batched layer with a gradient to clip.")
