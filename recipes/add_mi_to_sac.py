@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import EnvBase
 from torchrl.modules import MultiAgentMLP
 from torchrl.objectives import SACLoss, SoftUpdate
 from tqdm import tqdm
@@ -80,8 +80,8 @@ def stock_sac(policy: Any, env: EnvBase, obs_dim: int, alpha: float) -> SACLoss:
 def train(cfg: DictConfig, mi_weight: float) -> float:
     """Train one agent and return its mean evaluation return."""
     seed_everything(cfg.seed)
-    base = vm.make_env(cfg.task, cfg.num_envs, seed=cfg.seed)
-    env = TransformedEnv(base, ExpandDone("agents"))
+    env = vm.make_env(cfg.task, cfg.num_envs, seed=cfg.seed)
+    env.append_transform(ExpandDone("agents"))
     obs_dim = env.observation_spec[vm.Keys().observation].shape[-1]
     spec = env.full_action_spec[vm.Keys().action]
 

@@ -1,11 +1,9 @@
-"""Hypothesis profiles and reproducible random numbers for every test."""
+"""Hypothesis profiles; the root conftest.py seeds the random numbers of every test."""
 
 from __future__ import annotations
 
 import os
 
-import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 # `too_slow` measures the first call into torch, not the strategy.
@@ -18,9 +16,3 @@ settings.register_profile("ci", derandomize=True, database=None, max_examples=50
 settings.register_profile("nightly", derandomize=False, max_examples=1000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-
-@pytest.fixture(autouse=True)
-def _reproducible_random_numbers():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield

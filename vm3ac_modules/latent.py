@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 LatentMode = Literal["sample", "mean", "constant", "synchronized", "independent"]
+"""How a latent comes about."""
 
 
 def latent_at(seed: int, episode: Tensor | int, step: Tensor | int, prior: LatentPrior) -> Tensor:

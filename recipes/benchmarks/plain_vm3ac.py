@@ -105,44 +105,51 @@ class PlainVM3AC:
         mean = mlp(x, params).tanh().view(n, k, -1, goal.shape[-1])
         return -0.5 * ((goal - mean) / self.sigma).square().sum(-1).sum(1)
 
-    def _draw(self) -> tuple[Tensor, Tensor]:
-        batch = self.obs.shape[1]
-        z = torch.randn(batch, self.latent_dim).expand(self.n, -1, -1)
-        loc, raw = mlp(torch.cat((self.obs, z), -1), self.actor).chunk(2, -1)
+    def draw_noise(self) -> tuple[Tensor, Tensor]:
+        """One latent per transition, ``[B, Z]``, and standard normals, ``[N, B, A]``."""
+        return torch.randn(self.obs.shape[1], self.latent_dim), torch.randn_like(self.act)
+
+    def _draw(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = torch.cat((self.obs, z.expand(self.n, -1, -1)), -1)
+        loc, raw = mlp(inputs, self.actor).chunk(2, -1)
         log_std = raw.clamp(-5.0, 2.0)
-        noise = torch.randn_like(loc)
         u = loc + log_std.exp() * noise
         normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         log_prob = (normal - 2.0 * (math.log(2.0) - u - softplus(-2.0 * u))).sum(-1)
         return u.tanh(), log_prob
 
-    def update(self) -> None:
-        """One gradient step of every group and of the target."""
+    def losses(self, z: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """The four losses of Eqs. (45), (47), (49), (50)."""
         frozen_q = [p.detach() for p in self.critic]
         frozen_p = [p.detach() for p in self.predictor]
-        action, log_prob = self._draw()
+        action, log_prob = self._draw(z, noise)
         fixed = action.detach()
         weight = self.beta / self.n
         joint = torch.cat((action.unsqueeze(1), fixed[self.others]), 1).transpose(1, 2).flatten(-2)
         q = self._q(torch.cat((self.joint_obs, joint), -1), frozen_q)
         shaped = self._log_q(action, fixed, frozen_p, reverse=False)
-        loss_actor = (-q[0] + self.beta * log_prob - weight * shaped).sum(0).mean()
-
         pairs = self._log_q(fixed, fixed, self.predictor, reverse=False)
         pairs = pairs + self._log_q(fixed, fixed, self.predictor, reverse=True)
-        loss_predictor = -pairs.sum(0).mean() / (self.n * (self.n - 1))
-
+        # The reverse term is a constant for the policies: it is in the value, not in the gradient.
+        reverse = (pairs - shaped).detach()
+        actor = -q[0] + self.beta * log_prob - weight * (shaped + reverse)
         with torch.no_grad():
             target_v = q.amin(0) - self.beta * log_prob + weight * pairs
             next_v = mlp(self.next_joint_obs, self.target).squeeze(-1)
             target_q = self.reward + self.gamma * self.alive * next_v
         value = mlp(self.joint_obs, self.value).squeeze(-1)
-        loss_value = 0.5 * (value - target_v).square().sum(0).mean()
         stored = torch.cat((self.joint_obs, self._join(self.act)), -1)
         q_stored = self._q(stored, self.critic)
-        loss_q = 0.5 * (q_stored - target_q).square().sum((0, 1)).mean()
+        return {
+            "loss_actor": actor.sum(0).mean(),
+            "loss_qvalue": 0.5 * (q_stored - target_q).square().sum((0, 1)).mean(),
+            "loss_value": 0.5 * (value - target_v).square().sum(0).mean(),
+            "loss_predictor": -pairs.sum(0).mean() / (self.n * (self.n - 1)),
+        }
 
-        (loss_actor + loss_predictor + loss_value + loss_q).backward()
+    def update(self) -> None:
+        """One gradient step of every group and of the target."""
+        torch.stack(list(self.losses(*self.draw_noise()).values())).sum().backward()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()

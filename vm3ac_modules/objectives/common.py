@@ -16,6 +16,7 @@ from vm3ac_modules.module import NetworkModule
 __all__ = ["REDUCTIONS", "batch_mean", "call_network", "ordered_keys", "reduce_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
+"""What a loss can do with its batch dimensions."""
 
 
 def ordered_keys(keys: Iterable[NestedKey | None]) -> list[NestedKey]:

@@ -18,6 +18,7 @@ from vm3ac_modules.predictor import VariationalPredictor
 __all__ = ["REVERSE_MODELS", "check_predictor", "pair_terms", "predictor_loss"]
 
 REVERSE_MODELS = ("own", "partner")
+"""Whose model predicts agent i from j."""
 
 
 def check_predictor(predictor: VariationalPredictor | None, reverse_model: str, owner: str) -> None:

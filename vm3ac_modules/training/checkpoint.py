@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vm3ac_modules.training.record import write_text
-from vm3ac_modules.training.step_directory import (
+from vm3ac_modules.training._step_directory import (
     TEMPORARY,
     clean,
     fingerprint,
@@ -24,6 +23,7 @@ from vm3ac_modules.training.step_directory import (
     steps,
     sync_directory,
 )
+from vm3ac_modules.training.record import write_text
 
 __all__ = [
     "Checkpoint",
