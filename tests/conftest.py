@@ -15,4 +15,3 @@ _COMMON = {
 settings.register_profile("ci", derandomize=True, database=None, max_examples=50, **_COMMON)
 settings.register_profile("nightly", derandomize=False, max_examples=1000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-

@@ -114,7 +114,7 @@ def scatter_others(values: Tensor) -> Tensor:
     # so a zero behind every row and one in front of all put the diagonal in place.
     rows = values.reshape(*values.shape[:-2], num_agents - 1, num_agents)
     flat = pad(pad(rows, (0, 1)).flatten(-2), (1, 0))
-    return flat.unflatten(-1, (num_agents, num_agents))
+    return flat.reshape(*flat.shape[:-1], num_agents, num_agents)
 
 
 def fill_diagonal_zero(pairs: Tensor) -> Tensor:

@@ -79,10 +79,10 @@ def _group(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    weight = weight.flatten(0, -3)
-    if bias is None:
-        return torch.bmm(groups, weight)
-    return torch.baddbmm(bias.flatten(0, -3), groups, weight)
+    if weight.ndim > 3:
+        weight = weight.flatten(0, -3)
+        bias = None if bias is None else bias.flatten(0, -3)
+    return torch.bmm(groups, weight) if bias is None else torch.baddbmm(bias, groups, weight)
 
 
 def _ungroup(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def _ungroup(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     agents, shape = weight.shape[-3], (*x.shape[:-1], groups.shape[-1])
     if agents == 1:
         return groups.reshape(shape)
-    return groups.unflatten(0, (-1, agents)).transpose(1, 2).reshape(shape)
+    return groups.reshape(-1, agents, *groups.shape[1:]).transpose(1, 2).reshape(shape)
 
 
 class AgentLinear(nn.Module):

@@ -28,7 +28,11 @@ from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["ALGORITHMS", "Agent", "Sizes", "build", "group_sizes", "resolve_knobs"]
 
-PRIORS = {"gaussian": GaussianPrior, "uniform": UniformPrior, "categorical": CategoricalPrior}
+PRIORS: dict[str | None, Any] = {
+    "gaussian": GaussianPrior,
+    "uniform": UniformPrior,
+    "categorical": CategoricalPrior,
+}
 
 COMMON: dict[str, Any] = {
     "beta": 0.1,
@@ -244,7 +248,7 @@ def _policy(
 ) -> TensorDictModuleBase:
     prior_name = knobs.get("prior")
     if prior_name is not None and prior_name not in PRIORS:
-        raise ValueError(f"unknown prior {prior_name!r}; valid: {', '.join(PRIORS)}.")
+        raise ValueError(f"unknown prior {prior_name!r}; valid: {', '.join(map(str, PRIORS))}.")
     if knobs["latent_dim"] < 0:
         raise ValueError(f"latent_dim must not be negative, got {knobs['latent_dim']}.")
     latent_dim = knobs["latent_dim"] if prior_name is not None else 0
