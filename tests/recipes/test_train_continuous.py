@@ -3,6 +3,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from vm3ac_modules.training import (
     CheckpointError,
     NonFiniteError,
     RunDirectoryError,
+    has_checkpoint,
     load_agent,
     load_checkpoint,
     read_csv_log,
@@ -173,6 +177,40 @@ def test_the_replay_is_restored_oldest_first(recipe, compose):
     other.extend(recipe.tensordict_of(saved))
     other.extend(TensorDict({"a": {"x": torch.tensor([6.0])}}, [1]))
     assert sorted(other.storage.get(range(4))["a", "x"].tolist()) == [3.0, 4.0, 5.0, 6.0]
+
+
+def test_a_killed_run_goes_on(compose, tmp_path):
+    run = tmp_path / "run"
+    script = Path(__file__).parents[2] / "recipes" / "train_continuous.py"
+    # The tiny configuration, with more frames than could be done before the kill.
+    knobs = ["frames=100000", "num_envs=4", "batch_size=8", "init_random_frames=16", "threads=1"]
+    knobs += ["task.max_steps=6", "eval_episodes=2", "eval_every_frames=50000", "hidden=[8,8]"]
+    knobs += ["checkpoint_every_frames=40", "information_rows=4", "information_latents=8"]
+    command = [sys.executable, str(script), *knobs, f"run_dir={run}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        for _ in range(600):
+            if len(list((run / "checkpoint").glob("step_*"))) == 2:
+                break
+            time.sleep(0.1)
+        child.kill()
+    assert has_checkpoint(run)
+    frame = load_checkpoint(run).frame
+    assert 40 <= frame < 100000
+    goal = frame + 40
+    resumed = [argument.replace("frames=100000", f"frames={goal}", 1) for argument in command]
+    subprocess.run([*resumed, "resume=true", "draw=false"], check=True, capture_output=True)
+    assert json.loads((run / "summary.json").read_text())["frames"] == goal
+    frames = read_csv_log(run / "metrics.csv")["frame"]
+    assert frames == sorted(set(frames))
+
+
+def test_every_logged_column_is_explained(recipe, compose, tmp_path):
+    recipe.train(compose(frames=64, draw="false"))
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for name in ("metrics.csv", "eval.csv"):
+        columns = read_csv_log(tmp_path / "run" / name)
+        assert columns
+        assert [column for column in columns if f"`{column}`" not in text] == []
 
 
 def test_a_used_run_directory_is_refused(recipe, compose):

@@ -12,11 +12,11 @@ import torch
 
 from vm3ac_modules.training import (
     CheckpointError,
+    _step_directory,
     config_hash,
     has_checkpoint,
     load_checkpoint,
     save_checkpoint,
-    step_directory,
 )
 
 CONFIG = {"algorithm": "vm3ac", "task": {"beta": 0.1, "hidden": (128, 128)}}
@@ -159,7 +159,7 @@ def test_a_kill_at_any_change_of_the_directory(tmp_path, monkeypatch, call, agai
     assert value == 2.0 if finished else value in (1.0, 2.0)
     save(tmp_path, again, value=3.0)
     assert load_checkpoint(tmp_path).state["weight"][0] == 3.0
-    assert not [name for name in step_names(tmp_path) if name.startswith(step_directory.TEMPORARY)]
+    assert not [name for name in step_names(tmp_path) if name.startswith(_step_directory.TEMPORARY)]
 
 
 def test_two_kills_in_a_row_keep_the_only_complete_step(tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def action_value_target(
 
     Args:
         reward: per-agent reward, ``[*B, N]``.
-        terminated: terminal flag, bool, broadcastable to ``[*B, N]``.
+        terminated: terminal flag, bool (or 0 and 1), broadcastable to ``[*B, N]``.
         next_value: target state value at the next state, ``[*B, N]``.
         gamma: discount per step.
 
@@ -143,7 +143,7 @@ def action_value_target(
         ...                     gamma=0.5).tolist()
         [1.5, 1.0]
     """
-    return reward + gamma * (~terminated).to(reward.dtype) * next_value
+    return reward + gamma * terminated.logical_not().to(reward.dtype) * next_value
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:

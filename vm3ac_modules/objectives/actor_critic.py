@@ -26,10 +26,12 @@ from vm3ac_modules.functional.soft_value import action_value_target, squared_err
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.objectives.common import (
     REDUCTIONS,
-    batch_mean,
     call_network,
+    matrix_mean,
     ordered_keys,
     reduce_loss,
+    valid_mask,
+    without_masked,
 )
 from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader, PolicySample, draw_noise, sample_policy
@@ -247,9 +249,10 @@ class CentralizedActorCriticLoss(LossModule):
             ``latent`` ``[*S, *B, Z]``, ``extra_latents`` ``[*S, *B, K, Z]`` and ``action``
             ``[*S, *B, N, A]``.
         """
-        return draw_noise(
-            self.reader, tensordict, self.tensor_keys.action, self.regularizer.num_latents
-        )
+        with self.slots["actor_network"].filled(self.actor_network_params):
+            return draw_noise(
+                self.reader, tensordict, self.tensor_keys.action, self.regularizer.num_latents
+            )
 
     def forward(
         self, tensordict: TensorDictBase, noise: TensorDictBase | None = None
@@ -263,7 +266,10 @@ class CentralizedActorCriticLoss(LossModule):
         Returns:
             Losses and diagnostics, see the class.
         """
-        require_keys(tensordict, self.in_keys, type(self).__name__)
+        keys = self.in_keys
+        require_keys(tensordict, keys, type(self).__name__)
+        mask = valid_mask(self, tensordict, self.center.device)
+        tensordict = without_masked(tensordict, mask, keys)
         noise = self.draw_noise(tensordict) if noise is None else noise
         with self.slots["actor_network"].filled(self.actor_network_params):
             sample = sample_policy(self.reader, tensordict, noise, self.center, self.half_range)
@@ -286,10 +292,17 @@ class CentralizedActorCriticLoss(LossModule):
         if pairs is not None:
             losses["loss_predictor"] = predictor_loss(pairs)
         reduced = {
-            name: reduce_loss(self, values, tensordict, self.seed_dims, self.reduction)
+            name: reduce_loss(values, mask, self.seed_dims, self.reduction)
             for name, values in losses.items()
         }
-        return TensorDict({**reduced, **self._diagnostics(sample, target, q_policy, pairs)}, [])
+        scalars = {
+            "entropy": -sample.log_prob,
+            "state_action_value": q_policy,
+            "state_value_target": target.total,
+        }
+        if pairs is not None:
+            scalars["correlation_term"] = target.correlation_term
+        return TensorDict({**reduced, **self._diagnostics(scalars, pairs, mask)}, [])
 
     def _pairs(self, tensordict: TensorDictBase, sample: PolicySample) -> PairTerms:
         return pair_terms(
@@ -336,24 +349,18 @@ class CentralizedActorCriticLoss(LossModule):
         return squared_error(q_value, target.unsqueeze(-1)).sum(-1)
 
     def _diagnostics(
-        self, sample: PolicySample, target: Any, q_policy: Tensor, pairs: PairTerms | None
+        self, scalars: dict[str, Tensor], pairs: PairTerms | None, mask: Tensor | None
     ) -> dict[str, Tensor]:
-        scalars = {
-            "entropy": -sample.log_prob,
-            "state_action_value": q_policy,
-            "state_value_target": target.total,
+        """Means over agents and transitions, ``[*S]``, and the pair matrix."""
+        out = {
+            name: reduce_loss(values.detach().mean(-1), mask, self.seed_dims, "mean")
+            for name, values in scalars.items()
         }
         if pairs is not None:
-            scalars["correlation_term"] = target.correlation_term
-        out = {name: batch_mean(x.detach(), self.seed_dims) for name, x in scalars.items()}
-        if pairs is None:
-            return out
-        matrix = pairs.partner.detach()
-        if matrix.ndim > self.seed_dims + 2:
-            matrix = matrix.flatten(self.seed_dims, -3).mean(self.seed_dims)
-        num_pairs = max(matrix.shape[-1] * (matrix.shape[-1] - 1), 1)
-        out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
-        out["pair_log_prob_matrix"] = matrix
+            matrix = matrix_mean(pairs.partner.detach(), mask, self.seed_dims)
+            num_pairs = max(matrix.shape[-1] * (matrix.shape[-1] - 1), 1)
+            out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
+            out["pair_log_prob_matrix"] = matrix
         return out
 
 

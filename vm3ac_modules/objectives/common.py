@@ -11,9 +11,18 @@ from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
 from torchrl.objectives import LossModule
 
+from vm3ac_modules.keys import require_keys
 from vm3ac_modules.module import NetworkModule
 
-__all__ = ["REDUCTIONS", "batch_mean", "call_network", "ordered_keys", "reduce_loss"]
+__all__ = [
+    "REDUCTIONS",
+    "call_network",
+    "matrix_mean",
+    "ordered_keys",
+    "reduce_loss",
+    "valid_mask",
+    "without_masked",
+]
 
 REDUCTIONS = ("mean", "sum", "none")
 """What a loss can do with its batch dimensions."""
@@ -52,6 +61,9 @@ def call_network(
     Returns:
         One tensor per key of ``out_keys``.
 
+    Raises:
+        MissingKeysError: if the module does not write one of ``out_keys``.
+
     Example:
         >>> from vm3ac_modules.module import NetworkModule
         >>> module = NetworkModule(torch.nn.Linear(2, 3), {"input": "x"}, ["y"])
@@ -62,49 +74,72 @@ def call_network(
     if isinstance(network, NetworkModule) and network.out_keys == list(out_keys):
         return list(network.call(inputs))
     out = network(TensorDict(inputs, batch_size))
+    require_keys(out, out_keys, type(network).__name__)
     return [out.get(key) for key in out_keys]
 
 
-def batch_mean(x: Tensor, seed_dims: int) -> Tensor:
-    """Mean over everything but the leading seed dimensions.
+def valid_mask(loss: LossModule, tensordict: TensorDictBase, device: torch.device) -> Tensor | None:
+    """Transitions that count, as the loss's ``loss_mask_key`` names them.
 
     Args:
-        x: ``[*S, ...]``.
-        seed_dims: number of seed dimensions.
+        loss: the loss module.
+        tensordict: the batch, ``[*S, *B]``.
+        device: where the batch lives.
 
     Returns:
-        ``[*S]``.
-
-    Example:
-        >>> batch_mean(torch.ones(7, 5, 3), 1).shape
-        torch.Size([7])
+        bool ``[*S, *B]``; None if nothing is masked.
     """
-    return x.flatten(seed_dims).mean(-1) if x.ndim > seed_dims else x
+    mask = None
+    rows = torch.empty(tensordict.batch_size, device=device)
+    for key in loss._loss_mask_keys():
+        found = tensordict.get(key, None)
+        if found is not None:
+            expanded = loss._expand_loss_mask(found, rows)
+            mask = expanded if mask is None else mask & expanded
+    return mask
 
 
-def reduce_loss(
-    loss: LossModule, values: Tensor, tensordict: TensorDictBase, seed_dims: int, reduction: str
-) -> Tensor:
-    """Reduce a loss per transition, selecting what the loss's mask marks as valid.
+def without_masked(
+    tensordict: TensorDictBase, mask: Tensor | None, keys: Iterable[NestedKey]
+) -> TensorDictBase:
+    """The batch with zeros where it is masked, so that NaN there reaches no gradient.
 
     Args:
-        loss: the loss module; its ``loss_mask_key`` names the mask.
-        values: summed over agents, ``[*S, *B]``.
-        tensordict: the batch.
+        tensordict: the batch, ``[*S, *B]``; not changed.
+        mask: bool ``[*S, *B]``, or None.
+        keys: the entries to clean.
+
+    Returns:
+        The batch itself without a mask, else another one with these entries.
+    """
+    if mask is None:
+        return tensordict
+    cleaned = {}
+    for key in keys:
+        value = tensordict.get(key)
+        rows = mask.reshape(*mask.shape, *(1,) * (value.ndim - mask.ndim))
+        cleaned[key] = torch.where(rows, value, torch.zeros_like(value))
+    return TensorDict(cleaned, tensordict.batch_size)
+
+
+def reduce_loss(values: Tensor, mask: Tensor | None, seed_dims: int, reduction: str) -> Tensor:
+    """Reduce a value per transition over the batch, by selection where it is masked.
+
+    Args:
+        values: ``[*S, *B]``.
+        mask: bool ``[*S, *B]`` of the transitions that count, or None for all.
         seed_dims: number of leading seed dimensions, which are never reduced.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        ``[*S]``, or ``values`` itself for ``"none"``.
+        ``[*S]``; for ``"none"`` ``[*S, *B]``, zero where masked.
+
+    Example:
+        >>> mask = torch.tensor([True, False])
+        >>> reduce_loss(torch.tensor([1.0, float("nan")]), mask, 0, "mean")
+        tensor(1.)
     """
-    mask = None
-    for key in loss._loss_mask_keys():
-        found = tensordict.get(key, None)
-        if found is not None:
-            expanded = loss._expand_loss_mask(found, values)
-            mask = expanded if mask is None else mask & expanded
     if mask is not None:
-        # Selection, not a product: a padded position may hold NaN.
         values = torch.where(mask, values, torch.zeros_like(values))
     if reduction == "none" or values.ndim == seed_dims:
         return values
@@ -115,3 +150,25 @@ def reduce_loss(
     if reduction == "sum" or mask is None:
         return total
     return total / mask.flatten(seed_dims).sum(-1).clamp_min(1)
+
+
+def matrix_mean(pairs: Tensor, mask: Tensor | None, seed_dims: int) -> Tensor:
+    """Mean of a pair matrix over the transitions that count.
+
+    Args:
+        pairs: ``[*S, *B, N, N]``.
+        mask: bool ``[*S, *B]``, or None for all.
+        seed_dims: number of leading seed dimensions.
+
+    Returns:
+        ``[*S, N, N]``.
+
+    Example:
+        >>> matrix_mean(torch.ones(5, 2, 2), None, 0).shape
+        torch.Size([2, 2])
+    """
+    entries = pairs.movedim((-2, -1), (seed_dims, seed_dims + 1))
+    if mask is not None:
+        shape = (*mask.shape[:seed_dims], 1, 1, *mask.shape[seed_dims:])
+        mask = mask.reshape(shape).expand(entries.shape)
+    return reduce_loss(entries, mask, seed_dims + 2, "mean")

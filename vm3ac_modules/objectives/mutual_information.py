@@ -18,7 +18,14 @@ from torchrl.objectives import LossModule
 from vm3ac_modules.functional.pairwise import pair_sum
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys, require_keys
-from vm3ac_modules.objectives.common import REDUCTIONS, batch_mean, ordered_keys, reduce_loss
+from vm3ac_modules.objectives.common import (
+    REDUCTIONS,
+    matrix_mean,
+    ordered_keys,
+    reduce_loss,
+    valid_mask,
+    without_masked,
+)
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
 from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
@@ -166,7 +173,8 @@ class MutualInformationLoss(LossModule):
 
     def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
         """Draw all that one call needs: latents and standard normals (noise is data)."""
-        return draw_noise(self.reader, tensordict, self.tensor_keys.action, self.num_latents)
+        with self.slots["actor_network"].filled(self.actor_network_params):
+            return draw_noise(self.reader, tensordict, self.tensor_keys.action, self.num_latents)
 
     def forward(
         self, tensordict: TensorDictBase, noise: TensorDictBase | None = None
@@ -180,7 +188,10 @@ class MutualInformationLoss(LossModule):
         Returns:
             Losses and diagnostics, see the class.
         """
-        require_keys(tensordict, self.in_keys, type(self).__name__)
+        keys = self.in_keys
+        require_keys(tensordict, keys, type(self).__name__)
+        mask = valid_mask(self, tensordict, self.center.device)
+        tensordict = without_masked(tensordict, mask, keys)
         noise = self.draw_noise(tensordict) if noise is None else noise
         observation = tensordict.get(self.tensor_keys.observation)
         with self.slots["actor_network"].filled(self.actor_network_params):
@@ -199,14 +210,13 @@ class MutualInformationLoss(LossModule):
             bonus = bonus - self.entropy_weight * sample.log_prob
         losses = {"loss_mi": -self.weight * bonus.mean(-1), "loss_predictor": predictor_loss(pairs)}
         out = {
-            name: reduce_loss(self, values, tensordict, self.seed_dims, self.reduction)
+            name: reduce_loss(values, mask, self.seed_dims, self.reduction)
             for name, values in losses.items()
         }
-        matrix = pairs.partner.detach()
-        if matrix.ndim > self.seed_dims + 2:
-            matrix = matrix.flatten(self.seed_dims, -3).mean(self.seed_dims)
+        matrix = matrix_mean(pairs.partner.detach(), mask, self.seed_dims)
         num_pairs = max(num_agents * (num_agents - 1), 1)
-        out["entropy"] = batch_mean(-sample.log_prob.detach(), self.seed_dims)
+        entropy = -sample.log_prob.detach().mean(-1)
+        out["entropy"] = reduce_loss(entropy, mask, self.seed_dims, "mean")
         out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
         out["pair_log_prob_matrix"] = matrix
         if self.diagnostic_latents:

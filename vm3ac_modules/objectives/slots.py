@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import torch
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["ParameterSlots"]
 
@@ -17,8 +17,8 @@ class ParameterSlots:
     """Where a network keeps its parameters and buffers, to put other tensors there for one call.
 
     ``params.to_module(network)`` does the same for every kind of module and mode; it walks the
-    tree each time, seven times per update of VM3-AC. The walk is done once here. A compiled call
-    goes through ``to_module``, which the compiler understands.
+    tree each time, seven times per update of VM3-AC, and cannot be compiled with detached
+    parameters. The walk is done once here.
 
     Args:
         network: the network; modules are not added to or removed from it later.
@@ -35,16 +35,18 @@ class ParameterSlots:
     """
 
     def __init__(self, network: nn.Module, params: TensorDictBase) -> None:
-        self.network = network
         self.probe: tuple[NestedKey, int] | None = None
-        self.slots: list[tuple[dict[str, Tensor | None], str]] = []
-        for key in params.keys(True, True):
+        self.buffers: list[tuple[NestedKey, int]] = []
+        self.slots: list[tuple[dict[str, Any], str]] = []
+        for index, key in enumerate(params.keys(True, True)):
             *path, name = key if isinstance(key, tuple) else (key,)
             owner = network.get_submodule(".".join(path))
-            table = owner._parameters if name in owner._parameters else owner._buffers
-            if self.probe is None and isinstance(table[name], nn.Parameter):
-                self.probe = (key, len(self.slots))
-            self.slots.append((table, name))  # type: ignore[arg-type]
+            if name in owner._parameters:
+                self.probe = (key, index)
+                self.slots.append((owner._parameters, name))
+            else:
+                self.buffers.append((key, index))
+                self.slots.append((owner._buffers, name))
 
     @contextmanager
     def filled(self, params: TensorDictBase, *, detach: bool = False) -> Iterator[None]:
@@ -54,17 +56,17 @@ class ParameterSlots:
             params: tensors in the layout that the slots were built from.
             detach: treat them as constants.
         """
-        if torch.compiler.is_compiling():
-            with (params.detach() if detach else params).to_module(self.network):
-                yield
-            return
         own = [table[name] for table, name in self.slots]
         # All of a network is swapped or nothing of it, so one parameter tells which.
         is_own = self.probe is not None and params.get(self.probe[0]) is own[self.probe[1]]
-        if is_own and not detach:
+        if is_own and not detach and not self.buffers:
             yield
             return
-        values = own if is_own else params.values(True, True)
+        values = list(own if is_own else params.values(True, True))
+        if is_own:
+            # A loss that was moved or cast holds new buffers; the parameters are the same objects.
+            for key, index in self.buffers:
+                values[index] = params.get(key)
         try:
             for (table, name), value in zip(self.slots, values, strict=True):
                 table[name] = value.detach() if detach else value

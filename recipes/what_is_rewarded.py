@@ -1,0 +1,299 @@
+"""What the objective rewards where no reward exists: the mutual information it ends with.
+
+    python recipes/what_is_rewarded.py run_dir=runs/what_is_rewarded seed=0
+
+Two agents, a constant observation, a return of zero: all that is left of the objective is its
+regularizer, `loss_mi` with `entropy_weight=1`. The paper's form (`vm3ac`) and the tight one
+(`vm3ac_tight`) are trained on it, and the true I(a_1; a_2) of both policies is measured. The
+paper's form ends at none: its entropy term pays for randomness given z, so depending on z costs
+more than the prediction term gives back. The marginal entropy has no such price (docs/readings.md).
+
+The measurement. Given z the agents are independent, so a mixture over L latents gives every density
+that is needed, at the pre-squash samples u (a mutual information does not change by the squash):
+
+    I = E log [ p(u_1, u_2) / (p(u_1) p(u_2)) ],   p(u_1, u_2) ~ mean_l pi_1(u_1|z_l) pi_2(u_2|z_l)
+
+With the generating latent among the terms a log-density is too high in expectation, without it too
+low. `mi_nats` takes all three with it; `mi_low_nats` and `mi_high_nats` choose a side for each such
+that their expectations enclose the truth for every L. `mi_stderr` is over draws. The library's
+bracket, `lower_bound_nats` and `upper_bound_nats`, also works where observations vary; its lower
+side needs a good predictor, its upper side is I(a; z). `trained_bound_nats` is what a form is
+trained on: no information where K = 0. Adam ignores the scale of a loss: with a zero return `beta`
+hardly matters.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from command_line import fail
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data import Bounded
+
+import vm3ac_modules as vm
+from vm3ac_modules.functional.information import (
+    gaussian_log_density,
+    leave_one_out_log_prob,
+    mixture_log_prob,
+)
+from vm3ac_modules.objectives import PolicyReader
+from vm3ac_modules.training import (
+    RunDirectoryError,
+    evaluation_seed,
+    fork_rng,
+    git_commit,
+    open_run_directory,
+    seed_everything,
+    versions,
+    write_json,
+    write_text,
+)
+from vm3ac_modules.training.registry import resolve_knobs
+
+DEFAULTS: dict[str, Any] = {
+    "run_dir": "runs/what_is_rewarded",
+    "overwrite": False,  # replace what run_dir holds
+    "seed": 0,
+    "updates": 2500,
+    "beta": 1.0,  # weight of the term
+    "batch_size": 256,
+    "lr": 3e-4,  # policies and predictor
+    "num_latents": 16,  # extra latents K >= 2 of the tight form; 64 reaches 2 nats
+    "action_dim": 2,
+    "latent_dim": 8,
+    "hidden": 128,  # width of both hidden layers
+    "controls": False,  # also train CONTROLS: other starts
+    "eval_every": 250,  # updates between two points of the curves
+    "draws": 2048,  # joint actions per measurement; four times as many at the end
+    "latents": 8192,  # latents L of the mixtures
+    "bracket_latents": 1024,
+    "bracket_rows": 128,  # rows of the library's bracket; eight times as many at the end
+    "threads": 1,
+}
+FORMS: dict[str, Any] = {"vm3ac": ("vm3ac", {}), "vm3ac_tight": ("vm3ac_tight", {})}
+CONTROLS: dict[str, Any] = {
+    "control_paper_form_in_basin": ("vm3ac", {"latent_gain": 3.0}),
+    "control_tight_outside_basin": ("vm3ac_tight", {"latent_gain": 1.0, "initial_log_std": 0.0}),
+}
+SLICE = 64  # draws that are scored at once
+
+
+class Game:
+    """One form of the objective on the game without a return.
+
+    Args:
+        cfg: the recipe's knobs.
+        knobs: the knobs of an algorithm.
+    """
+
+    def __init__(self, cfg: DictConfig, knobs: Mapping[str, Any]) -> None:
+        spec, hidden = Bounded(-1.0, 1.0, (2, cfg.action_dim)), [cfg.hidden, cfg.hidden]
+        sampler = vm.LatentSampler(vm.GaussianPrior(cfg.latent_dim))
+        head = {key: knobs[key] for key in ("log_std", "latent_gain", "initial_log_std")}
+        actor = vm.make_actor(1, cfg.latent_dim, spec, hidden=hidden, **head)
+        scale, normalized = knobs["predictor_scale"], knobs["predictor_normalized"]
+        options = {"scale": scale, "normalized": normalized, "hidden": hidden}
+        predictor = vm.VariationalPredictor(1, spec, **options)
+        policy = vm.make_policy(sampler, actor)
+        self.cfg, self.num_latents = cfg, knobs["num_latents"]
+        self.prior, self.reader = sampler.prior, PolicyReader(policy)
+        self.loss = vm.MutualInformationLoss(
+            policy,
+            predictor,
+            weight=cfg.beta,
+            entropy_weight=1.0,
+            num_latents=self.num_latents,
+            pair_weight=knobs["pair_weight"],
+            reverse_model=knobs["reverse_model"],
+        )
+        groups = self.loss.parameter_groups().values()
+        self.optimizers = [torch.optim.Adam(group, lr=cfg.lr, fused=True) for group in groups]
+        self.batch = self.observations(cfg.batch_size)
+
+    def observations(self, rows: int) -> TensorDict:
+        """Nothing to observe; of the actions only the shape is read."""
+        action = torch.zeros(rows, 2, self.cfg.action_dim)
+        return TensorDict({"agents": {"observation": action[..., :1], "action": action}}, [rows])
+
+    def update(self) -> None:
+        """Step the policies' optimizer and the predictor's."""
+        losses = self.loss(self.batch)
+        (losses["loss_mi"] + losses["loss_predictor"]).backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def measure(self, *, final: bool = False) -> dict[str, float]:
+        """Measure the policies, without moving the training's random numbers."""
+        cfg = self.cfg
+        with fork_rng(evaluation_seed(cfg.seed)):
+            draws = cfg.draws * (4 if final else 1)
+            found = true_information(self.reader, self.prior, draws, cfg.latents)
+            rows = self.observations(cfg.bracket_rows)
+            repeats = range(8 if final else 1)
+            brackets = [self.loss.diagnose(rows, cfg.bracket_latents) for _ in repeats]
+            trained = [self.loss.diagnose(rows, max(self.num_latents, 2)) for _ in repeats]
+        name = "lower" if self.num_latents else "surrogate"
+        bracket = {
+            "lower_bound_nats": [b.lower[0, 1] for b in brackets],
+            "upper_bound_nats": [b.upper[0, 1] for b in brackets],
+            "trained_bound_nats": [getattr(t, name)[0, 1] for t in trained],
+            "latent_share": [b.latent_share.mean() for b in brackets],
+        }
+        return found | {key: float(torch.stack(v).mean()) for key, v in bracket.items()}
+
+
+@torch.no_grad()
+def true_information(
+    reader: PolicyReader, prior: vm.GaussianPrior, draws: int, latents: int
+) -> dict[str, float]:
+    """Estimate I(a_1; a_2) at a constant observation from mixtures over latents (nats)."""
+    one = TensorDict({"agents": {"observation": torch.zeros(1, 2, 1)}}, [1])
+    loc, scale = (head[0] for head in reader.many_heads(one, prior.sample((1, draws))))
+    mixture = [head[0] for head in reader.many_heads(one, prior.sample((1, latents)))]
+    u = loc + scale * torch.randn_like(loc)
+    parts = [
+        torch.stack(log_densities(*rows, *mixture))
+        for rows in zip(u.split(SLICE), loc.split(SLICE), scale.split(SLICE), strict=True)
+    ]
+    high, low = torch.cat(parts, dim=1)  # [M, 3] each: of u_1, of u_2, of both
+    ratio = high[:, 2] - high[:, 0] - high[:, 1]
+    return {
+        "mi_nats": float(ratio.mean()),
+        "mi_stderr": float(ratio.std() / draws**0.5),
+        "mi_low_nats": float((low[:, 2] - high[:, 0] - high[:, 1]).mean()),
+        "mi_high_nats": float((high[:, 2] - low[:, 0] - low[:, 1]).mean()),
+    }
+
+
+def log_densities(
+    u: Tensor, loc: Tensor, scale: Tensor, mixture_loc: Tensor, mixture_scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-densities of u_1, u_2 and both, ``[M, 3]``, with and without the generating latent."""
+
+    def with_joint(log_prob: Tensor) -> Tensor:
+        return torch.cat((log_prob, log_prob.sum(-1, keepdim=True)), dim=-1)
+
+    own = with_joint(gaussian_log_density(u, loc, scale))
+    terms = with_joint(gaussian_log_density(u.unsqueeze(1), mixture_loc, mixture_scale))
+    terms = terms.transpose(1, 2)
+    return mixture_log_prob(own, terms), leave_one_out_log_prob(terms)
+
+
+def train(cfg: DictConfig, algorithm: str, changes: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Train one form and measure it on the way; the last row is the final measurement."""
+    seed_everything(cfg.seed)
+    if algorithm == "vm3ac_tight":
+        changes = {"num_latents": cfg.num_latents, **changes}
+    game = Game(cfg, {"initial_log_std": -2.0, **resolve_knobs(algorithm, {}), **changes})
+    rows = []
+    for update in range(cfg.updates + 1):
+        if update == cfg.updates or update % cfg.eval_every == 0:
+            rows.append({"update": update, **game.measure(final=update == cfg.updates)})
+        if update < cfg.updates:
+            game.update()
+    return rows
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Train every form, write the run's files and return the summary."""
+    torch.set_num_threads(cfg.threads)
+    run_dir = open_run_directory(cfg.run_dir, resume=False, overwrite=cfg.overwrite)
+    started, forms = time.monotonic(), FORMS | (CONTROLS if cfg.controls else {})
+    curves = {name: train(cfg, *form) for name, form in forms.items()}
+    summary: dict[str, Any] = {}
+    for name, rows in curves.items():
+        for key in list(rows[-1])[1:]:
+            summary[f"{name}_{key}"] = round(rows[-1][key], 4) + 0.0  # no negative zero
+    summary |= {
+        "seed": cfg.seed,
+        "updates": cfg.updates,
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "config": {k: v for k, v in cfg.items() if k not in ("run_dir", "overwrite")},
+        "versions": versions(),
+        "git_commit": git_commit(Path(__file__).parent),
+    }
+    write_curves(run_dir / "mi.csv", curves)
+    draw(run_dir / "what_is_rewarded.png", cfg, curves)
+    write_json(run_dir / "summary.json", summary)
+    return summary
+
+
+def write_curves(path: Path, curves: Mapping[str, list[dict[str, float]]]) -> None:
+    """Write one row per form and measurement."""
+    lines = [["form", *curves["vm3ac"][0]]]
+    for name, rows in curves.items():
+        lines += [[name, *(f"{value:.5g}" for value in row.values())] for row in rows]
+    write_text(path, "".join(",".join(line) + "\n" for line in lines))
+
+
+def draw(path: Path, cfg: DictConfig, curves: Mapping[str, list[dict[str, float]]]) -> None:
+    """Draw the true mutual information with its bracket, and what each form is trained on."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.8), dpi=110, layout="constrained")
+    true, trained = figure.subplots(1, 2)
+    styles = [("0.55", "s", "--"), ("black", "o", "-"), ("0.55", "^", ":"), ("black", "v", ":")]
+    hatched = {"facecolor": "none", "edgecolor": "0.75", "hatch": "///"}
+    fills = {"vm3ac": hatched, "vm3ac_tight": {"facecolor": "0.85", "edgecolor": "none"}}
+    for (name, rows), (color, marker, line) in zip(curves.items(), styles, strict=False):
+        column = {key: [row[key] for row in rows] for key in rows[0]}
+        x, style = column["update"], {"color": color, "marker": marker, "ls": line, "ms": 4}
+        true.plot(x, column["mi_nats"], label=f"{name}: true", zorder=3, **style)
+        trained.plot(x, column["trained_bound_nats"], label=name, **style)
+        if name in fills:
+            low, high = column["lower_bound_nats"], column["upper_bound_nats"]
+            true.fill_between(x, low, high, lw=0, label=f"{name}: bracket", **fills[name])
+    top = max(row["upper_bound_nats"] for row in curves["vm3ac_tight"])
+    true.set_ylim(-0.8, 1.6 * max(top, 0.5))
+    true.set_title("I(a$_1$; a$_2$) at a return of zero", fontsize="medium")
+    title = f"training surrogate (vm3ac: K = 0, no MI; tight: K = {cfg.num_latents})"
+    trained.set_title(title, fontsize="medium")
+    for axes in (true, trained):
+        axes.axhline(0.0, color="black", lw=0.6)
+        axes.grid(alpha=0.25)
+        axes.set(xlabel="updates", ylabel="nats")
+        axes.legend(frameon=False, fontsize="small", ncols=2 if axes is true else 1)
+    figure.savefig(path)
+
+
+def configure(arguments: list[str]) -> DictConfig:
+    """Read key=value arguments, or end with one sentence."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        knobs = "\n".join(f"  {key}={value}" for key, value in DEFAULTS.items())
+        print(f"{__doc__}\nKnobs and their defaults:\n{knobs}")
+        sys.exit(0)
+    if bare := [argument for argument in arguments if "=" not in argument]:
+        fail(f"{bare[0]!r} is not of the form key=value; see --help.")
+    given = OmegaConf.from_cli(arguments)
+    if unknown := [str(key) for key in given if key not in DEFAULTS]:
+        fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
+    try:
+        return OmegaConf.create(DEFAULTS | {k: type(DEFAULTS[k])(v) for k, v in given.items()})
+    except (TypeError, ValueError) as error:
+        fail(f"a value does not fit its key: {error}")
+
+
+def main(arguments: list[str]) -> dict[str, Any]:
+    """Run the recipe and print what it found."""
+    cfg = configure(arguments)
+    try:
+        summary = run(cfg)
+    except (RunDirectoryError, ValueError) as error:
+        fail(str(error))
+    for name in ("vm3ac", "vm3ac_tight"):
+        value, low, high = (summary[f"{name}_mi{side}_nats"] for side in ("", "_low", "_high"))
+        form = f"K = {cfg.num_latents if name == 'vm3ac_tight' else 0}"
+        print(f"{name} ({form}): I(a1; a2) = {value:z.3f} nats [{low:z.3f}, {high:z.3f}]")
+    return summary
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,425 @@
+"""What every loss keeps to: a mixin of tests, and small networks and batches to run them on."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import ClassVar, NamedTuple
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.objectives import SoftUpdate
+
+from vm3ac_modules.actor import make_actor, make_policy
+from vm3ac_modules.critic import make_action_value, make_state_value
+from vm3ac_modules.keys import Keys, MissingKeysError
+from vm3ac_modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.predictor import VariationalPredictor
+
+OBS_DIM, ACTION_DIM, LATENT_DIM = 4, 2, 3
+
+
+class Parts(NamedTuple):
+    """The networks of a loss."""
+
+    policy: object
+    qvalue: object
+    value: object
+    predictor: object
+
+
+def action_spec(num_agents):
+    # Ranges differ between agents and actions, so that no range can be mistaken for another.
+    low = -torch.arange(1.0, num_agents * ACTION_DIM + 1).reshape(num_agents, ACTION_DIM)
+    return Bounded(low, 0.5 - 0.25 * low)
+
+
+def make_parts(
+    num_agents=2, *, latent_dim=LATENT_DIM, mode="sample", keys=None, stack_shape=(), **predictor
+):
+    keys, spec = Keys() if keys is None else keys, action_spec(num_agents)
+    options = {"hidden": (8, 8), "keys": keys, "stack_shape": stack_shape}
+    sampler = None
+    if latent_dim:
+        sampler = LatentSampler(GaussianPrior(latent_dim), mode=mode, keys=keys)
+    return Parts(
+        make_policy(sampler, make_actor(OBS_DIM, latent_dim, spec, **options)),
+        make_action_value(OBS_DIM, ACTION_DIM, num_agents, **options),
+        make_state_value(OBS_DIM, num_agents, **options),
+        VariationalPredictor(OBS_DIM, spec, **{"scale": 0.5, **options, **predictor}),
+    )
+
+
+def make_batch(*batch, num_agents=2, keys=None, dtype=None):
+    """Transitions with a stored latent and no terminal state."""
+    keys = Keys() if keys is None else keys
+    spec = action_spec(num_agents)
+
+    def step():
+        return {
+            keys.observation: torch.randn(*batch, num_agents, OBS_DIM, dtype=dtype),
+            keys.latent: torch.randn(*batch, LATENT_DIM, dtype=dtype),
+        }
+
+    share = torch.rand(*batch, num_agents, ACTION_DIM, dtype=dtype)
+    low, high = spec.space.low.to(share), spec.space.high.to(share)
+    following = {
+        **step(),
+        keys.reward: torch.randn(*batch, num_agents, 1, dtype=dtype),
+        keys.terminated: torch.zeros(*batch, 1, dtype=torch.bool),
+    }
+    return TensorDict(
+        {
+            **step(),
+            keys.action: low + (high - low) * share,
+            "next": TensorDict(following, batch),
+        },
+        batch,
+    )
+
+
+def to_double(td):
+    return td.apply(lambda x: x.double() if x.is_floating_point() else x)
+
+
+def with_updater(loss):
+    """Register what moves the targets: without it TorchRL warns, and warnings are errors."""
+    if hasattr(loss, "value_network"):
+        loss.updater = SoftUpdate(loss, tau=0.5)
+    return loss
+
+
+def total_loss(out):
+    return sum(value.sum() for key, value in out.items() if key.startswith("loss_"))
+
+
+def assert_same(actual, expected):
+    """To the bit, in every entry that was expected."""
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value), key
+
+
+def move(td, old, new):
+    """The tensordict with one entry, also of the next step, under another name."""
+    td = td.clone()
+    for step in (td, td["next"]):
+        if step.get(old, None) is not None:
+            step.rename_key_(old, new)
+    return td
+
+
+class LossContract:
+    """Inherit, set the attributes, and define ``build``."""
+
+    fields: ClassVar[tuple[str, ...]]
+    """Names that ``set_keys`` accepts."""
+    groups: ClassVar[dict[str, str]]
+    """Loss key -> prefix of the parameters that it trains."""
+    reads_next = True
+    """Whether rewards and terminal flags of the next step are read."""
+
+    def build(self, parts, **options):
+        raise NotImplementedError
+
+    def make(self, num_agents=2, *, keys=None, **options):
+        parts = make_parts(num_agents, keys=keys)
+        return with_updater(self.build(parts, keys=keys, **options))
+
+    # --- keys -------------------------------------------------------------------------------
+
+    def test_unknown_key(self):
+        with pytest.raises(ValueError, match="latents is not an accepted tensordict key"):
+            self.make().set_keys(latents="z")
+
+    def test_default_keys(self):
+        loss = self.make()
+        assert set(loss.default_keys.__dataclass_fields__) == set(self.fields)
+        for name in self.fields:
+            assert getattr(loss.tensor_keys, name) == getattr(Keys(), name)
+
+    def test_keys_of_another_group_and_nested_shared_entries(self):
+        keys = Keys("walkers", latent=("shared", "z"), terminated=("flags", "end"))
+        loss, plain = self.make(keys=keys), self.make()
+        plain.load_state_dict(
+            {name.replace("walkers", "agents"): p for name, p in loss.state_dict().items()}
+        )
+        td = make_batch(6, keys=keys)
+        theirs = move(td, "walkers", "agents")
+        theirs = move(theirs, ("flags", "end"), "terminated")
+        noise = plain.draw_noise(theirs)
+        expected, actual = plain(theirs, noise), loss(td, noise)
+        assert_same(actual, expected)
+
+    def test_renamed_entries_really_nested(self):
+        loss, td = self.make(), make_batch(6)
+        noise = loss.draw_noise(td)
+        expected = loss(td, noise)
+        names = {name: ("some", "deep", name) for name in self.fields if name in ("action",)}
+        if self.reads_next:
+            names |= {"reward": ("other", "reward"), "terminated": ("other", "end")}
+        for name, key in names.items():
+            td = move(td, getattr(Keys(), name), key)
+        loss.set_keys(**names)
+        actual = loss(td, noise)
+        assert set(names.values()) <= {
+            key[1:] if key[0] == "next" else key for key in loss.in_keys if isinstance(key, tuple)
+        }
+        assert_same(actual, expected)
+
+    def test_two_instances_keep_their_own_keys(self):
+        first, second = self.make(), self.make()
+        second.set_keys(action=("agents", "other_action"))
+        assert first.tensor_keys.action == ("agents", "action")
+        assert ("agents", "other_action") not in first.in_keys
+        assert ("agents", "other_action") in second.in_keys
+        td = make_batch(6)
+        first(td)
+        second(move(td, ("agents", "action"), ("agents", "other_action")))
+        with pytest.raises(MissingKeysError):
+            second(td)
+
+    def test_in_keys_suffice(self):
+        loss, td = self.make(), make_batch(6)
+        noise = loss.draw_noise(td)
+        assert len(set(loss.in_keys)) == len(loss.in_keys)
+        assert_same(loss(td.select(*loss.in_keys), noise), loss(td, noise))
+
+    def test_out_keys_are_what_is_returned(self):
+        loss = self.make()
+        out = loss(make_batch(6))
+        assert set(loss.out_keys) == set(out.keys())
+        assert len(set(loss.out_keys)) == len(loss.out_keys)
+
+    def test_every_missing_entry_is_named(self):
+        loss, td = self.make(), make_batch(6)
+        for key in loss.in_keys:
+            with pytest.raises(MissingKeysError) as caught:
+                loss(td.clone().exclude(key))
+            message = str(caught.value)
+            assert message.startswith(type(loss).__name__)
+            assert str(key) in message.split("present:")[0]
+
+    # --- input and noise --------------------------------------------------------------------
+
+    def test_input_is_unchanged(self):
+        loss, td = self.make(), make_batch(6)
+        before = td.clone()
+        total_loss(loss(td)).backward()
+        assert set(td.keys(True, True)) == set(before.keys(True, True))
+        for key in before.keys(True, True):
+            assert torch.equal(td[key], before[key])
+            assert not td[key].requires_grad
+
+    def test_stored_latent_is_never_read(self):
+        loss, td = self.make(), make_batch(6)
+        noise = loss.draw_noise(td)
+        expected = loss(td, noise)
+        other = td.clone()
+        other["latent"] = torch.full_like(td["latent"], float("nan"))
+        other["next", "latent"] = torch.full_like(td["latent"], float("nan"))
+        for changed in (other, td.exclude("latent", ("next", "latent"))):
+            actual = loss(changed, noise)
+            assert_same(actual, expected)
+
+    @pytest.mark.parametrize("exploration", list(ExplorationType))
+    def test_noise_is_random_under_every_exploration_type(self, exploration):
+        loss, td = self.make(), make_batch(6)
+        actor_loss = loss.out_keys[0]
+        with set_exploration_type(exploration):
+            first, second = loss(td), loss(td)
+            noise = loss.draw_noise(td)
+            assert_same(loss(td, noise), loss(td, noise))
+        assert first[actor_loss] != second[actor_loss]
+        assert (noise["latent"] != 0).all()
+
+    def test_one_latent_serves_all_agents_of_a_transition(self):
+        loss = self.make()
+        noise = loss.draw_noise(make_batch(6))
+        assert noise["latent"].shape == (6, LATENT_DIM)
+        assert noise["action"].shape == (6, 2, ACTION_DIM)
+        assert (noise["latent"][0] != noise["latent"][1]).all()
+
+    @pytest.mark.parametrize("mode", ["mean", "constant", "synchronized", "independent"])
+    def test_sampler_in_another_mode(self, mode):
+        parts = make_parts()
+        sampler = parts.policy[0].with_mode(mode, num_agents=2)
+        parts = parts._replace(policy=make_policy(sampler, parts.policy[1:]))
+        with pytest.raises(ValueError, match=f"sampler has mode '{mode}'"):
+            self.build(parts)
+
+    # --- state ------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("copier", ["state_dict", "deepcopy", "pickle"])
+    def test_copies_give_equal_losses(self, copier):
+        loss, td = self.make(), make_batch(6)
+        noise = loss.draw_noise(td)
+        expected = loss(td, noise)
+        if copier == "state_dict":
+            other = self.make()
+            assert other(td, noise)[loss.out_keys[0]] != expected[loss.out_keys[0]]
+            other.load_state_dict(loss.state_dict())
+        else:
+            # The updater belongs to the loop, not to the loss.
+            loss.__dict__.pop("updater", None)
+            other = (
+                copy.deepcopy(loss) if copier == "deepcopy" else pickle.loads(pickle.dumps(loss))
+            )
+        actual = other(td, noise)
+        assert_same(actual, expected)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.add_(0.1)
+        assert_same(loss(td, noise), expected)
+        assert other(td, noise)[loss.out_keys[0]] != expected[loss.out_keys[0]]
+
+    def test_conversion_to_double_after_a_call(self):
+        loss, td = self.make(), make_batch(6)
+        noise = loss.draw_noise(td)
+        before = loss(td, noise)
+        loss.double()
+        after = loss(to_double(td), to_double(noise))
+        for key, value in before.items():
+            assert after[key].dtype == torch.float64
+            torch.testing.assert_close(after[key].float(), value, rtol=1e-4, atol=1e-4)
+        total_loss(after).backward()
+        assert all(p.grad.dtype == torch.float64 for p in loss.parameters() if p.grad is not None)
+
+    # --- reduction, shapes ------------------------------------------------------------------
+
+    @pytest.mark.parametrize("batch", [(6,), (2, 3)])
+    def test_reductions_agree(self, batch):
+        losses = {name: self.make(reduction=name) for name in ("none", "mean", "sum")}
+        for loss in losses.values():
+            loss.load_state_dict(losses["none"].state_dict())
+        td = make_batch(*batch)
+        noise = losses["none"].draw_noise(td)
+        out = {name: loss(td, noise) for name, loss in losses.items()}
+        for key in self.groups:
+            assert out["none"][key].shape == batch
+            torch.testing.assert_close(out["mean"][key], out["none"][key].mean())
+            torch.testing.assert_close(out["sum"][key], out["none"][key].sum())
+
+    @pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
+    @pytest.mark.parametrize("num_agents", [1, 2, 3, 4])
+    def test_leading_dimensions_and_numbers_of_agents(self, batch, num_agents):
+        loss = self.make(num_agents, reduction="none")
+        td = make_batch(*batch, num_agents=num_agents)
+        noise = loss.draw_noise(td)
+        out = loss(td, noise)
+        for key in self.groups:
+            assert out[key].shape == batch
+            assert out[key].isfinite().all()
+        flat = loss(td.reshape(-1), noise.reshape(-1))
+        for key in self.groups:
+            torch.testing.assert_close(flat[key], out[key].reshape(-1), rtol=1e-4, atol=1e-4)
+        for key in set(out.keys()) - set(self.groups):
+            torch.testing.assert_close(flat[key], out[key], rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+    @pytest.mark.parametrize("key", [("collector", "mask"), ("my", "valid")])
+    @pytest.mark.parametrize("trailing", [True, False])
+    def test_mask_selects_transitions(self, reduction, key, trailing):
+        loss, td = self.make(reduction=reduction), make_batch(6)
+        if key[0] == "my":
+            loss.loss_mask_key = key
+        mask = torch.tensor([True, False, True, True, False, True])
+        noise = loss.draw_noise(td)
+        masked = td.clone().set(key, mask.unsqueeze(-1) if trailing else mask)
+        out = loss(masked, noise)
+        part = loss(td[mask], noise[mask])
+        for name in self.groups:
+            actual = out[name][mask] if reduction == "none" else out[name]
+            torch.testing.assert_close(actual, part[name])
+            if reduction == "none":
+                assert (out[name][~mask] == 0).all()
+        gradients = self.gradients(loss, out)
+        for left, right in zip(gradients, self.gradients(loss, part), strict=True):
+            torch.testing.assert_close(left, right)
+
+    @staticmethod
+    def gradients(loss, out):
+        parameters = [p for group in loss.parameter_groups().values() for p in group]
+        return torch.autograd.grad(total_loss(out), parameters, materialize_grads=True)
+
+    def test_masked_rows_may_hold_nan(self):
+        loss, td = self.make(), make_batch(6)
+        mask = torch.tensor([True, False, True, True, False, True])
+        noise = loss.draw_noise(td)
+        td.set(("collector", "mask"), mask)
+        expected = loss(td, noise)
+        for key in loss.in_keys:
+            if td[key].is_floating_point():
+                td[key][~mask] = float("nan")
+        actual = loss(td, noise)
+        for name in loss.out_keys:
+            torch.testing.assert_close(actual[name], expected[name])
+        gradients = self.gradients(loss, actual)
+        for left, right in zip(gradients, self.gradients(loss, expected), strict=True):
+            torch.testing.assert_close(left, right)
+
+    def test_nothing_selected(self):
+        loss, td = self.make(), make_batch(6)
+        td.set(("collector", "mask"), torch.zeros(6, dtype=torch.bool))
+        out = loss(td)
+        assert all(out[name] == 0 for name in self.groups)
+
+    def test_a_cast_loss_equals_one_of_cast_networks(self):
+        parts = make_parts()
+        late = with_updater(self.build(copy.deepcopy(parts)))
+        noise = late.draw_noise(td := to_double(make_batch(6)))
+        late(to_double(make_batch(6)).float(), noise.float())
+        late.double()
+        early = with_updater(self.build(Parts(*(part.double() for part in parts))).double())
+        expected = early(td, to_double(noise))
+        for name, value in late(td, to_double(noise)).items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
+
+    def test_compiles_as_one_graph(self):
+        loss, td = self.make(), make_batch(6)
+        noise = loss.draw_noise(td)
+        compiled = torch.compile(lambda t, n: loss(t, n), backend="eager", fullgraph=True)
+        expected = loss(td, noise)
+        for name, value in compiled(td, noise).items():
+            torch.testing.assert_close(value, expected[name])
+
+    # --- gradients --------------------------------------------------------------------------
+
+    def test_only_losses_carry_a_gradient(self):
+        out = self.make()(make_batch(6))
+        for key, value in out.items():
+            assert value.requires_grad == key.startswith("loss_")
+
+    def test_parameter_groups_are_disjoint_and_exhaustive(self):
+        loss = self.make()
+        groups = loss.parameter_groups()
+        assert set(groups) == set(self.groups)
+        listed = [id(p) for group in groups.values() for p in group]
+        assert len(set(listed)) == len(listed)
+        trained = {id(p) for p in loss.parameters() if p.requires_grad}
+        assert set(listed) == trained
+
+    def test_each_loss_reaches_its_own_parameters_only(self):
+        loss = self.make()
+        out, groups = loss(make_batch(6)), loss.parameter_groups()
+        for name in self.groups:
+            for owner, parameters in groups.items():
+                gradients = torch.autograd.grad(
+                    out[name], parameters, retain_graph=True, allow_unused=True
+                )
+                if owner != name:
+                    assert all(gradient is None for gradient in gradients)
+                    continue
+                for gradient in gradients:
+                    assert gradient is not None
+                    # Every agent's slice of every parameter.
+                    assert gradient.flatten(1).ne(0).any(1).all()
+
+    def test_groups_hold_the_named_networks(self):
+        loss = self.make()
+        names = {id(p): name for name, p in loss.named_parameters()}
+        for key, prefix in self.groups.items():
+            for parameter in loss.parameter_groups()[key]:
+                assert names[id(parameter)].startswith(prefix)
