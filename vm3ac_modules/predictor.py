@@ -170,9 +170,9 @@ class VariationalPredictor(TensorDictModuleBase):
             Both pair matrices, ``[*S, *B, N, N]`` each.
         """
         out = self.net(condition, observation, both=True)
-        log_prob = self._score(out, self._of_predicted(target), normalized)
-        partner, own = log_prob.tensor_split(2, dim=-1)
-        return PairLogProb(scatter_others(partner), scatter_others(own))
+        scores = self._score(out, self._of_predicted(target), normalized)
+        both = scores.reshape(*scores.shape[:-1], 2, self.num_agents - 1).movedim(-2, 0)
+        return PairLogProb(*scatter_others(both).unbind(0))
 
     def _score(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
         """Log-density of the predicted actions, ``[*S, *B, N, R]``."""

@@ -51,11 +51,8 @@ class PlainVM3AC:
         sigma: float,
     ) -> None:
         self.n, self.beta, self.gamma, self.tau, self.sigma = num_agents, beta, gamma, tau, sigma
-        self.obs = td["agents", "observation"].transpose(0, 1).contiguous()
-        self.act = td["agents", "action"].transpose(0, 1).contiguous()
-        self.next_obs = td["next", "agents", "observation"].transpose(0, 1).contiguous()
-        self.reward = td["next", "agents", "reward"].squeeze(-1).transpose(0, 1)
-        self.alive = (~td["next", "terminated"]).float().squeeze(-1)
+        self.batch = td
+        self._read()
         n, o, a = num_agents, self.obs.shape[-1], self.act.shape[-1]
         self.latent_dim = 8
         self.actor = make_mlp(n, o + self.latent_dim, 2 * a)
@@ -76,8 +73,15 @@ class PlainVM3AC:
         batch = self.obs.shape[1]
         self.ids = ids.unsqueeze(2).expand(-1, -1, batch, -1)
         self.ids_rev = ids_rev.unsqueeze(2).expand(-1, -1, batch, -1)
-        self.joint_obs = self._join(self.obs)
-        self.next_joint_obs = self._join(self.next_obs)
+
+    def _read(self) -> None:
+        """Take a sampled batch apart, agents first."""
+        td = self.batch
+        self.obs = td["agents", "observation"].transpose(0, 1)
+        self.act = td["agents", "action"].transpose(0, 1)
+        self.next_obs = td["next", "agents", "observation"].transpose(0, 1)
+        self.reward = td["next", "agents", "reward"].squeeze(-1).transpose(0, 1)
+        self.alive = (~td["next", "terminated"]).float().squeeze(-1)
 
     def _join(self, x: Tensor) -> Tensor:
         """Own row first: ``[N, B, F]`` to ``[N, B, N * F]``."""
@@ -120,13 +124,15 @@ class PlainVM3AC:
 
     def losses(self, z: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """The four losses of Eqs. (45), (47), (49), (50)."""
+        self._read()
+        joint_obs, next_joint_obs = self._join(self.obs), self._join(self.next_obs)
         frozen_q = [p.detach() for p in self.critic]
         frozen_p = [p.detach() for p in self.predictor]
         action, log_prob = self._draw(z, noise)
         fixed = action.detach()
         weight = self.beta / self.n
         joint = torch.cat((action.unsqueeze(1), fixed[self.others]), 1).transpose(1, 2).flatten(-2)
-        q = self._q(torch.cat((self.joint_obs, joint), -1), frozen_q)
+        q = self._q(torch.cat((joint_obs, joint), -1), frozen_q)
         shaped = self._log_q(action, fixed, frozen_p, reverse=False)
         pairs = self._log_q(fixed, fixed, self.predictor, reverse=False)
         pairs = pairs + self._log_q(fixed, fixed, self.predictor, reverse=True)
@@ -135,10 +141,10 @@ class PlainVM3AC:
         actor = -q[0] + self.beta * log_prob - weight * (shaped + reverse)
         with torch.no_grad():
             target_v = q.amin(0) - self.beta * log_prob + weight * pairs
-            next_v = mlp(self.next_joint_obs, self.target).squeeze(-1)
+            next_v = mlp(next_joint_obs, self.target).squeeze(-1)
             target_q = self.reward + self.gamma * self.alive * next_v
-        value = mlp(self.joint_obs, self.value).squeeze(-1)
-        stored = torch.cat((self.joint_obs, self._join(self.act)), -1)
+        value = mlp(joint_obs, self.value).squeeze(-1)
+        stored = torch.cat((joint_obs, self._join(self.act)), -1)
         q_stored = self._q(stored, self.critic)
         return {
             "loss_actor": actor.sum(0).mean(),

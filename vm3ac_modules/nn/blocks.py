@@ -188,5 +188,6 @@ class AgentMLP(nn.Module):
         first = cast("AgentLinear", self.layers[0]).weight
         groups = _group(x, first)
         for index, layer in enumerate(cast("Iterable[AgentLinear]", self.layers)):
-            groups = _affine(groups.relu() if index else groups, layer.weight, layer.bias)
+            # In place: what an affine map returned is nobody else's.
+            groups = _affine(groups.relu_() if index else groups, layer.weight, layer.bias)
         return _ungroup(groups, x, first)

@@ -68,12 +68,10 @@ def pair_terms(
     with slots.filled(params, detach=True):
         policy = predictor.predict_partners(action, fixed, observation)
     with slots.filled(params):
-        if reverse_model == "own":
-            partner, own = predictor.pair_log_prob(fixed, fixed, observation)
-        else:
+        if reverse_model == "partner":
             partner = predictor.predict_partners(fixed, fixed, observation)
-            own = partner.transpose(-1, -2)
-    return PairTerms(policy, partner, own)
+            return PairTerms(policy, partner, partner.transpose(-1, -2))
+        return PairTerms(policy, *predictor.pair_log_prob(fixed, fixed, observation))
 
 
 def predictor_loss(pairs: PairTerms) -> Tensor:
