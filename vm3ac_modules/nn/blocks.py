@@ -17,7 +17,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AgentLinear", "AgentMLP", "agent_linear", "check_agents"]
+__all__ = [
+    "AgentLinear",
+    "AgentMLP",
+    "agent_linear",
+    "check_agents",
+    "group_agents",
+    "ungroup_agents",
+]
 
 
 def check_agents(num_agents: int) -> None:
@@ -56,12 +63,26 @@ def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         >>> agent_linear(torch.ones(5, 3, 2), torch.ones(3, 2, 4)).shape
         torch.Size([5, 3, 4])
     """
-    groups = _group(x, weight)
-    return _ungroup(_affine(groups, weight, bias), x, weight)
+    return ungroup_agents(_affine(group_agents(x, weight), weight, bias), x, weight)
 
 
-def _group(x: Tensor, weight: Tensor) -> Tensor:
-    """Rows of every network side by side, ``[S * N, B, in]`` (``[S, B * N, in]`` if shared)."""
+def group_agents(x: Tensor, weight: Tensor) -> Tensor:
+    """Put the rows of every network side by side, as a batched product wants them.
+
+    Args:
+        x: ``[*S, *B, N, in]``.
+        weight: weights that will be applied, ``[*S, N, in, out]`` or ``[*S, 1, in, out]``.
+
+    Returns:
+        ``[S * N, B, in]``, or ``[S, B * N, in]`` if the agents share the weights.
+
+    Raises:
+        ValueError: if the agents or features of ``x`` do not fit ``weight``.
+
+    Example:
+        >>> group_agents(torch.ones(5, 3, 2), torch.ones(3, 2, 4)).shape
+        torch.Size([3, 5, 2])
+    """
     num_stack = weight.ndim - 3
     agents, fan_in = weight.shape[-3], weight.shape[-2]
     stack = x.shape[:num_stack]
@@ -85,8 +106,22 @@ def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.bmm(groups, weight) if bias is None else torch.baddbmm(bias, groups, weight)
 
 
-def _ungroup(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Undo :func:`_group` with the leading dimensions of ``x``, ``[*S, *B, N, out]``."""
+def ungroup_agents(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Undo :func:`group_agents` with the leading dimensions of its input.
+
+    Args:
+        groups: ``[S * N, B, out]``, or ``[S, B * N, out]`` if the agents share the weights.
+        x: what was grouped, ``[*S, *B, N, in]``.
+        weight: the weights that it was grouped for.
+
+    Returns:
+        ``[*S, *B, N, out]``.
+
+    Example:
+        >>> x, weight = torch.ones(5, 3, 2), torch.ones(3, 2, 4)
+        >>> ungroup_agents(group_agents(x, weight), x, weight).shape
+        torch.Size([5, 3, 2])
+    """
     agents, shape = weight.shape[-3], (*x.shape[:-1], groups.shape[-1])
     if agents == 1:
         return groups.reshape(shape)
@@ -143,6 +178,10 @@ class AgentLinear(nn.Module):
         """Map ``[*S, *B, N, in]`` to ``[*S, *B, N, out]``."""
         return agent_linear(x, self.weight, self.bias)
 
+    def grouped(self, groups: Tensor) -> Tensor:
+        """Map ``[S * N, B, in]`` to ``[S * N, B, out]``, see :func:`group_agents`."""
+        return _affine(groups, self.weight, self.bias)
+
     def extra_repr(self) -> str:
         """Shape of the weights."""
         return f"weight={list(self.weight.shape)}, bias={self.bias is not None}"
@@ -186,8 +225,11 @@ class AgentMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[*S, *B, N, in]`` to ``[*S, *B, N, out]``."""
         first = cast("AgentLinear", self.layers[0]).weight
-        groups = _group(x, first)
+        return ungroup_agents(self.grouped(group_agents(x, first)), x, first)
+
+    def grouped(self, groups: Tensor) -> Tensor:
+        """Map ``[S * N, B, in]`` to ``[S * N, B, out]``, see :func:`group_agents`."""
         for index, layer in enumerate(cast("Iterable[AgentLinear]", self.layers)):
             # In place: what an affine map returned is nobody else's.
-            groups = _affine(groups.relu_() if index else groups, layer.weight, layer.bias)
-        return _ungroup(groups, x, first)
+            groups = layer.grouped(groups.relu_() if index else groups)
+        return groups

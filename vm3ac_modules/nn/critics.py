@@ -16,7 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from vm3ac_modules.functional.pairwise import gather_others
-from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, check_agents
+from vm3ac_modules.nn.blocks import (
+    AgentLinear,
+    AgentMLP,
+    check_agents,
+    group_agents,
+    ungroup_agents,
+)
 
 __all__ = ["CentralizedCriticNet"]
 
@@ -119,12 +125,18 @@ class CentralizedCriticNet(nn.Module):
         """
         own, others = self._inputs(observation, joint_action, state)
         if self.own_layer is None or self.others_layer is None:
-            hidden = self._stack(torch.cat((*own, *others), dim=-1))
+            values: Tensor = self.trunk(self._stack(torch.cat((*own, *others), dim=-1)))
         else:
-            own_hidden = self.own_layer(self._stack(torch.cat(own, dim=-1)))
-            others_hidden = self.others_layer(self._stack(torch.cat(others, dim=-1)))
-            hidden = torch.cat((own_hidden, others_hidden), dim=-1).relu()
-        return self.trunk(hidden).squeeze(-1).movedim(self.stack_dims, -1)  # type: ignore[no-any-return]
+            # Both branches stay in the layout of the batched products until the value is out.
+            x, weight = self._stack(torch.cat(own, dim=-1)), self.own_layer.weight
+            rest = self._stack(torch.cat(others, dim=-1))
+            branches = (
+                self.own_layer.grouped(group_agents(x, weight)),
+                self.others_layer.grouped(group_agents(rest, self.others_layer.weight)),
+            )
+            groups = self.trunk.grouped(torch.cat(branches, dim=-1).relu_())
+            values = ungroup_agents(groups, x, weight)
+        return values.squeeze(-1).movedim(self.stack_dims, -1)
 
     def _stack(self, x: Tensor) -> Tensor:
         x = x.unsqueeze(self.stack_dims)
