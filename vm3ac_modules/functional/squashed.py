@@ -19,8 +19,6 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vm3ac_modules.functional.information import gaussian_log_density
-
 __all__ = ["SquashedSample", "sample_squashed_gaussian", "squash", "squash_log_det"]
 
 
@@ -97,7 +95,8 @@ def sample_squashed_gaussian(
     """
     u = loc + scale * noise
     # (u - loc) / scale is the noise itself: no division by a small scale.
-    log_normal = gaussian_log_density(noise, noise.new_zeros(()), 1.0) - scale.log().sum(-1)
+    energy = 0.5 * noise.square() + 0.5 * math.log(2 * math.pi)
+    log_normal = -(energy + scale.log()).sum(-1)
     return SquashedSample(
         squash(u, center, half_range), u, log_normal - squash_log_det(u, half_range)
     )

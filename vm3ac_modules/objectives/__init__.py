@@ -1,11 +1,7 @@
 """Losses: TorchRL ``LossModule`` objects over the components."""
 
-from vm3ac_modules.objectives.actor_critic import (
-    CentralizedActorCriticLoss,
-    MAACLoss,
-    MASACLoss,
-    VM3ACLoss,
-)
+from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
+from vm3ac_modules.objectives.algorithms import MAACLoss, MASACLoss, VM3ACLoss
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
 from vm3ac_modules.objectives.mutual_information import MutualInformationLoss
 from vm3ac_modules.objectives.policy import PolicyReader
