@@ -35,4 +35,4 @@ test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
 
 clean:
-	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

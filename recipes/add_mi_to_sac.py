@@ -123,6 +123,9 @@ def train(cfg: DictConfig, mi_weight: float) -> float:
 
 def main(arguments: list[str]) -> dict[str, Any]:
     """Train with and without the loss, print and write the returns."""
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__, *(f"\n  {key}={value}" for key, value in DEFAULTS.items()), sep="")
+        sys.exit(0)
     given = OmegaConf.from_cli(arguments)
     unknown = sorted(set(given) - set(DEFAULTS))
     if unknown:

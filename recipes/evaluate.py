@@ -54,7 +54,7 @@ def modes_of(policy: Any, latent: str) -> list[str]:
     """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
     samplers = [m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)]
     if not samplers:
-        return ["sample"]
+        return ["none"]
     if latent != "all":
         return [latent]
     refused = ("mean",) if isinstance(samplers[0].prior, CategoricalPrior) else ()
@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     policies = dict.fromkeys(modes_of(trained.agent.policy, cfg.latent), trained.agent.policy)
     for name, policy in {**policies, "random": None}.items():
-        mode = "sample" if policy is None else name
+        mode = "sample" if name in ("none", "random") else name
         result = evaluate(policy, env, max_steps=max_steps, seed=seed, latent=mode)
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
@@ -92,7 +92,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         report = run(cfg)
-    except CheckpointError as error:
+    except (CheckpointError, ValueError, ImportError) as error:
         fail(str(error))
     write_json(f"{cfg.run_dir}/evaluation.json", report)
     print(

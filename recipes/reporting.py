@@ -30,6 +30,11 @@ from vm3ac_modules.training import (
     write_text,
 )
 
+INFORMATION = (
+    *("mi_lower_bound", "mi_upper_bound", "mi_surrogate", "mi_lower_bound_ceiling"),
+    "latent_share",
+)
+
 
 class Counters(Protocol):
     """The counters that a report reads."""
@@ -134,12 +139,11 @@ class Reporter:
     def information(self, replay: TensorDictReplayBuffer) -> dict[str, float]:
         """Estimates of mutual information on replayed observations (nats, means over pairs)."""
         loss, rows = self.agent.loss, self.cfg.information_rows
-        names = ("lower_bound", "upper_bound", "surrogate", "lower_bound_ceiling")
         if not getattr(loss.regularizer, "needs_pairs", False) or rows == 0:
             return {}
         if len(replay) < self.cfg.batch_size:
             # Nothing collected yet: the columns stay, the values are unknown.
-            return {**{f"mi_{name}": math.nan for name in names}, "latent_share": math.nan}
+            return dict.fromkeys(INFORMATION, math.nan)
         with fork_rng(evaluation_seed(self.cfg.seed)):
             found = estimate_information(
                 loss.reader,
@@ -149,19 +153,7 @@ class Reporter:
                 half_range=loss.half_range,
                 num_latents=self.cfg.information_latents,
             )
-        num_agents = found.entropy.shape[-1]
-        pairs = max(num_agents * (num_agents - 1), 1)
-        values = [
-            found.lower.sum() / pairs,
-            found.upper.sum() / pairs,
-            found.surrogate.sum() / pairs,
-        ]
-        scalars = [*(float(value) for value in values), found.ceiling]
-        share = float(found.latent_share.mean())
-        return {
-            **{f"mi_{n}": v for n, v in zip(names, scalars, strict=True)},
-            "latent_share": share,
-        }
+        return {name: float(value) for name, value in found.scalars().items()}
 
     def finish(self, replay: TensorDictReplayBuffer) -> dict[str, Any]:
         """Evaluate a last time, draw, write summary.json."""
@@ -236,5 +228,6 @@ def draw_rollout(path: Path, env: EnvBase, result: EvaluationResult, title: str)
         both = rest.chunk(2, dim=1)
         preys, alive = both[0][0], both[1][..., 0] > 0.5
     half_width = 0.5 if preys is not None else float(agents.abs().max()) * 1.1
-    radius = float(env.base_env.agents[0].shape.radius)
+    shape = env.base_env.agents[0].shape
+    radius = float(getattr(shape, "radius", None) or shape.circumscribed_radius())
     rollout_gif(path, agents, preys, alive, None, half_width=half_width, radius=radius, title=title)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
-from command_line import check_overrides, register_stock_tasks
+from command_line import check_overrides, fail, register_stock_tasks
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from reporting import Reporter
 from tensordict import TensorDictBase
@@ -24,7 +26,10 @@ from tqdm import tqdm
 from vm3ac_modules.envs import make_env
 from vm3ac_modules.training import (
     Agent,
+    CheckpointError,
     FiniteGuard,
+    NonFiniteError,
+    RunDirectoryError,
     build,
     clip_gradients_per_agent,
     load_checkpoint,
@@ -36,8 +41,16 @@ from vm3ac_modules.training import (
 )
 
 CONFIG_DIR = Path(__file__).parent / "config"
-# Knobs that say where and how a run goes on, not what it computes.
-NOT_IN_HASH = ("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw")
+# Knobs that say where, how long and how a run is watched, not what it learns from.
+NOT_IN_HASH = (
+    *("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw"),
+    *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
+    *("information_rows", "information_latents", "replay_checkpoint_bytes"),
+)
+POSITIVE = (
+    *("frames", "num_envs", "batch_size", "updates_per_step", "buffer_size", "threads"),
+    *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
+)
 
 
 def build_agent(cfg: DictConfig, env: EnvBase) -> Agent:
@@ -80,6 +93,9 @@ def make_replay(cfg: DictConfig) -> TensorDictReplayBuffer:
 
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Run the training that the configuration describes and return its summary."""
+    for name in POSITIVE:
+        if cfg[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {cfg[name]}.")
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=cfg.resume, overwrite=cfg.overwrite)
     seed_everything(cfg.seed)
@@ -93,7 +109,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         agent.policy,
         frames_per_batch=cfg.num_envs,
         total_frames=-1,
-        init_random_frames=0 if cfg.resume else state.random_frames,
+        init_random_frames=max(0, state.random_frames - state.frames),
         device=cfg.device,
         auto_register_policy_transforms=False,
     )
@@ -125,8 +141,9 @@ def loop(
     # The latent is kept for the record; the losses draw their own.
     recorded = ["latent"] if "latent" in agent.policy.out_keys else []
     stored = [*agent.loss.in_keys, *recorded]
-    # After a resume without its replay, the policy itself refills it before updates go on.
-    updates_from = state.frames + (0 if len(replay) else state.random_frames)
+    # After a resume without its replay, the policy itself collects anew before updates go on.
+    lost = state.frames > 0 and len(replay) == 0
+    updates_from = state.frames + state.random_frames if lost else state.random_frames
     if state.frames == 0:
         report.evaluate(replay)
     bar = tqdm(total=state.frames_total, initial=state.frames, unit="frame", mininterval=1.0)
@@ -156,8 +173,9 @@ def loop(
             state.check(guard, report)
             state.save(run_dir, cfg, agent, env, replay)
     bar.close()
-    state.check(guard, report)
-    state.save(run_dir, cfg, agent, env, replay)
+    if not crossed(state.frames, cfg.num_envs, cfg.checkpoint_every_frames):
+        state.check(guard, report)
+        state.save(run_dir, cfg, agent, env, replay)
 
 
 def crossed(frames: int, new: int, every: int) -> bool:
@@ -171,7 +189,8 @@ class Progress:
     def __init__(self, cfg: DictConfig) -> None:
         self.frames = self.updates = 0
         self.frames_total = -(-cfg.frames // cfg.num_envs) * cfg.num_envs
-        self.random_frames = min(cfg.init_random_frames, self.frames_total // 4)
+        random_frames = min(cfg.init_random_frames, self.frames_total // 4)
+        self.random_frames = -(-random_frames // cfg.num_envs) * cfg.num_envs
         self.started, self.seconds_before = time.monotonic(), 0.0
         self.last_checkpoint: Path | None = None
 
@@ -235,16 +254,19 @@ class Progress:
         if saved.replay is not None:
             replay.extend(tensordict_of(saved.replay))
         else:
-            print("The checkpoint holds no replay: it is refilled before updates go on.")
+            print(
+                f"The checkpoint holds no replay: {self.random_frames} frames are collected anew "
+                "before updates go on."
+            )
 
 
 def replay_state(replay: TensorDictReplayBuffer, limit: int) -> dict[str, Any] | None:
     """The replay's content, oldest first; None if empty or larger than ``limit`` bytes."""
     if len(replay) == 0:
         return None
-    content = replay.storage.get(range(len(replay)))
-    if content.bytes() > limit:
+    if replay.storage.get(range(1)).bytes() * len(replay) > limit:
         return None
+    content = replay.storage.get(range(len(replay)))
     start = replay.writer._cursor % len(replay)
     order = torch.arange(len(replay), device=content.device).roll(-start)
     return content[order].flatten_keys(".").to_dict()
@@ -264,10 +286,31 @@ def hashed_config(cfg: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in NOT_IN_HASH}
 
 
+def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that a run was started with, and what the command line changes in it."""
+    saved = Path(cfg.run_dir) / "config.yaml"
+    if not saved.exists():
+        return cfg
+    base = OmegaConf.load(saved)
+    for override in overrides:
+        key, value = override.lstrip("+").split("=", 1)
+        chosen = base.get(key)
+        if isinstance(chosen, DictConfig) and chosen.name != value:
+            raise ValueError(f"{cfg.run_dir} holds a run of {key}={chosen.name}, not {value}.")
+        if not isinstance(chosen, DictConfig) and key != "loop":
+            OmegaConf.update(base, key, OmegaConf.select(cfg, key))
+    return base
+
+
 @hydra.main(version_base="1.3", config_path="config", config_name="train_continuous")
 def main(cfg: DictConfig) -> None:
     """Train and print the result."""
-    summary = train(cfg)
+    try:
+        if cfg.resume:
+            cfg = resumed_config(cfg, HydraConfig.get().overrides.task)
+        summary = train(cfg)
+    except (RunDirectoryError, CheckpointError, NonFiniteError, ValueError, ImportError) as error:
+        fail(f"{type(error).__name__}: {error}")
     print(
         f"{summary['algorithm']} on {summary['task']}: return "
         f"{summary['eval_return_mean']:.1f} +- {summary['eval_return_ci95']:.1f} "

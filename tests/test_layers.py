@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "envs": {"keys"},
     "objectives": {"keys", "functional", "module", "latent", "predictor"},
     "training": {"keys", "nn", "latent", "actor", "predictor", "critic", "envs", "objectives"},
-    "evaluation": {"keys", "latent", "training"},
+    "evaluation": {"keys", "latent", "envs", "training"},
 }
 FUNCTIONAL_IMPORTS = {"__future__", "collections", "functools", "importlib", "math", "pathlib",
                       "torch", "typing"}  # fmt: skip

@@ -180,7 +180,12 @@ class LatentSampler(TensorDictModuleBase):
         self.out_keys = [self.keys.latent if out_key is None else out_key]
 
     def with_mode(
-        self, mode: LatentMode, *, num_agents: int | None = None, force_mean: bool | None = None
+        self,
+        mode: LatentMode,
+        *,
+        num_agents: int | None = None,
+        force_mean: bool | None = None,
+        seed: int | None = None,
     ) -> LatentSampler:
         """Return another sampler of the same prior object.
 
@@ -188,6 +193,7 @@ class LatentSampler(TensorDictModuleBase):
             mode: the mode of the new module.
             num_agents: N; this module's by default.
             force_mean: accept the mean of a categorical prior; this module's by default.
+            seed: seed of ``"synchronized"``; this module's by default.
         """
         return LatentSampler(
             self.prior,
@@ -196,7 +202,7 @@ class LatentSampler(TensorDictModuleBase):
             batch_from=self.batch_from,
             keys=self.keys,
             out_key=self.out_keys[0],
-            seed=self.seed,
+            seed=self.seed if seed is None else seed,
             force_mean=self.force_mean if force_mean is None else force_mean,
         )
 

@@ -18,6 +18,7 @@ from tensordict import TensorDict
 from vm3ac_modules.actor import make_actor, make_policy
 from vm3ac_modules.latent import GaussianPrior, LatentSampler
 from vm3ac_modules.objectives import (
+    ActionMIRegularizer,
     CentralizedActorCriticLoss,
     EntropyRegularizer,
     MAACLoss,
@@ -96,6 +97,14 @@ def test_ma_sac_is_vm3_ac_of_one_agent(pair_weight):
     vm3ac = with_updater(VM3ACLoss(*parts, beta=0.3, pair_weight=pair_weight))
     masac = with_updater(MASACLoss(*make_parts(1, latent_dim=0)[:3], beta=0.3))
     assert_same_runs(vm3ac, masac, 1)
+
+
+@pytest.mark.parametrize("num_agents", [2, 3])
+def test_ma_sac_is_vm3_ac_whose_predictor_counts_for_nothing(num_agents, monkeypatch):
+    monkeypatch.setattr(ActionMIRegularizer, "_pair_weight", lambda self, values: 0.0)
+    vm3ac = with_updater(VM3ACLoss(*make_parts(num_agents, latent_dim=0), beta=0.3))
+    masac = with_updater(MASACLoss(*make_parts(num_agents, latent_dim=0)[:3], beta=0.3))
+    assert_same_runs(vm3ac, masac, num_agents)
 
 
 def test_ma_sac_differs_from_vm3_ac_of_two_agents():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from contracts.loss_contract import LossContract, make_batch, make_parts, to_double
 
+from vm3ac_modules.keys import MissingKeysError
 from vm3ac_modules.objectives import MutualInformationLoss
 
 
@@ -95,6 +96,41 @@ class TestMutualInformationDiagnosedContract(MutualInformationContract):
             assert out[name].shape == ()
             assert not out[name].requires_grad
         assert "mi_lower_bound" not in self.make().out_keys
+
+
+@pytest.mark.parametrize(
+    "options", [{"diagnostic_latents": 1}, {"diagnostic_latents": 4, "seed_dims": 1}]
+)
+def test_unusable_numbers_of_diagnostic_latents(options):
+    parts = make_parts()
+    with pytest.raises(ValueError, match="diagnostic_latents must be 0 or at least 2"):
+        MutualInformationLoss(parts.policy, parts.predictor, **options)
+
+
+def test_diagnostics_leave_out_masked_rows_and_name_what_is_missing():
+    parts, td = make_parts(), make_batch(6)
+    loss = MutualInformationLoss(parts.policy, parts.predictor, diagnostic_latents=4)
+    mask = torch.tensor([True, False, True, True, True, True])
+    td["agents", "observation"][1] = float("nan")
+    out = loss(td.set(("collector", "mask"), mask))
+    assert all(
+        out[name].isfinite() for name in ("mi_lower_bound", "mi_upper_bound", "latent_share")
+    )
+    with pytest.raises(MissingKeysError, match="observation"):
+        loss.diagnose(td.exclude(("agents", "observation")))
+
+
+def test_the_predictor_may_read_another_observation():
+    parts, td = make_parts(), make_batch(6)
+    loss = MutualInformationLoss(parts.policy, parts.predictor)
+    noise = loss.draw_noise(td)
+    expected = loss(td, noise)
+    td["agents", "privileged"] = td["agents", "observation"].clone()
+    loss.set_keys(observation=("agents", "privileged"))
+    torch.testing.assert_close(loss(td, noise)["loss_predictor"], expected["loss_predictor"])
+    td["agents", "privileged"] += 1.0
+    assert loss(td, noise)["loss_predictor"] != expected["loss_predictor"]
+    assert loss.diagnose(td, 4).lower.shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["weight", "entropy_weight", "num_latents", "diagnostic_latents"])

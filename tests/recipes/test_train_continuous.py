@@ -155,12 +155,12 @@ def test_rows_after_the_checkpoint_are_cut_on_resume(recipe, compose, tmp_path):
     assert frames.count(60.0) <= 1
 
 
-def test_a_replay_too_large_for_the_checkpoint_is_refilled(recipe, compose, capsys):
+def test_a_replay_too_large_for_the_checkpoint_is_collected_anew(recipe, compose, capsys):
     recipe.train(compose(frames=32, draw="false", replay_checkpoint_bytes=10))
     summary = recipe.train(
         compose(frames=64, draw="false", resume="true", replay_checkpoint_bytes=10)
     )
-    assert "refilled" in capsys.readouterr().out
+    assert "collected anew" in capsys.readouterr().out
     # The first run updates from frame 8 on (a quarter of 32). Then 32 frames are left, of which 16
     # (a quarter of 64) refill the replay: 4 steps with two updates each.
     assert summary["updates"] == 12 + 8
@@ -211,6 +211,39 @@ def test_every_logged_column_is_explained(recipe, compose, tmp_path):
         columns = read_csv_log(tmp_path / "run" / name)
         assert columns
         assert [column for column in columns if f"`{column}`" not in text] == []
+
+
+def test_resume_takes_the_configuration_of_the_run(recipe, compose, tmp_path):
+    recipe.train(compose("algorithm=ma_sac", frames=32, draw="false", gamma=0.9))
+    command = [f"run_dir={tmp_path / 'run'}", "resume=true", "frames=64", "draw=false"]
+    resumed = recipe.resumed_config(compose(frames=64, draw="false", resume="true"), command)
+    assert (resumed.algorithm.name, resumed.gamma, resumed.frames) == ("ma_sac", 0.9, 64)
+    assert recipe.train(resumed)["frames"] == 64
+    with pytest.raises(ValueError, match="algorithm=ma_sac, not vm3ac"):
+        recipe.resumed_config(compose(), ["algorithm=vm3ac"])
+
+
+def test_a_run_killed_among_its_random_frames_goes_on_with_them(recipe, compose):
+    # The first run's own plan: a quarter of 8 frames, rounded up to a step of all rows; one step of
+    # two updates. As part of 64 frames those 8 belong to the 16 random ones: none before frame 17.
+    recipe.train(compose(frames=8, draw="false", init_random_frames=16, checkpoint_every_frames=8))
+    summary = recipe.train(compose(frames=64, draw="false", resume="true"))
+    assert summary["updates"] == 2 + 12 * 2
+
+
+@pytest.mark.parametrize("name", ["frames", "num_envs", "log_every_updates", "eval_every_frames"])
+def test_knobs_that_must_be_positive(recipe, compose, name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        recipe.train(compose(**{name: 0}))
+
+
+def test_a_failure_is_one_sentence(tmp_path):
+    script = Path(__file__).parents[2] / "recipes" / "train_continuous.py"
+    command = [sys.executable, str(script), "resume=true", f"run_dir={tmp_path / 'none'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nothing to resume" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_used_run_directory_is_refused(recipe, compose):

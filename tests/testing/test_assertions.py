@@ -186,3 +186,13 @@ def test_one_score_per_draw_is_required():
         assert_valid_lower_bound(
             sampled_bound(lambda target, condition: target, num_samples=8), games=ONE_DIMENSIONAL
         )
+
+
+def test_a_predictor_that_holds_a_draw_impossible_is_a_bound_all_the_same():
+    def never_the_first(target, condition):
+        return torch.where(target == 0, -math.inf, math.log(0.5))
+
+    game = next(
+        iter([TabularGame(torch.tensor([1.0]), (torch.ones(1, 2) / 2, torch.ones(1, 2) / 2))])
+    )
+    assert sampled_bound(never_the_first)(game) == -math.inf

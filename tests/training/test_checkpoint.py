@@ -271,3 +271,14 @@ def test_config_hash():
     assert len(config_hash({})) == 64
     with pytest.raises(TypeError):
         config_hash({"a": object()})
+
+
+def test_a_large_replay_is_read_on_demand(tmp_path):
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, config={}, replay={"b": torch.ones(2)})
+    assert load_checkpoint(tmp_path, replay=False).replay is None
+    assert torch.equal(load_checkpoint(tmp_path).replay["b"], torch.ones(2))
+
+
+def test_a_directory_that_is_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no directory"):
+        load_checkpoint(tmp_path / "typo")

@@ -250,3 +250,11 @@ def test_tensorboard_missing(tmp_path, monkeypatch):
     monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[recipes\]"):
         TensorBoardLog(tmp_path)
+
+
+def test_overwrite_never_reaches_runs_beside_which_there_is_none(tmp_path):
+    (tmp_path / "seed_0").mkdir()
+    (tmp_path / "seed_0" / "config.yaml").write_text("a: 1")
+    with pytest.raises(RunDirectoryError, match="runs in seed_"):
+        open_run_directory(tmp_path, resume=False, overwrite=True)
+    assert (tmp_path / "seed_0" / "config.yaml").exists()

@@ -17,14 +17,15 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor, nn
-from torchrl.envs import EnvBase
+from torchrl.envs import Compose, EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.latent import LatentMode, LatentSampler
 from vm3ac_modules.training.seeding import fork_rng
 
-__all__ = ["EvaluationResult", "evaluate", "policy_with_latent"]
+__all__ = ["EvaluationResult", "evaluate", "policy_with_latent", "restart_episodes"]
 
 _NORMAL_975 = 1.959964
 
@@ -59,12 +60,15 @@ class EvaluationResult:
         return float(_NORMAL_975 * self.returns.std() / math.sqrt(episodes))
 
 
-def policy_with_latent(policy: TensorDictModuleBase, mode: LatentMode) -> TensorDictModuleBase:
+def policy_with_latent(
+    policy: TensorDictModuleBase, mode: LatentMode, *, seed: int | None = None
+) -> TensorDictModuleBase:
     """The same policy with another mode of its latent; networks and prior are shared.
 
     Args:
         policy: a policy whose first module may be a latent sampler.
         mode: the mode.
+        seed: seed of the synchronized latents; the sampler's own by default.
 
     Returns:
         A policy; the given one itself if it holds no sampler.
@@ -80,7 +84,7 @@ def policy_with_latent(policy: TensorDictModuleBase, mode: LatentMode) -> Tensor
     if not isinstance(policy, TensorDictSequential):
         return policy
     modules: list[nn.Module] = [
-        module.with_mode(mode) if isinstance(module, LatentSampler) else module
+        module.with_mode(mode, seed=seed) if isinstance(module, LatentSampler) else module
         for module in policy.module
     ]
     if not any(isinstance(module, LatentSampler) for module in modules):
@@ -125,13 +129,29 @@ def evaluate(
         torch.Size([4])
     """
     keys = Keys() if keys is None else keys
-    player = None if policy is None else policy_with_latent(policy, latent)
+    player = None if policy is None else policy_with_latent(policy, latent, seed=seed)
     with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         env.set_seed(seed, static_seed=True)
+        restart_episodes(env)
         seen: list[Tensor] = []
         callback = None if observer is None else lambda env, _: seen.append(observer(env).clone())
         steps = env.rollout(max_steps, player, callback=callback, break_when_any_done=False)
     return _summarize(steps, keys, torch.stack(seen, 1) if seen else None)
+
+
+def restart_episodes(env: EnvBase) -> None:
+    """Number an environment's episodes from zero again, so that synchronized latents repeat.
+
+    Args:
+        env: the environment.
+
+    Example:
+        >>> restart_episodes(object())  # nothing to do without an EpisodeCounter
+    """
+    transform = getattr(env, "transform", None)
+    for part in transform if isinstance(transform, Compose) else [transform]:
+        if isinstance(part, EpisodeCounter):
+            part.resets.zero_()
 
 
 def _summarize(steps: TensorDictBase, keys: Keys, trace: Tensor | None) -> EvaluationResult:

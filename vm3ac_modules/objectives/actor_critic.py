@@ -96,7 +96,7 @@ class CentralizedActorCriticLoss(LossModule):
 
     @dataclass
     class _AcceptedKeys:
-        observation: NestedKey = Keys().observation
+        observation: NestedKey = Keys().observation  # what the predictor reads
         action: NestedKey = Keys().action
         reward: NestedKey = Keys().reward
         terminated: NestedKey = Keys().terminated

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
 from torch import Tensor
 
 from vm3ac_modules.functional.information import (
@@ -23,6 +24,7 @@ from vm3ac_modules.functional.information import (
 )
 from vm3ac_modules.functional.pairwise import fill_diagonal_zero
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian
+from vm3ac_modules.keys import require_keys
 from vm3ac_modules.objectives.policy import PolicyReader, extra_head_log_prob
 from vm3ac_modules.predictor import VariationalPredictor
 
@@ -50,6 +52,17 @@ class InformationEstimates(NamedTuple):
     ceiling: float
     """log(K + 1): what the lower bound can reach at most beyond the conditional form."""
 
+    def scalars(self) -> dict[str, Tensor]:
+        """Means over pairs and agents, under the names that are logged (docs/metrics.md)."""
+        pairs = max(self.entropy.shape[-1] * (self.entropy.shape[-1] - 1), 1)
+        return {
+            "mi_lower_bound": self.lower.sum() / pairs,
+            "mi_upper_bound": self.upper.sum() / pairs,
+            "mi_surrogate": self.surrogate.sum() / pairs,
+            "mi_lower_bound_ceiling": torch.full_like(self.entropy[0], self.ceiling),
+            "latent_share": self.latent_share.mean(),
+        }
+
 
 @torch.no_grad()
 def estimate_information(
@@ -60,6 +73,7 @@ def estimate_information(
     center: Tensor,
     half_range: Tensor,
     num_latents: int = 1024,
+    observation_key: NestedKey | None = None,
 ) -> InformationEstimates:
     r"""Bracket the mutual information of every pair on a batch of observations.
 
@@ -76,16 +90,20 @@ def estimate_information(
         center: centre of the action range, ``[N, A]``.
         half_range: half of the action range, ``[N, A]``.
         num_latents: extra latents K >= 2.
+        observation_key: what the predictor reads; its own key by default.
 
     Returns:
         The estimates.
 
     Raises:
         ValueError: if ``num_latents < 2``.
+        MissingKeysError: if the observations are missing.
     """
     if num_latents < 2:
         raise ValueError(f"the estimates need at least two extra latents, got {num_latents}.")
-    observation = tensordict.get(predictor.keys.observation)
+    key = predictor.keys.observation if observation_key is None else observation_key
+    require_keys(tensordict, [*reader.in_keys, key], "estimate_information")
+    observation = tensordict.get(key)
     batch = tensordict.batch_size
     latent, extras = _latents(reader, observation, batch, num_latents)
     loc, scale = reader.heads(tensordict, latent)

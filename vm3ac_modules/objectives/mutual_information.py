@@ -57,8 +57,8 @@ class MutualInformationLoss(LossModule):
         num_latents: extra latents K >= 0 of the entropy family.
         pair_weight: ``"paper"`` for 1/N over the sum of partners, ``"mean"`` for 1/(N - 1).
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
-        diagnostic_latents: K of the bracket of the mutual information in every call; 0 leaves it
-            to :meth:`diagnose`.
+        diagnostic_latents: K >= 2 of the bracket of the mutual information in every call, drawn
+            apart from the call's noise; 0 leaves it to :meth:`diagnose`. Not with seeds.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
         seed_dims: number of leading seed dimensions of the networks and batches.
         keys: the tensordict vocabulary.
@@ -67,7 +67,8 @@ class MutualInformationLoss(LossModule):
         ``forward`` returns ``loss_mi`` and ``loss_predictor``, and detached diagnostics:
         ``entropy`` (nats per agent, of pi_K), ``pair_log_prob`` and ``pair_log_prob_matrix``
         ``[*S, N, N]`` (nats); with ``diagnostic_latents`` also ``mi_lower_bound``,
-        ``mi_upper_bound``, ``mi_surrogate`` (nats, means over pairs) and ``latent_share``.
+        ``mi_upper_bound``, ``mi_surrogate`` and ``mi_lower_bound_ceiling`` (nats, means over pairs)
+        and ``latent_share``.
 
     Raises:
         ValueError: for negative weights or K, unknown options, a sampler whose mode is not
@@ -90,7 +91,7 @@ class MutualInformationLoss(LossModule):
 
     @dataclass
     class _AcceptedKeys:
-        observation: NestedKey = Keys().observation
+        observation: NestedKey = Keys().observation  # what the predictor reads
         action: NestedKey = Keys().action
 
     default_keys = _AcceptedKeys
@@ -131,6 +132,11 @@ class MutualInformationLoss(LossModule):
                 raise ValueError(f"{name} must not be negative, got {value}.")
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}.")
+        if diagnostic_latents == 1 or (diagnostic_latents and seed_dims):
+            raise ValueError(
+                "diagnostic_latents must be 0 or at least 2, and 0 with seed_dims: call diagnose "
+                f"per seed instead (got {diagnostic_latents} with seed_dims={seed_dims})."
+            )
         weight_of_pairs(1, pair_weight)
         check_predictor(predictor_network, reverse_model, type(self).__name__)
         self.weight, self.entropy_weight, self.pair_weight = weight, entropy_weight, pair_weight
@@ -161,7 +167,8 @@ class MutualInformationLoss(LossModule):
         """Entries that ``forward`` returns."""
         out = ["loss_mi", "loss_predictor", "entropy", "pair_log_prob", "pair_log_prob_matrix"]
         if self.diagnostic_latents:
-            out += ["mi_lower_bound", "mi_upper_bound", "mi_surrogate", "latent_share"]
+            out += ["mi_lower_bound", "mi_upper_bound", "mi_surrogate", "mi_lower_bound_ceiling"]
+            out += ["latent_share"]
         return out
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -220,7 +227,8 @@ class MutualInformationLoss(LossModule):
         out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
         out["pair_log_prob_matrix"] = matrix
         if self.diagnostic_latents:
-            out.update(self._estimates(tensordict))
+            valid = tensordict if mask is None else tensordict[mask]
+            out.update(self.diagnose(valid, self.diagnostic_latents).scalars())
         return TensorDict(out, [])
 
     def diagnose(self, tensordict: TensorDictBase, num_latents: int = 1024) -> InformationEstimates:
@@ -233,6 +241,7 @@ class MutualInformationLoss(LossModule):
         Returns:
             The estimates of :func:`~vm3ac_modules.objectives.diagnostics.estimate_information`.
         """
+        require_keys(tensordict, [*self.reader.in_keys, self.tensor_keys.observation], "diagnose")
         with (
             self.slots["actor_network"].filled(self.actor_network_params),
             self.slots["predictor_network"].filled(self.predictor_network_params),
@@ -244,15 +253,5 @@ class MutualInformationLoss(LossModule):
                 center=self.center,
                 half_range=self.half_range,
                 num_latents=num_latents,
+                observation_key=self.tensor_keys.observation,
             )
-
-    def _estimates(self, tensordict: TensorDictBase) -> dict[str, Tensor]:
-        found = self.diagnose(tensordict, self.diagnostic_latents)
-        num_agents = found.entropy.shape[-1]
-        num_pairs = max(num_agents * (num_agents - 1), 1)
-        return {
-            "mi_lower_bound": found.lower.sum() / num_pairs,
-            "mi_upper_bound": found.upper.sum() / num_pairs,
-            "mi_surrogate": found.surrogate.sum() / num_pairs,
-            "latent_share": found.latent_share.mean(),
-        }

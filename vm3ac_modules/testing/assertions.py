@@ -153,6 +153,9 @@ def sampled_bound(
                 f"got {list(scores.shape)} for actions {list(actions[:, 1].shape)}."
             )
         scores = scores.to(torch.float64)
+        if bool((scores == -math.inf).any()) and not bool(scores.isnan().any()):
+            # A draw that q holds impossible: its expectation is minus infinity, a valid bound.
+            return -math.inf
         margin = num_standard_errors * scores.std() / math.sqrt(num_samples)
         return float(barber_agakov_bound(game.entropy(1), scores.mean() - margin).total)
 

@@ -140,12 +140,15 @@ def has_checkpoint(run_dir: Path | str) -> bool:
     return (Path(run_dir) / "checkpoint" / "latest").exists()
 
 
-def load_checkpoint(run_dir: Path | str, *, config: Mapping[str, Any] | None = None) -> Checkpoint:
+def load_checkpoint(
+    run_dir: Path | str, *, config: Mapping[str, Any] | None = None, replay: bool = True
+) -> Checkpoint:
     """Read the checkpoint that ``latest`` points to, after checking every file.
 
     Args:
         run_dir: directory of the run.
         config: the configuration of this run, which must equal the checkpoint's.
+        replay: also read the replay, which may be large.
 
     Returns:
         Frame, state, replay state or None, and configuration.
@@ -155,6 +158,8 @@ def load_checkpoint(run_dir: Path | str, *, config: Mapping[str, Any] | None = N
             configurations differ; says which and what to do.
     """
     folder = Path(run_dir) / "checkpoint"
+    if not Path(run_dir).is_dir():
+        raise CheckpointError(f"there is no directory {run_dir}.")
     if not has_checkpoint(run_dir):
         if steps(folder):
             raise _damaged(folder / "latest", "is missing")
@@ -172,7 +177,11 @@ def load_checkpoint(run_dir: Path | str, *, config: Mapping[str, Any] | None = N
             f"{'; '.join(_differences(meta['config'], config))}. "
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
-    contents = {name: _read(step / name, expected) for name, expected in meta["files"].items()}
+    contents = {
+        name: _read(step / name, expected)
+        for name, expected in meta["files"].items()
+        if replay or name != "replay.pt"
+    }
     return Checkpoint(
         meta["frame"], contents["state.pt"], contents.get("replay.pt"), meta["config"]
     )

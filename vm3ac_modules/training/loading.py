@@ -62,7 +62,7 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
         >>> trained = load_agent("runs/demo")  # doctest: +SKIP
         >>> policy = trained.agent.policy  # doctest: +SKIP
     """
-    saved = load_checkpoint(run_dir)
+    saved = load_checkpoint(run_dir, replay=False)
     described = saved.state["agent"]
     env = _make_env(saved.config, 1, device=device, seed=0)
     agent = build(described["algorithm"], env, device=device, **described["knobs"])

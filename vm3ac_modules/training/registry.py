@@ -57,7 +57,7 @@ _VM3AC: dict[str, Any] = {
     "predictor_scale": 0.2,
     "predictor_normalized": False,
     "predictor_share_params": False,
-    "predictor_lr": 3e-4,
+    "predictor_lr": None,
     "pair_weight": "paper",
     "reverse_model": "own",
 }
@@ -233,9 +233,9 @@ def build(
         )
     policy.to(device)
     loss.to(device)
-    rates = {"loss_predictor": resolved.get("predictor_lr", resolved["lr"])}
+    rates = {"loss_predictor": resolved.get("predictor_lr")}
     optimizers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.Adam(parameters, lr=rates.get(name, resolved["lr"]), fused=True)
+        name: torch.optim.Adam(parameters, lr=rates.get(name) or resolved["lr"], fused=True)
         for name, parameters in loss.parameter_groups().items()
     }
     return Agent(

@@ -8,7 +8,15 @@ from pathlib import Path
 __all__ = ["RunDirectoryError", "open_run_directory"]
 
 _MARKS = ("config.yaml", "metrics.csv", "summary.json", "checkpoint")
-_FILES = (*_MARKS[:3], "eval.csv", "curve.png", "rollout.*", "events.out.tfevents.*", ".tmp_*")
+_FILES = (
+    *_MARKS[:3],
+    "eval.csv",
+    "evaluation.json",
+    "curve.png",
+    "rollout.*",
+    "events.out.tfevents.*",
+    ".tmp_*",
+)
 
 
 class RunDirectoryError(RuntimeError):
@@ -53,14 +61,23 @@ def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Pa
             f"{path} already holds a run; give resume=true to go on with it, overwrite=true to "
             "replace it, or another run_dir."
         )
+    if overwrite and holds_run and not _is_run(path):
+        raise RunDirectoryError(
+            f"{path} holds no run of its own but runs in seed_*, which overwrite=true would "
+            "remove; give one of them as run_dir."
+        )
     if overwrite and path.is_dir():
         _remove_run(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
+def _is_run(path: Path) -> bool:
+    return any((path / mark).exists() for mark in _MARKS)
+
+
 def _holds_run(path: Path) -> bool:
-    return any((path / mark).exists() for mark in _MARKS) or any(map(_holds_run, _seeds(path)))
+    return _is_run(path) or any(map(_holds_run, _seeds(path)))
 
 
 def _seeds(path: Path) -> list[Path]:
