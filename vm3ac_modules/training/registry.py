@@ -48,7 +48,11 @@ COMMON: dict[str, Any] = {
     "share_params": False,
     "log_std": "clamp",
 }
-"""Knobs of every algorithm: Table 1, and docs/readings.md where the paper is silent."""
+"""Knobs of every algorithm: Table 1, and docs/readings.md where the paper is silent.
+
+``beta`` and ``latent_dim`` belong to a task, so every algorithm takes them; MA-AC has use for
+neither, MA-SAC and VM3-AC without a latent for no ``latent_dim``.
+"""
 
 _VM3AC: dict[str, Any] = {
     "prior": "gaussian",
@@ -199,38 +203,7 @@ def build(
     sizes = group_sizes(env, keys)
     action_spec = env.full_action_spec[keys.action]
     policy = _policy(resolved, sizes, action_spec, keys)
-    critics = _critics(resolved, sizes, keys)
-    options = {
-        "gamma": resolved["gamma"],
-        "reward_scale": resolved["reward_scale"],
-        "policy_q": resolved["policy_q"],
-        "keys": keys,
-    }
-    loss: LossModule
-    if algorithm == "ma_ac":
-        loss = MAACLoss(policy, *critics, **options)
-    elif algorithm == "ma_sac":
-        loss = MASACLoss(policy, *critics, beta=resolved["beta"], **options)
-    else:
-        predictor = VariationalPredictor(
-            sizes.obs_dim,
-            action_spec,
-            scale=resolved["predictor_scale"],
-            normalized=resolved["predictor_normalized"],
-            hidden=resolved["hidden"],
-            share_params=resolved["predictor_share_params"],
-            keys=keys,
-        )
-        loss = VM3ACLoss(
-            policy,
-            *critics,
-            predictor,
-            beta=resolved["beta"],
-            num_latents=resolved["num_latents"],
-            pair_weight=resolved["pair_weight"],
-            reverse_model=resolved["reverse_model"],
-            **options,
-        )
+    loss = _loss(algorithm, resolved, policy, sizes, action_spec, keys)
     policy.to(device)
     loss.to(device)
     rates = {"loss_predictor": resolved.get("predictor_lr")}
@@ -266,6 +239,34 @@ def _policy(
         return actor
     sampler = LatentSampler(PRIORS[prior_name](latent_dim), num_agents=sizes.num_agents, keys=keys)
     return make_policy(sampler, actor)
+
+
+def _loss(
+    algorithm: str,
+    knobs: Mapping[str, Any],
+    policy: TensorDictModuleBase,
+    sizes: Sizes,
+    action_spec: Any,
+    keys: Keys,
+) -> LossModule:
+    critics = _critics(knobs, sizes, keys)
+    options = {name: knobs[name] for name in ("gamma", "reward_scale", "policy_q")}
+    options["keys"] = keys
+    if algorithm == "ma_ac":
+        return MAACLoss(policy, *critics, **options)
+    if algorithm == "ma_sac":
+        return MASACLoss(policy, *critics, beta=knobs["beta"], **options)
+    predictor = VariationalPredictor(
+        sizes.obs_dim,
+        action_spec,
+        scale=knobs["predictor_scale"],
+        normalized=knobs["predictor_normalized"],
+        hidden=knobs["hidden"],
+        share_params=knobs["predictor_share_params"],
+        keys=keys,
+    )
+    names = ("beta", "num_latents", "pair_weight", "reverse_model")
+    return VM3ACLoss(policy, *critics, predictor, **{n: knobs[n] for n in names}, **options)
 
 
 def _critics(
