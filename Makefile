@@ -1,7 +1,7 @@
 # make demo     trains, evaluates and draws VM3-AC on predator-prey in runs/demo
 # make test     lint, types, doctests, the whole suite: what .ci/run calls
 # make test-slow  the long learning runs
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -45,9 +45,21 @@ __all__ = ["CentralizedActorCriticLoss"]
 class CentralizedActorCriticLoss(LossModule):
     r"""Off-policy actor-critic with per-agent V, twin Q, and a regularizer of the policies.
 
+    .. math::
+        L_V &= \tfrac12 (V_i(x) - \mathrm{sg}\, \hat V_i)^2 \quad (45), \qquad
+        \hat V_i = \min_k Q_{i,k}(x, a) + \text{bonus}_i \quad (46) \\
+        L_Q &= \sum_k \tfrac12 (Q_{i,k}(x, a_t) - \mathrm{sg}\, \hat Q_i)^2 \quad (47), \qquad
+        \hat Q_i = r_i + \gamma (1 - \mathrm{terminated}) V_{\bar\psi_i}(x') \quad (48) \\
+        L_\pi &= -Q_{i,1}(x, a) - \text{bonus}_i \quad (49), \text{ gradient rule } (50)
+
     Every agent's own loss trains its own policy: other agents' actions are constants in its
     critic, and its losses are summed over agents and averaged over the batch. All agents of a
     transition share one latent, drawn anew at every call; the stored latent is never read.
+
+    References:
+        Kim et al. 2023, "A Variational Approach to Mutual Information-Based Coordination for
+        Multi-Agent Reinforcement Learning", https://arxiv.org/abs/2303.00451, Appendix D;
+        docs/readings.md 7-11 for what differs.
 
     Args:
         actor_network: the policy, sampler included (:func:`~vm3ac_modules.actor.make_policy`).
@@ -92,6 +104,10 @@ class CentralizedActorCriticLoss(LossModule):
         ...     "agents": agents, "terminated": torch.zeros(8, 1, dtype=torch.bool)}}, [8])
         >>> sorted(key for key in loss(td).keys() if key.startswith("loss_"))
         ['loss_actor', 'loss_predictor', 'loss_qvalue', 'loss_value']
+
+    See Also:
+        :class:`~vm3ac_modules.objectives.VM3ACLoss`, which fills the slot as the paper does, and
+        :func:`~vm3ac_modules.functional.policy_objective`, the algebra below it.
     """
 
     @dataclass

@@ -98,6 +98,22 @@ def estimate_information(
     Raises:
         ValueError: if ``num_latents < 2``.
         MissingKeysError: if the observations are missing.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import Bounded
+        >>> import vm3ac_modules as vm
+        >>> spec = Bounded(-1.0, 1.0, (2, 1))
+        >>> sampler = vm.LatentSampler(vm.GaussianPrior(3))
+        >>> policy = vm.make_policy(sampler, vm.make_actor(4, 3, spec))
+        >>> td = TensorDict({"agents": {"observation": torch.zeros(8, 2, 4)}}, [8])
+        >>> estimate_information(PolicyReader(policy), vm.VariationalPredictor(4, spec), td,
+        ...                      center=torch.zeros(2, 1), half_range=torch.ones(2, 1),
+        ...                      num_latents=16).lower.shape
+        torch.Size([2, 2])
+
+    See Also:
+        :func:`~vm3ac_modules.functional.symmetric_bound`, the bound itself.
     """
     if num_latents < 2:
         raise ValueError(f"the estimates need at least two extra latents, got {num_latents}.")

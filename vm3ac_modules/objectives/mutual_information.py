@@ -46,6 +46,9 @@ class MutualInformationLoss(LossModule):
     the bonus of Eq. (46): their values stay those of the host's objective, which makes the term a
     regularizer of each step's policy, not a reward that is planned for.
 
+    References:
+        Kim et al. 2023, https://arxiv.org/abs/2303.00451, Eqs. (8), (49), (50).
+
     Args:
         actor_network: the policy, sampler included (:func:`~vm3ac_modules.actor.make_policy`): any
             TorchRL sequence of a :class:`~vm3ac_modules.latent.LatentSampler`, networks that write
@@ -87,6 +90,10 @@ class MutualInformationLoss(LossModule):
         ...                             "action": torch.zeros(8, 2, 1)}}, [8])
         >>> mi(td)["loss_mi"].shape
         torch.Size([])
+
+    See Also:
+        ``recipes/add_mi_to_sac.py`` for the whole of a host, and
+        :func:`~vm3ac_modules.objectives.estimate_information` for what the policy really has.
     """
 
     @dataclass
