@@ -8,6 +8,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (46), (49).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -37,7 +38,7 @@ class PairTerms(NamedTuple):
     """``log q_i(a_i | a_j)``, actions detached: trains the predictor, term (a)."""
 
 
-class Regularizer(nn.Module):
+class Regularizer(nn.Module, ABC):
     """Base of what fills the slot: a bonus in the value target and its twin in the policy's loss.
 
     Args:
@@ -61,6 +62,7 @@ class Regularizer(nn.Module):
         self.register_buffer("beta", value)
         self.num_latents = num_latents
 
+    @abstractmethod
     def value_target(
         self, q_min: Tensor, sample: PolicySample, pairs: PairTerms | None, scale: float
     ) -> SoftValueTarget:
@@ -75,8 +77,8 @@ class Regularizer(nn.Module):
         Returns:
             The target and its parts, ``[*B, N]`` each.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def policy_loss(
         self, q_value: Tensor, sample: PolicySample, pairs: PairTerms | None, scale: float
     ) -> PolicyObjective:
@@ -91,7 +93,6 @@ class Regularizer(nn.Module):
         Returns:
             The loss and its parts, ``[*B, N]`` each.
         """
-        raise NotImplementedError
 
 
 class NoRegularizer(Regularizer):

@@ -249,13 +249,13 @@ def _loss(
     action_spec: Any,
     keys: Keys,
 ) -> LossModule:
-    critics = _critics(knobs, sizes, keys)
-    options = {name: knobs[name] for name in ("gamma", "reward_scale", "policy_q")}
+    q_value, value = _critics(knobs, sizes, keys)
+    options: dict[str, Any] = {n: knobs[n] for n in ("gamma", "reward_scale", "policy_q")}
     options["keys"] = keys
     if algorithm == "ma_ac":
-        return MAACLoss(policy, *critics, **options)
+        return MAACLoss(policy, q_value, value, **options)
     if algorithm == "ma_sac":
-        return MASACLoss(policy, *critics, beta=knobs["beta"], **options)
+        return MASACLoss(policy, q_value, value, beta=knobs["beta"], **options)
     predictor = VariationalPredictor(
         sizes.obs_dim,
         action_spec,
@@ -265,8 +265,9 @@ def _loss(
         share_params=knobs["predictor_share_params"],
         keys=keys,
     )
-    names = ("beta", "num_latents", "pair_weight", "reverse_model")
-    return VM3ACLoss(policy, *critics, predictor, **{n: knobs[n] for n in names}, **options)
+    for name in ("beta", "num_latents", "pair_weight", "reverse_model"):
+        options[name] = knobs[name]
+    return VM3ACLoss(policy, q_value, value, predictor, **options)
 
 
 def _critics(
