@@ -12,7 +12,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP
+from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, agent_linear
 
 __all__ = ["LOG_STD_RANGE", "LatentGaussianNet"]
 
@@ -127,8 +127,9 @@ class LatentGaussianNet(nn.Module):
         Raises:
             ValueError: if the latent is missing, or does not have ``latent_dim`` entries.
         """
-        hidden = self.observation_layer(observation)
-        if self.latent_dim > 0:
+        if self.latent_dim == 0:
+            hidden = self.observation_layer(observation)
+        else:
             if latent is None or latent.shape[-1] != self.latent_dim:
                 raise ValueError(
                     f"the policy was built for a latent of {self.latent_dim} entries, got "
@@ -136,9 +137,18 @@ class LatentGaussianNet(nn.Module):
                 )
             if latent.ndim == observation.ndim - 1:
                 latent = latent.unsqueeze(-2).expand(*latent.shape[:-1], self.num_agents, -1)
-            hidden = hidden + self.latent_layer(latent)
+            if latent.shape[:-1] == observation.shape[:-1]:
+                hidden = self._joint_layer(observation, latent)
+            else:
+                hidden = self.observation_layer(observation) + self.latent_layer(latent)
         loc, raw = self.trunk(hidden.relu()).chunk(2, dim=-1)
         low, high = LOG_STD_RANGE[self.log_std]
         if self.log_std == "clamp":
             return loc, raw.clamp(low, high).exp()
         return loc, (low + 0.5 * (high - low) * (raw.tanh() + 1.0)).exp()
+
+    def _joint_layer(self, observation: Tensor, latent: Tensor) -> Tensor:
+        """The sum of both parts as one product, where nothing broadcasts."""
+        own, other = self.observation_layer, self.latent_layer
+        weight = torch.cat((own.weight, other.weight), dim=-2)
+        return agent_linear(torch.cat((observation, latent), dim=-1), weight, own.bias)

@@ -16,6 +16,7 @@ _EXPORTS: dict[str, str] = {
     "CheckpointError": "vm3ac_modules.training.checkpoint",
     "CsvLog": "vm3ac_modules.training.record",
     "FiniteGuard": "vm3ac_modules.training.guards",
+    "FusedSoftUpdate": "vm3ac_modules.training.target",
     "NonFiniteError": "vm3ac_modules.training.guards",
     "RunDirectoryError": "vm3ac_modules.training.record",
     "TensorBoardLog": "vm3ac_modules.training.record",

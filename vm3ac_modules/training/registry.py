@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
-from torchrl.objectives import LossModule, SoftUpdate
+from torchrl.objectives import LossModule
 from torchrl.objectives.utils import TargetNetUpdater
 
 from vm3ac_modules.actor import make_actor, make_policy
@@ -25,6 +25,7 @@ from vm3ac_modules.keys import Keys
 from vm3ac_modules.latent import CategoricalPrior, GaussianPrior, LatentSampler, UniformPrior
 from vm3ac_modules.objectives import MAACLoss, MASACLoss, VM3ACLoss
 from vm3ac_modules.predictor import VariationalPredictor
+from vm3ac_modules.training.target import FusedSoftUpdate
 
 __all__ = ["ALGORITHMS", "Agent", "Sizes", "build", "group_sizes", "resolve_knobs"]
 
@@ -212,7 +213,7 @@ def build(
         for name, parameters in loss.parameter_groups().items()
     }
     return Agent(
-        policy, loss, optimizers, SoftUpdate(loss, tau=resolved["tau"]), algorithm, resolved
+        policy, loss, optimizers, FusedSoftUpdate(loss, tau=resolved["tau"]), algorithm, resolved
     )
 
 
