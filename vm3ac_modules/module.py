@@ -17,8 +17,8 @@ __all__ = ["NetworkModule"]
 class NetworkModule(TensorDictModuleBase):
     """Call a network with entries of a tensordict and write what it returns.
 
-    ``TensorDictModule`` does the same for any callable, at a tenth of a millisecond per call: it
-    converts what the callable returned, whatever that was. These networks return tensors.
+    ``TensorDictModule`` does the same for any callable and converts what that returned, whatever it
+    was: a cost at every call. These networks return tensors.
 
     Args:
         net: the network.

@@ -10,7 +10,7 @@ __all__ = ["FusedSoftUpdate"]
 
 
 class FusedSoftUpdate(SoftUpdate):
-    r"""TorchRL's ``SoftUpdate``, a third of a millisecond faster per step on small networks.
+    r"""TorchRL's ``SoftUpdate`` as one fused call, faster where networks are small.
 
     .. math:: \bar\psi \leftarrow (1 - \tau) \bar\psi + \tau \psi
 
