@@ -17,7 +17,8 @@ class ParameterSlots:
     """Where a network keeps its parameters and buffers, to put other tensors there for one call.
 
     ``params.to_module(network)`` does the same for every kind of module and mode; it walks the
-    tree each time, several times per update, and cannot be compiled with detached parameters. The walk is done once here.
+    tree each time, several times per update, and cannot be compiled with detached parameters. The
+    walk is done once here.
 
     Args:
         network: the network; modules are not added to or removed from it later.
