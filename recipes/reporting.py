@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from drawing import can_draw, draw_rollout, positions
 from omegaconf import DictConfig, OmegaConf
+from progress import Progress
+from scipy.stats import t as student_t
 from tensordict import TensorDictBase
-from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
-from torchrl.envs import EnvBase
 
 from vm3ac_modules.envs import make_env
-from vm3ac_modules.evaluation import EvaluationResult, evaluate, learning_curve, rollout_gif
+from vm3ac_modules.evaluation import EvaluationResult, evaluate, learning_curve
 from vm3ac_modules.objectives import estimate_information
 from vm3ac_modules.training import (
-    Agent,
     CsvLog,
     TensorBoardLog,
     evaluation_seed,
@@ -36,57 +36,81 @@ INFORMATION = (
 )
 
 
-class Counters(Protocol):
-    """The counters that a report reads."""
+class SeedFiles:
+    """The files of one seed's run directory.
 
-    frames: int
-    updates: int
+    Args:
+        cfg: the configuration of this seed, as if it ran alone.
+        resume_frame: frame from which a resumed run goes on.
+    """
 
-    @property
-    def wall_seconds(self) -> float:
-        """Seconds of the run."""
+    def __init__(self, cfg: DictConfig, resume_frame: int | None) -> None:
+        self.cfg, self.run_dir = cfg, Path(cfg.run_dir)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(self.run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_frame=resume_frame)
+        self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_frame=resume_frame)
+        self.board = TensorBoardLog(self.run_dir, resume_frame=resume_frame)
+
+    def write_metrics(self, row: dict[str, Any]) -> None:
+        """A row of metrics.csv and tensorboard."""
+        self.metrics.write(row)
+        self.board.write({"frame": row["frame"], **{f"train/{k}": v for k, v in row.items()}})
+
+    def write_evaluation(self, row: dict[str, Any]) -> None:
+        """A row of eval.csv and tensorboard."""
+        self.evaluations.write(row)
+        self.board.write({"frame": row["frame"], **{f"eval/{k}": v for k, v in row.items()}})
+
+    def close(self) -> None:
+        """Close the logs."""
+        for log in (self.metrics, self.evaluations, self.board):
+            log.close()
 
 
 class Reporter:
-    """Writes a run's directory while it goes on.
+    """Writes the directory of every seed's run while it goes on.
 
     Args:
         cfg: the run's configuration.
-        run_dir: its directory.
-        agent: what is trained.
-        counters: its counters.
+        progress: its counters, agent and the configurations of its seeds.
     """
 
-    def __init__(self, cfg: DictConfig, run_dir: Path, agent: Agent, counters: Counters) -> None:
-        self.cfg, self.run_dir, self.agent, self.counters = cfg, run_dir, agent, counters
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        resumed = counters.frames if cfg.resume else None
-        self.metrics = CsvLog(run_dir / "metrics.csv", resume_frame=resumed)
-        self.evaluations = CsvLog(run_dir / "eval.csv", resume_frame=resumed)
-        self.board = TensorBoardLog(run_dir, resume_frame=resumed)
-        self.names = [str(key) for key in agent.loss.out_keys if not str(key).endswith("matrix")]
-        self.sums = torch.zeros(len(self.names), device=cfg.device)
+    def __init__(self, cfg: DictConfig, progress: Progress) -> None:
+        self.cfg, self.counters, self.agent = cfg, progress, progress.agent
+        resumed = progress.frames if cfg.resume else None
+        self.seeds = [SeedFiles(own, resumed) for own in progress.configs]
+        if cfg.seeds > 1:
+            text = OmegaConf.to_yaml(cfg, resolve=True)
+            write_text(Path(cfg.run_dir) / "config.yaml", text)
+        keys = [str(key) for key in self.agent.loss.out_keys]
+        self.names = [key for key in keys if not key.endswith("matrix")]
+        self.hook_names = [name for hook in self.agent.hooks for name in hook.logged]
+        self.sums = torch.zeros(cfg.seeds, len(self.names), device=cfg.device)
         self.num_sums = 0
-        self.last_log = (time.monotonic(), counters.frames, counters.updates)
-        self.env = make_env(
-            cfg.task.name,
-            cfg.eval_episodes,
-            device=cfg.device,
-            seed=evaluation_seed(cfg.seed),
-            max_steps=cfg.task.max_steps,
-            **cfg.task.env,
+        self.last_log = (time.monotonic(), progress.frames, progress.updates)
+        self.env = self.agent.wrap(
+            make_env(
+                cfg.task.name,
+                cfg.seeds * cfg.eval_episodes,
+                device=cfg.device,
+                seed=evaluation_seed(cfg.seed),
+                max_steps=cfg.task.max_steps,
+                **cfg.task.env,
+            )
         )
 
     def __enter__(self) -> Reporter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for log in (self.metrics, self.evaluations, self.board):
-            log.close()
+        for files in self.seeds:
+            files.close()
 
     def accumulate(self, losses: TensorDictBase) -> None:
         """Add the scalars of one update, on the device."""
-        self.sums += torch.stack([losses[name].detach() for name in self.names])
+        values = torch.stack([losses[name].detach() for name in self.names], dim=-1)
+        self.sums += values.reshape(self.sums.shape)
         self.num_sums += 1
 
     def write_metrics(self) -> None:
@@ -94,79 +118,108 @@ class Reporter:
         now, frames, updates = time.monotonic(), self.counters.frames, self.counters.updates
         then, old_frames, old_updates = self.last_log
         seconds = max(now - then, 1e-9)
-        means = (self.sums / self.num_sums).tolist()
-        row = {
-            "frame": frames,
-            "update": updates,
-            "wall_seconds": round(self.counters.wall_seconds, 2),
-            "frames_per_second": round((frames - old_frames) / seconds, 1),
-            "updates_per_second": round((updates - old_updates) / seconds, 1),
-            **dict(zip(self.names, means, strict=True)),
-        }
-        self.metrics.write(row)
-        self.board.write({"frame": frames, **{f"train/{k}": v for k, v in row.items()}})
+        hooks = [hook.scalars() for hook in self.agent.hooks if hook.logged]
+        values = torch.cat([self.sums / self.num_sums, *(h.to(self.sums) for h in hooks)], dim=-1)
+        for files, means in zip(self.seeds, values.tolist(), strict=True):
+            row = {
+                "frame": frames,
+                "update": updates,
+                "wall_seconds": round(self.counters.wall_seconds, 2),
+                "frames_per_second": round((frames - old_frames) / seconds, 1),
+                "updates_per_second": round((updates - old_updates) / seconds, 1),
+                **dict(zip([*self.names, *self.hook_names], means, strict=True)),
+            }
+            files.write_metrics(row)
         self.sums.zero_()
         self.num_sums, self.last_log = 0, (now, frames, updates)
 
-    def play(self, **options: Any) -> EvaluationResult:
-        """Evaluate with the protocol's fixed starts."""
+    def play(self, **options: Any) -> list[EvaluationResult]:
+        """Evaluate with the protocol's fixed starts; one result per seed."""
         policy = options.pop("policy", self.agent.policy)
-        return evaluate(
+        result = evaluate(
             policy,
             self.env,
             max_steps=self.cfg.task.max_steps,
             seed=evaluation_seed(self.cfg.seed),
             **options,
         )
+        return result.split(self.cfg.seeds)
 
     def evaluate(self, replay: TensorDictReplayBuffer) -> str:
-        """Evaluate, write a row of eval.csv, and say the return in a few words."""
-        result = self.play()
-        row = {
-            "frame": self.counters.frames,
-            "update": self.counters.updates,
-            "return_mean": result.mean,
-            "return_ci95": result.ci95,
-            "episodes": result.returns.numel(),
-            "length_mean": float(result.lengths.float().mean()),
-            **{name: float(values.mean()) for name, values in result.info.items()},
-            **self.information(replay),
-        }
-        self.evaluations.write(row)
-        self.board.write({"frame": row["frame"], **{f"eval/{k}": v for k, v in row.items()}})
-        return f"return {result.mean:.1f} +- {result.ci95:.1f}"
+        """Evaluate, write a row of every eval.csv, and say the return in a few words."""
+        results, information = self.play(), self.information(replay)
+        for files, result, found in zip(self.seeds, results, information, strict=True):
+            row = {
+                "frame": self.counters.frames,
+                "update": self.counters.updates,
+                "return_mean": result.mean,
+                "return_ci95": result.ci95,
+                "episodes": result.returns.numel(),
+                "length_mean": float(result.lengths.float().mean()),
+                **{name: float(values.mean()) for name, values in result.info.items()},
+                **found,
+            }
+            files.write_evaluation(row)
+        if len(results) == 1:
+            return f"return {results[0].mean:.1f} +- {results[0].ci95:.1f}"
+        return "returns " + " ".join(f"{result.mean:.0f}" for result in results)
 
-    def information(self, replay: TensorDictReplayBuffer) -> dict[str, float]:
+    def information(self, replay: TensorDictReplayBuffer) -> list[dict[str, float]]:
         """Estimates of mutual information on replayed observations (nats, means over pairs)."""
-        loss, rows = self.agent.loss, self.cfg.information_rows
-        if not getattr(loss.regularizer, "needs_pairs", False) or rows == 0:
-            return {}
-        if len(replay) < self.cfg.batch_size:
+        loss, rows, seeds = self.agent.loss, self.cfg.information_rows, self.cfg.seeds
+        if not hasattr(loss, "predictor_network") or rows == 0:
+            return [{} for _ in range(seeds)]
+        if len(replay) < seeds * self.cfg.batch_size:
             # Nothing collected yet: the columns stay, the values are unknown.
-            return dict.fromkeys(INFORMATION, math.nan)
+            return [dict.fromkeys(INFORMATION, math.nan) for _ in range(seeds)]
         with fork_rng(evaluation_seed(self.cfg.seed)):
+            batch = replay.sample()
+            batch = batch[:rows] if seeds == 1 else batch.reshape(seeds, -1)[:, :rows]
             found = estimate_information(
                 loss.reader,
                 loss.predictor_network,
-                replay.sample()[:rows],
+                batch,
                 center=loss.center,
                 half_range=loss.half_range,
                 num_latents=self.cfg.information_latents,
+                seed_dims=loss.seed_dims,
             )
-        return {name: float(value) for name, value in found.scalars().items()}
+        columns = {k: v.reshape(seeds).tolist() for k, v in found.scalars().items()}
+        return [{k: values[seed] for k, values in columns.items()} for seed in range(seeds)]
 
     def finish(self, replay: TensorDictReplayBuffer) -> dict[str, Any]:
-        """Evaluate a last time, draw, write summary.json."""
-        cfg, counters = self.cfg, self.counters
-        result = self.play(observer=positions)
+        """Evaluate a last time, draw, write every summary.json; return the run's."""
+        observer = positions if can_draw(self.env) else None
+        results = self.play(observer=observer)
         if self.num_sums:
             self.write_metrics()
-        rows = read_csv_log(self.run_dir / "eval.csv")
-        if rows["frame"][-1] != counters.frames:
+        if self.last_frame() != self.counters.frames:
             self.evaluate(replay)
-            rows = read_csv_log(self.run_dir / "eval.csv")
-        random = self.play(policy=None)
-        summary = {
+        randoms = self.play(policy=None)
+        summaries = []
+        for files, result, random in zip(self.seeds, results, randoms, strict=True):
+            summary = self.summary(files.cfg, result, random.mean)
+            write_json(files.run_dir / "summary.json", summary)
+            summaries.append(summary)
+            if self.cfg.draw:
+                self.draw(files, result, random.mean)
+        if len(summaries) == 1:
+            return summaries[0]
+        together = joined_summary(summaries, self.cfg.seed)
+        write_json(Path(self.cfg.run_dir) / "summary.json", together)
+        return together
+
+    def last_frame(self) -> float:
+        """The frame of the last evaluation."""
+        return read_csv_log(self.seeds[0].run_dir / "eval.csv")["frame"][-1]
+
+    def summary(
+        self, cfg: DictConfig, result: EvaluationResult, random_return: float
+    ) -> dict[str, Any]:
+        """What is known of one seed at its end."""
+        counters = self.counters
+        latent = "latent" in [*self.agent.policy.out_keys, *self.agent.policy.in_keys]
+        return {
             "algorithm": self.agent.algorithm,
             "task": cfg.task.name,
             "seed": cfg.seed,
@@ -176,24 +229,36 @@ class Reporter:
             "eval_return_mean": result.mean,
             "eval_return_ci95": result.ci95,
             "eval_episodes": result.returns.numel(),
-            "latent_mode": "sample" if "latent" in self.agent.policy.out_keys else "none",
-            "random_return_mean": random.mean,
+            "latent_mode": "sample" if latent else "none",
+            "random_return_mean": random_return,
             "device": device_name(cfg.device),
             "versions": versions(),
             "git_commit": git_commit(Path(__file__).parent),
         }
-        write_json(self.run_dir / "summary.json", summary)
-        if cfg.draw:
-            self.draw(rows, result, random.mean)
-        return summary
 
-    def draw(
-        self, rows: dict[str, list[float]], result: EvaluationResult, random_return: float
-    ) -> None:
+    def draw(self, files: SeedFiles, result: EvaluationResult, random_return: float) -> None:
         """Draw the learning curve and the first episode of the last evaluation."""
-        title = f"{self.agent.algorithm} on {self.cfg.task.name}, seed {self.cfg.seed}"
-        learning_curve(self.run_dir / "curve.png", rows, baseline=random_return, title=title)
-        draw_rollout(self.run_dir / "rollout.gif", self.env, result, title)
+        cfg = files.cfg
+        title = f"{self.agent.algorithm} on {cfg.task.name}, seed {cfg.seed}"
+        rows = read_csv_log(files.run_dir / "eval.csv")
+        learning_curve(files.run_dir / "curve.png", rows, baseline=random_return, title=title)
+        if result.trace is not None:
+            draw_rollout(files.run_dir / "rollout.gif", self.env, result, title)
+
+
+def joined_summary(summaries: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Mean and 95% interval (Student's t) over the seeds of a run, and each seed's summary."""
+    returns = torch.tensor([summary["eval_return_mean"] for summary in summaries])
+    spread = float(returns.std()) / math.sqrt(len(summaries))
+    randoms = torch.tensor([summary["random_return_mean"] for summary in summaries])
+    joined = {
+        **summaries[0],
+        "seed": seed,
+        "eval_return_mean": float(returns.mean()),
+        "eval_return_ci95": float(student_t.ppf(0.975, len(summaries) - 1)) * spread,
+        "random_return_mean": float(randoms.mean()),
+    }
+    return {**joined, "seeds": summaries}
 
 
 def device_name(device: str) -> str:
@@ -201,33 +266,3 @@ def device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
-
-
-def positions(env: EnvBase) -> Tensor:
-    """Positions of all agents and, in predator-prey, of the preys and who lives, ``[E, N+2M, 2]``.
-
-    A prey is a position and, behind all of them, its alive flag in both coordinates.
-    """
-    agents = torch.stack([agent.state.pos for agent in env.base_env.agents], dim=1)
-    scenario = env.base_env.scenario
-    if not hasattr(scenario, "preys"):
-        return agents
-    preys = scenario.preys.expand(agents.shape[0], -1, -1)
-    alive = scenario.alive.to(preys.dtype).unsqueeze(-1).expand_as(preys)
-    return torch.cat((agents, preys, alive), dim=1)
-
-
-def draw_rollout(path: Path, env: EnvBase, result: EvaluationResult, title: str) -> None:
-    """Draw the first episode of an evaluation that was watched with :func:`positions`."""
-    assert result.trace is not None
-    trace = result.trace[0, : int(result.lengths[0])].cpu()
-    num_agents = len(env.base_env.agents)
-    agents, rest = trace[:, :num_agents], trace[:, num_agents:]
-    preys = alive = None
-    if rest.shape[1]:
-        both = rest.chunk(2, dim=1)
-        preys, alive = both[0][0], both[1][..., 0] > 0.5
-    half_width = 0.5 if preys is not None else float(agents.abs().max()) * 1.1
-    shape = env.base_env.agents[0].shape
-    radius = float(getattr(shape, "radius", None) or shape.circumscribed_radius())
-    rollout_gif(path, agents, preys, alive, None, half_width=half_width, radius=radius, title=title)

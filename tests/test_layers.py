@@ -24,8 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     "critic": {"keys", "module", "nn"},
     "testing": {"keys", "functional"},
     "envs": {"keys"},
+    "baselines": {"keys", "functional", "nn", "module", "actor", "critic", "objectives"},
     "objectives": {"keys", "functional", "module", "latent", "predictor"},
-    "training": {"keys", "nn", "latent", "actor", "predictor", "critic", "envs", "objectives"},
+    "training": {"keys", "nn", "latent", "actor", "predictor", "critic", "envs", "objectives",
+                 "baselines"},
     "evaluation": {"keys", "latent", "envs", "training"},
 }
 FUNCTIONAL_IMPORTS = {"__future__", "collections", "functools", "importlib", "math", "pathlib",

@@ -25,6 +25,7 @@ _EXPORTS: dict[str, str] = {
     "latent_at": "vm3ac_modules.latent",
     "make_action_value": "vm3ac_modules.critic",
     "make_actor": "vm3ac_modules.actor",
+    "make_deterministic_actor": "vm3ac_modules.actor",
     "make_env": "vm3ac_modules.envs",
     "make_policy": "vm3ac_modules.actor",
     "make_state_value": "vm3ac_modules.critic",

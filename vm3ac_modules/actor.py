@@ -20,9 +20,9 @@ from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.module import NetworkModule
-from vm3ac_modules.nn.actors import LatentGaussianNet
+from vm3ac_modules.nn.actors import DeterministicNet, LatentGaussianNet
 
-__all__ = ["action_bounds", "make_actor", "make_policy"]
+__all__ = ["action_bounds", "make_actor", "make_deterministic_actor", "make_policy"]
 
 
 def action_bounds(action_spec: TensorSpec) -> tuple[Tensor, Tensor]:
@@ -115,6 +115,41 @@ def make_actor(
         return_log_prob=True,
         log_prob_key=keys.action_log_prob,
     )
+
+
+def make_deterministic_actor(
+    obs_dim: int,
+    action_spec: TensorSpec,
+    *,
+    keys: Keys | None = None,
+    **net_options: Any,
+) -> NetworkModule:
+    r"""Build a deterministic actor over the observation, as MADDPG's.
+
+    .. math:: a_i = c + h \tanh f(o_i)
+
+    Exploration is the collector's business: put TorchRL's ``AdditiveGaussianModule`` behind it.
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        action_spec: leaf spec of the group's action ``[*B, N, A]``, bounded and continuous.
+        keys: the tensordict vocabulary.
+        net_options: passed to :class:`~vm3ac_modules.nn.actors.DeterministicNet`.
+
+    Returns:
+        An actor that writes ``action``.
+
+    Raises:
+        ValueError: if the action spec is discrete or unbounded.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> make_deterministic_actor(4, Bounded(-1.0, 1.0, (3, 2))).out_keys
+        [('agents', 'action')]
+    """
+    keys = Keys() if keys is None else keys
+    net = DeterministicNet(obs_dim, *action_bounds(action_spec), **net_options)
+    return NetworkModule(net, {"observation": keys.observation}, [keys.action])
 
 
 def make_policy(

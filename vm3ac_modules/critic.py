@@ -1,7 +1,8 @@
 """Centralized critics as tensordict modules.
 
 Shapes: ``*B`` batch, ``N`` agents, ``O`` observation, ``X`` state, ``A`` action, ``K`` critics.
-Critics never see the latent. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (45)-(48).
+VM3-AC's critics never see the latent; MAVEN's do. Source: Kim et al. 2023, arXiv:2303.00451, Eqs.
+(45)-(48).
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from vm3ac_modules.nn.critics import CentralizedCriticNet
 __all__ = ["make_action_value", "make_state_value"]
 
 
-def _input_keys(keys: Keys, critic_input: str, state_dim: int | None) -> dict[str, Any]:
+def _input_keys(
+    keys: Keys, critic_input: str, state_dim: int | None, latent_dim: int
+) -> dict[str, Any]:
     if critic_input not in ("observations", "state"):
         raise ValueError(f"critic_input must be 'observations' or 'state', got {critic_input!r}.")
+    latent = {"latent": keys.latent} if latent_dim else {}
     if critic_input == "observations":
-        return {"observation": keys.observation}
+        return {"observation": keys.observation, **latent}
     if state_dim is None:
         raise ValueError("critic_input='state' needs state_dim: the environment has no state.")
-    return {"observation": keys.observation, "state": keys.state}
+    return {"observation": keys.observation, "state": keys.state, **latent}
 
 
 def make_action_value(
@@ -32,6 +36,7 @@ def make_action_value(
     *,
     critic_input: Literal["observations", "state"] = "observations",
     state_dim: int | None = None,
+    latent_dim: int = 0,
     num_critics: int = 2,
     keys: Keys | None = None,
     **net_options: Any,
@@ -47,6 +52,7 @@ def make_action_value(
         num_agents: number of agents N.
         critic_input: what the others' branch sees: all observations, or the state.
         state_dim: size X of the state; needed for ``critic_input="state"``.
+        latent_dim: size Z of the latent that the critics see; 0 for none.
         num_critics: independent critics K per agent.
         keys: the tensordict vocabulary.
         net_options: passed to :class:`~vm3ac_modules.nn.critics.CentralizedCriticNet`.
@@ -62,12 +68,13 @@ def make_action_value(
         [('agents', 'state_action_value')]
     """
     keys = Keys() if keys is None else keys
-    in_keys = _input_keys(keys, critic_input, state_dim)
+    in_keys = _input_keys(keys, critic_input, state_dim, latent_dim)
     net = CentralizedCriticNet(
         obs_dim,
         action_dim,
         num_agents,
         state_dim=state_dim if critic_input == "state" else None,
+        latent_dim=latent_dim,
         num_critics=num_critics,
         **net_options,
     )
@@ -81,6 +88,7 @@ def make_state_value(
     *,
     critic_input: Literal["observations", "state"] = "observations",
     state_dim: int | None = None,
+    latent_dim: int = 0,
     keys: Keys | None = None,
     **net_options: Any,
 ) -> NetworkModule:
@@ -91,6 +99,7 @@ def make_state_value(
         num_agents: number of agents N.
         critic_input: what the others' branch sees: all observations, or the state.
         state_dim: size X of the state; needed for ``critic_input="state"``.
+        latent_dim: size Z of the latent that the critics see; 0 for none.
         keys: the tensordict vocabulary.
         net_options: passed to :class:`~vm3ac_modules.nn.critics.CentralizedCriticNet`.
 
@@ -105,12 +114,13 @@ def make_state_value(
         [('agents', 'state_value')]
     """
     keys = Keys() if keys is None else keys
-    in_keys = _input_keys(keys, critic_input, state_dim)
+    in_keys = _input_keys(keys, critic_input, state_dim, latent_dim)
     net = CentralizedCriticNet(
         obs_dim,
         0,
         num_agents,
         state_dim=state_dim if critic_input == "state" else None,
+        latent_dim=latent_dim,
         **net_options,
     )
     return NetworkModule(net, in_keys, [keys.state_value])

@@ -41,6 +41,8 @@ class Keys:
 
     group: str = "agents"
     latent: NestedKey = "latent"
+    latent_log_prob: NestedKey = "latent_log_prob"
+    situation: NestedKey = "situation"
     state: NestedKey = "state"
     done: NestedKey = "done"
     terminated: NestedKey = "terminated"
@@ -61,6 +63,21 @@ class Keys:
     def action(self) -> tuple[str, str]:
         """Actions in the environment's own range, ``[*B, N, A]``."""
         return self.of_agents("action")
+
+    @property
+    def next_action(self) -> tuple[str, str]:
+        """Actions of the following step in the same episode, ``[*B, N, A]``."""
+        return self.of_agents("next_action")
+
+    @property
+    def next_action_valid(self) -> tuple[str, str]:
+        """Whether there was a following step in the episode, bool ``[*B, N, 1]``."""
+        return self.of_agents("next_action_valid")
+
+    @property
+    def episode_reward(self) -> tuple[str, str]:
+        """Sum of an agent's rewards since the reset, ``[*B, N, 1]``."""
+        return self.of_agents("episode_reward")
 
     @property
     def reward(self) -> tuple[str, str]:

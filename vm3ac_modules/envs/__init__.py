@@ -1,4 +1,4 @@
-"""Environments: our VMAS scenarios, VMAS's own, and the transforms that give all the same keys.
+"""Environments under one name and with the same keys: VMAS, multi-walker, PettingZoo, the user's.
 
 Nothing is imported before it is asked for (PEP 562), so that this package works where the
 optional simulators are not installed.
@@ -10,13 +10,20 @@ import importlib
 from typing import Any
 
 _EXPORTS: dict[str, str] = {
+    "BatchedPettingZooEnv": "vm3ac_modules.envs.pettingzoo",
+    "CooperativeNavigation": "vm3ac_modules.envs.scenarios.cooperative_navigation",
     "EpisodeCounter": "vm3ac_modules.envs.transforms",
+    "EpisodeLatent": "vm3ac_modules.envs.episode_latent",
     "ExpandDone": "vm3ac_modules.envs.transforms",
+    "MultiwalkerEnv": "vm3ac_modules.envs.multiwalker",
     "PredatorPrey": "vm3ac_modules.envs.scenarios.predator_prey",
+    "TreasureCollection": "vm3ac_modules.envs.scenarios.treasure_collection",
     "VMASEnv": "vm3ac_modules.envs.vmas",
     "available_environments": "vm3ac_modules.envs.factory",
-    "check_homogeneous_continuous": "vm3ac_modules.envs.factory",
+    "check_homogeneous_continuous": "vm3ac_modules.envs.checks",
+    "env_rng_state": "vm3ac_modules.envs.rng",
     "make_env": "vm3ac_modules.envs.factory",
+    "set_env_rng_state": "vm3ac_modules.envs.rng",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -134,7 +134,8 @@ def rollout_gif(
     Args:
         path_gif: the picture to write.
         positions: positions of the agents, ``[T, N, 2]``.
-        preys: positions of the preys, ``[M, 2]``.
+        preys: positions of the preys (or treasures, or landmarks), ``[M, 2]``, or ``[T, M, 2]``
+            where they move.
         alive: whether a prey is alive, ``[T, M]``; all are where None.
         rewards: team reward of each step, ``[T]``; their running sum is shown.
         half_width: half of the arena's width.
@@ -176,9 +177,10 @@ def _check_rollout(
     if positions.ndim != 3 or positions.shape[-1] != 2 or len(positions) == 0:
         raise ValueError(f"positions must be [T, N, 2] with T > 0, got {list(positions.shape)}.")
     steps = len(positions)
-    num_preys = 0 if preys is None else len(preys)
+    num_preys = 0 if preys is None else preys.shape[-2]
+    moving = preys is not None and preys.ndim == 3
     expected = {
-        "preys": (preys, (num_preys, 2)),
+        "preys": (preys, (*((steps,) if moving else ()), num_preys, 2)),
         "alive": (alive, (steps, num_preys)),
         "rewards": (rewards, (steps,)),
     }
@@ -196,13 +198,14 @@ class _Scene:
         from matplotlib.patches import Circle
 
         self.path = positions.detach().cpu().numpy()
-        self.preys = np.zeros((0, 2)) if preys is None else preys.detach().cpu().numpy()
+        points = np.zeros((0, 2)) if preys is None else preys.detach().cpu().numpy()
+        self.preys = np.broadcast_to(points, (len(self.path), *points.shape[-2:]))
         self.figure = _new_figure((3.2, 3.2), 80)
         axes = self.figure.add_subplot()
         edge = half_width + radius
         axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal", xticks=[], yticks=[])
         self.title = axes.set_title(" \n ", fontsize=8)
-        self.dots = axes.scatter(*self.preys.T, s=14, c="black", marker="D", zorder=2)
+        self.dots = axes.scatter(*self.preys[0].T, s=14, c="black", marker="D", zorder=2)
         self.trails, self.discs = [], []
         for agent in range(self.path.shape[1]):
             color = _COLORS[agent % len(_COLORS)]
@@ -215,7 +218,7 @@ class _Scene:
 
     def draw(self, t: int, title: str, alive: np.ndarray | None) -> np.ndarray:
         self.title.set_text(title)
-        self.dots.set_offsets(self.preys if alive is None else self.preys[alive])
+        self.dots.set_offsets(self.preys[t] if alive is None else self.preys[t][alive])
         for agent, (trail, disc) in enumerate(zip(self.trails, self.discs, strict=True)):
             trail.set_data(*self.path[max(0, t - _TRAIL) : t + 1, agent].T)
             disc.set_center(self.path[t, agent])

@@ -24,6 +24,7 @@ from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.latent import LatentMode, LatentSampler
 from vm3ac_modules.training.seeding import fork_rng
+from vm3ac_modules.training.seeds import PerSeed
 
 __all__ = ["EvaluationResult", "evaluate", "policy_with_latent", "restart_episodes"]
 
@@ -59,6 +60,25 @@ class EvaluationResult:
             return math.nan
         return float(_NORMAL_975 * self.returns.std() / math.sqrt(episodes))
 
+    def split(self, seeds: int) -> list[EvaluationResult]:
+        """Results of several seeds that played in the rows of one environment, seed by seed.
+
+        Args:
+            seeds: number of seeds, which divides the episodes.
+
+        Returns:
+            One result per seed.
+        """
+        traces = [None] * seeds if self.trace is None else self.trace.chunk(seeds)
+        parts = zip(self.returns.chunk(seeds), self.lengths.chunk(seeds), traces, strict=True)
+        info = {name: values.chunk(seeds) for name, values in self.info.items()}
+        return [
+            EvaluationResult(
+                returns, lengths, {name: part[seed] for name, part in info.items()}, trace
+            )
+            for seed, (returns, lengths, trace) in enumerate(parts)
+        ]
+
 
 def policy_with_latent(
     policy: TensorDictModuleBase, mode: LatentMode, *, seed: int | None = None
@@ -81,6 +101,8 @@ def policy_with_latent(
         >>> policy_with_latent(policy, "mean")[0].mode
         'mean'
     """
+    if isinstance(policy, PerSeed):
+        return PerSeed(policy_with_latent(policy.module, mode, seed=seed), policy.seeds)
     if not isinstance(policy, TensorDictSequential):
         return policy
     modules: list[nn.Module] = [

@@ -1,5 +1,6 @@
 """The paper's algebra as pure functions of tensors: no state, no keys, no configuration."""
 
+from vm3ac_modules.functional.influence import influence
 from vm3ac_modules.functional.information import (
     BoundParts,
     barber_agakov_bound,
@@ -50,6 +51,7 @@ __all__ = [
     "fill_diagonal_zero",
     "gather_others",
     "gaussian_log_density",
+    "influence",
     "latent_variance_share",
     "leave_one_out_log_prob",
     "linear_schedule",

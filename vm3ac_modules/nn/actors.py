@@ -1,4 +1,4 @@
-r"""The latent-conditioned Gaussian policy network.
+r"""Policy networks: the latent-conditioned Gaussian, and a deterministic one.
 
 Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``O`` observation, ``Z`` latent, ``A``
 action. Source: Kim et al. 2023, arXiv:2303.00451, Section 5 and Table 1.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, agent_linear
 
-__all__ = ["LOG_STD_RANGE", "LatentGaussianNet"]
+__all__ = ["LOG_STD_RANGE", "DeterministicNet", "LatentGaussianNet"]
 
 LOG_STD_RANGE = {"clamp": (-5.0, 2.0), "paper": (-20.0, 2.0)}
 """Range of the log standard deviation under each parametrization."""
@@ -152,3 +152,53 @@ class LatentGaussianNet(nn.Module):
         own, other = self.observation_layer, self.latent_layer
         weight = torch.cat((own.weight, other.weight), dim=-2)
         return agent_linear(torch.cat((observation, latent), dim=-1), weight, own.bias)
+
+
+class DeterministicNet(nn.Module):
+    r"""Every agent's action given its observation, squashed into its range.
+
+    .. math:: a_i = c_i + h_i \tanh f_{\phi_i}(o_i)
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        low: lowest actions, ``[N, A]``.
+        high: highest actions, ``[N, A]``.
+        hidden: widths of the hidden layers.
+        share_params: one network for all agents instead of one each.
+        stack_shape: leading dimensions ``*S`` of independently initialized copies.
+
+    Example:
+        >>> net = DeterministicNet(6, -torch.ones(4, 3), torch.ones(4, 3))
+        >>> net(torch.zeros(5, 4, 6)).shape
+        torch.Size([5, 4, 3])
+    """
+
+    center: Tensor
+    half_range: Tensor
+
+    def __init__(
+        self,
+        obs_dim: int,
+        low: Tensor,
+        high: Tensor,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        share_params: bool = False,
+        stack_shape: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.register_buffer("center", 0.5 * (low + high))
+        self.register_buffer("half_range", 0.5 * (high - low))
+        num_agents, action_dim = low.shape
+        self.net = AgentMLP(
+            obs_dim,
+            action_dim,
+            num_agents,
+            hidden=hidden,
+            share_params=share_params,
+            stack_shape=stack_shape,
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Map ``[*S, *B, N, O]`` to actions ``[*S, *B, N, A]``."""
+        return self.center + self.half_range * self.net(observation).tanh()

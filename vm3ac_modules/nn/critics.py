@@ -1,9 +1,10 @@
 r"""Centralized critics: per-agent values of the joint situation.
 
 Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``O`` observation, ``X`` state, ``A``
-action, ``K`` critics. The joint action is one row per agent, ``[*S, *B, N, N, A]``, own first and
-the others ascending (``functional.own_gradient_joint_action``), so that each agent's value may
-carry its own gradient rule. Source: Kim et al. 2023, arXiv:2303.00451, Appendix E; the
+action, ``K`` critics, ``Z`` latent. The joint action is one row per agent,
+``[*S, *B, N, N, A]``, own first and the others ascending
+(``functional.own_gradient_joint_action``), so that each agent's value may carry its own gradient
+rule. Source: Kim et al. 2023, arXiv:2303.00451, Appendix E; the
 own-emphasized form follows Kim et al. 2019, "Message-Dropout", arXiv:1902.06527.
 """
 
@@ -42,6 +43,8 @@ class CentralizedCriticNet(nn.Module):
         state_dim: size X of the state that replaces the others' observations; None to use all
             observations.
         form: ``"emphasized"`` or ``"plain"``.
+        latent_dim: size Z of a latent in the own branch's input; 0 for critics that see none
+            (VM3-AC's; MAVEN's see the episode's).
         num_critics: independent critics K per agent.
         hidden: widths of the hidden layers, at least one.
         share_params: one network for all agents instead of one each.
@@ -64,6 +67,7 @@ class CentralizedCriticNet(nn.Module):
         *,
         state_dim: int | None = None,
         form: Literal["emphasized", "plain"] = "emphasized",
+        latent_dim: int = 0,
         num_critics: int = 1,
         hidden: Sequence[int] = (128, 128),
         share_params: bool = False,
@@ -80,14 +84,15 @@ class CentralizedCriticNet(nn.Module):
             )
         self.num_critics, self.stack_dims = num_critics, len(stack_shape)
         self.has_state = state_dim is not None
-        own = obs_dim + action_dim
+        self.latent_dim = latent_dim
+        own = obs_dim + action_dim + latent_dim
         rest = state_dim if state_dim is not None else (num_agents - 1) * obs_dim
         others = rest + (num_agents - 1) * action_dim
         stack = (*stack_shape, num_critics)
         if form == "plain" or others == 0:
             self.own_layer, self.others_layer, width = None, None, own + others
             if form == "plain" and self.has_state:
-                width = others + action_dim
+                width = others + action_dim + latent_dim
             trunk_hidden = hidden
         else:
             self.own_layer = AgentLinear(
@@ -108,7 +113,11 @@ class CentralizedCriticNet(nn.Module):
         )
 
     def forward(
-        self, observation: Tensor, joint_action: Tensor | None = None, state: Tensor | None = None
+        self,
+        observation: Tensor,
+        joint_action: Tensor | None = None,
+        state: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> Tensor:
         """Compute all agents' values.
 
@@ -116,14 +125,20 @@ class CentralizedCriticNet(nn.Module):
             observation: ``[*S, *B, N, O]``.
             joint_action: ``[*S, *B, N, N, A]``, own first; None for state values.
             state: ``[*S, *B, X]``; needed if ``state_dim`` was given.
+            latent: ``[*S, *B, Z]``; needed if ``latent_dim`` is not 0.
 
         Returns:
             ``[*S, *B, N, K]``.
 
         Raises:
-            ValueError: if the state is missing, or given to a critic built without one.
+            ValueError: if the state or latent is missing, or given to a critic built without one.
         """
         own, others = self._inputs(observation, joint_action, state)
+        if (latent is not None) != (self.latent_dim > 0):
+            raise ValueError(f"this critic was built for latent_dim={self.latent_dim}.")
+        if latent is not None:
+            shape = (*observation.shape[:-1], latent.shape[-1])
+            own.append(latent.unsqueeze(-2).expand(shape))
         if self.own_layer is None or self.others_layer is None:
             values: Tensor = self.trunk(self._stack(torch.cat((*own, *others), dim=-1)))
         else:

@@ -33,6 +33,7 @@ from vm3ac_modules.objectives.common import (
     valid_mask,
     without_masked,
 )
+from vm3ac_modules.objectives.intrinsic import IntrinsicTerm, IntrinsicValues, intrinsic_values
 from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader, PolicySample, draw_noise, sample_policy
 from vm3ac_modules.objectives.regularizers import NoRegularizer, PairTerms, Regularizer
@@ -68,6 +69,8 @@ class CentralizedActorCriticLoss(LossModule):
         value_network: writes ``state_value`` ``[*B, N, 1]``; it alone has a target network.
         regularizer: what fills the slot.
         predictor_network: the variational predictor, if the regularizer needs pairs.
+        intrinsic: a term with a network of its own (MAVEN, social influence).
+        intrinsic_network: that network.
         gamma: discount per step; :meth:`make_value_estimator` changes it.
         reward_scale: multiplies rewards and beta alike, so the optimum stays.
         policy_q: critic that trains the policies: ``"first"`` (the paper) or ``"min"``.
@@ -148,6 +151,8 @@ class CentralizedActorCriticLoss(LossModule):
         *,
         regularizer: Regularizer | None = None,
         predictor_network: VariationalPredictor | None = None,
+        intrinsic: IntrinsicTerm | None = None,
+        intrinsic_network: nn.Module | None = None,
         gamma: float = 0.99,
         reward_scale: float = 1.0,
         policy_q: Literal["first", "min"] = "first",
@@ -170,11 +175,12 @@ class CentralizedActorCriticLoss(LossModule):
         if self.regularizer.needs_pairs:
             check_predictor(predictor_network, reverse_model, type(self).__name__)
             self.convert_to_functional(predictor_network, "predictor_network")
-        names = ["actor_network", "qvalue_network", "value_network"]
-        names += ["predictor_network"] if self.regularizer.needs_pairs else []
+        self.intrinsic = intrinsic
+        if intrinsic is not None:
+            self.convert_to_functional(intrinsic_network, f"{intrinsic.name}_network")
         self.slots = {
             name: ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
-            for name in names
+            for name in (f"{network}_network" for network in self._networks().values())
         }
         if keys is not None:
             fields = self._AcceptedKeys.__dataclass_fields__
@@ -219,34 +225,39 @@ class CentralizedActorCriticLoss(LossModule):
         """Entries that ``forward`` reads."""
         keys = self.tensor_keys
         critics = [*self.qvalue_network.in_keys, *self.value_network.in_keys]
+        extra = [] if self.intrinsic is None else self.intrinsic.in_keys(keys)
         read = ordered_keys([*self.reader.in_keys, keys.observation, *critics, keys.action])
-        read = [key for key in read if key != keys.joint_action]
+        read = [key for key in [*read, *extra] if key != keys.joint_action]
         nexts = ordered_keys([keys.reward, keys.terminated, *self.value_network.in_keys])
         return ordered_keys([*read, *(("next", key) for key in nexts)])
 
     @property
     def out_keys(self) -> list[str]:
         """Entries that ``forward`` returns."""
-        pairs = ["correlation_term", "pair_log_prob", "pair_log_prob_matrix"]
         diagnostics = ["entropy", "state_action_value", "state_value_target"]
-        losses = ["loss_actor", "loss_qvalue", "loss_value"]
         if self.regularizer.needs_pairs:
-            return [*losses, "loss_predictor", *diagnostics, *pairs]
-        return [*losses, *diagnostics]
+            diagnostics += ["correlation_term", "pair_log_prob", "pair_log_prob_matrix"]
+        if self.intrinsic is not None:
+            diagnostics += self.intrinsic.logged
+        return [*self._networks(), *diagnostics]
+
+    def _networks(self) -> dict[str, str]:
+        """Loss -> name of the network that it trains."""
+        names = ["actor", "qvalue", "value"]
+        names += ["predictor"] if self.regularizer.needs_pairs else []
+        names += [] if self.intrinsic is None else [self.intrinsic.name]
+        return {f"loss_{name}": name for name in names}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that each loss trains: disjoint groups, one optimizer each.
 
         Returns:
             ``loss_actor`` (phi), ``loss_qvalue`` (theta), ``loss_value`` (psi) and, with a
-            predictor, ``loss_predictor`` (xi).
+            predictor, ``loss_predictor`` (xi); with an intrinsic term, its own.
         """
-        networks = {"loss_actor": "actor", "loss_qvalue": "qvalue", "loss_value": "value"}
-        if self.regularizer.needs_pairs:
-            networks["loss_predictor"] = "predictor"
         return {
             loss: list(getattr(self, f"{name}_network_params").parameters())
-            for loss, name in networks.items()
+            for loss, name in self._networks().items()
         }
 
     def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
@@ -257,12 +268,15 @@ class CentralizedActorCriticLoss(LossModule):
 
         Returns:
             ``latent`` ``[*S, *B, Z]``, ``extra_latents`` ``[*S, *B, K, Z]`` and ``action``
-            ``[*S, *B, N, A]``.
+            ``[*S, *B, N, A]``; an intrinsic term adds its own.
         """
         with self.slots["actor_network"].filled(self.actor_network_params):
-            return draw_noise(
+            noise = draw_noise(
                 self.reader, tensordict, self.tensor_keys.action, self.regularizer.num_latents
             )
+        if self.intrinsic is not None:
+            noise.update(self.intrinsic.draw_noise(noise.get("action")))
+        return noise
 
     def forward(
         self, tensordict: TensorDictBase, noise: TensorDictBase | None = None
@@ -284,6 +298,7 @@ class CentralizedActorCriticLoss(LossModule):
         with self.slots["actor_network"].filled(self.actor_network_params):
             sample = sample_policy(self.reader, tensordict, noise, self.center, self.half_range)
         pairs = self._pairs(tensordict, sample) if self.regularizer.needs_pairs else None
+        extra = None if self.intrinsic is None else self._intrinsic(tensordict, sample, noise)
 
         joint_action = own_gradient_joint_action(sample.action)
         q_fresh = self._action_value(tensordict, joint_action, detach=True)
@@ -296,11 +311,16 @@ class CentralizedActorCriticLoss(LossModule):
         value = self._state_value(tensordict, self.value_network_params)
         losses = {
             "loss_actor": policy.total.sum(-1),
-            "loss_qvalue": self._q_loss(tensordict).sum(-1),
+            "loss_qvalue": self._q_loss(tensordict, extra).sum(-1),
             "loss_value": squared_error(value, target.total).sum(-1),
         }
         if pairs is not None:
             losses["loss_predictor"] = predictor_loss(pairs)
+        if self.intrinsic is not None and extra is not None:
+            losses[f"loss_{self.intrinsic.name}"] = extra.loss
+            if extra.policy_bonus is not None:
+                bonus = self.reward_scale * extra.policy_bonus
+                losses["loss_actor"] = losses["loss_actor"] - bonus.sum(-1)
         reduced = {
             name: reduce_loss(values, mask, self.seed_dims, self.reduction)
             for name, values in losses.items()
@@ -312,6 +332,8 @@ class CentralizedActorCriticLoss(LossModule):
         }
         if pairs is not None:
             scalars["correlation_term"] = target.correlation_term
+        if extra is not None:
+            scalars.update(extra.diagnostics)
         return TensorDict({**reduced, **self._diagnostics(scalars, pairs, mask)}, [])
 
     def _pairs(self, tensordict: TensorDictBase, sample: PolicySample) -> PairTerms:
@@ -322,6 +344,22 @@ class CentralizedActorCriticLoss(LossModule):
             sample.action,
             tensordict.get(self.tensor_keys.observation),
             self.reverse_model,
+        )
+
+    def _intrinsic(
+        self, tensordict: TensorDictBase, sample: PolicySample, noise: TensorDictBase
+    ) -> IntrinsicValues:
+        assert self.intrinsic is not None
+        name = f"{self.intrinsic.name}_network"
+        return intrinsic_values(
+            self.intrinsic,
+            getattr(self, name),
+            self.slots[name],
+            getattr(self, f"{name}_params"),
+            tensordict,
+            sample,
+            noise,
+            self.tensor_keys,
         )
 
     def _action_value(
@@ -342,10 +380,12 @@ class CentralizedActorCriticLoss(LossModule):
             [value] = call_network(network, inputs, [keys.state_value], tensordict.batch_size)
         return value.squeeze(-1)
 
-    def _q_loss(self, tensordict: TensorDictBase) -> Tensor:
+    def _q_loss(self, tensordict: TensorDictBase, extra: IntrinsicValues | None) -> Tensor:
         """Loss (47) of every agent, summed over its critics, ``[*S, *B, N]``."""
         following = tensordict.get("next")
         reward = following.get(self.tensor_keys.reward).squeeze(-1)
+        if extra is not None and extra.reward_bonus is not None:
+            reward = reward + extra.reward_bonus
         terminated = following.get(self.tensor_keys.terminated)
         if terminated.ndim == reward.ndim + 1:
             terminated = terminated.squeeze(-1)

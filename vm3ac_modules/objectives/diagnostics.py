@@ -35,7 +35,7 @@ _CHUNK = 128
 
 
 class InformationEstimates(NamedTuple):
-    """Estimates over a batch, averaged over its transitions (nats)."""
+    """Estimates over a batch, averaged over its transitions (nats); ``[S, ...]`` with seeds."""
 
     lower: Tensor
     """Lower bound (8) of I(a_i; a_j | s) with H_K, ``[N, N]``, zero diagonal."""
@@ -56,11 +56,11 @@ class InformationEstimates(NamedTuple):
         """Means over pairs and agents, under the names that are logged (docs/metrics.md)."""
         pairs = max(self.entropy.shape[-1] * (self.entropy.shape[-1] - 1), 1)
         return {
-            "mi_lower_bound": self.lower.sum() / pairs,
-            "mi_upper_bound": self.upper.sum() / pairs,
-            "mi_surrogate": self.surrogate.sum() / pairs,
-            "mi_lower_bound_ceiling": torch.full_like(self.entropy[0], self.ceiling),
-            "latent_share": self.latent_share.mean(),
+            "mi_lower_bound": self.lower.sum((-1, -2)) / pairs,
+            "mi_upper_bound": self.upper.sum((-1, -2)) / pairs,
+            "mi_surrogate": self.surrogate.sum((-1, -2)) / pairs,
+            "mi_lower_bound_ceiling": torch.full_like(self.entropy[..., 0], self.ceiling),
+            "latent_share": self.latent_share.mean(-1),
         }
 
 
@@ -74,6 +74,7 @@ def estimate_information(
     half_range: Tensor,
     num_latents: int = 1024,
     observation_key: NestedKey | None = None,
+    seed_dims: int = 0,
 ) -> InformationEstimates:
     r"""Bracket the mutual information of every pair on a batch of observations.
 
@@ -91,6 +92,7 @@ def estimate_information(
         half_range: half of the action range, ``[N, A]``.
         num_latents: extra latents K >= 2.
         observation_key: what the predictor reads; its own key by default.
+        seed_dims: number of leading seed dimensions, which are not averaged over.
 
     Returns:
         The estimates.
@@ -132,7 +134,8 @@ def estimate_information(
     pairs = predictor.pair_log_prob(draw.action, draw.action, observation, normalized=True)
 
     def mean(x: Tensor, keep: int) -> Tensor:
-        return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
+        seeds, kept = x.shape[:seed_dims], x.shape[x.ndim - keep :]
+        return x.reshape(*seeds, -1, *kept).mean(seed_dims)
 
     entropy = -mean(mixture_log_prob(draw.log_prob, extra_log_prob), 1)
     conditional = -mean(draw.log_prob, 1)
@@ -140,12 +143,14 @@ def estimate_information(
     partner, own = mean(pairs.partner, 2), mean(pairs.own, 2)
 
     def bound(h: Tensor) -> Tensor:
-        return fill_diagonal_zero(symmetric_bound(h.unsqueeze(-1), h, partner, own).total)
+        return fill_diagonal_zero(
+            symmetric_bound(h.unsqueeze(-1), h.unsqueeze(-2), partner, own).total
+        )
 
     heads = reader.many_heads(tensordict, extras[..., :_CHUNK, :])
     return InformationEstimates(
         lower=bound(entropy),
-        upper=fill_diagonal_zero(torch.minimum(of_latent.unsqueeze(-1), of_latent)),
+        upper=fill_diagonal_zero(torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))),
         surrogate=bound(conditional),
         entropy=entropy,
         conditional_entropy=conditional,

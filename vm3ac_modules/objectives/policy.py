@@ -40,6 +40,10 @@ class PolicySample(NamedTuple):
     """``log pi_K(a_i | o_i)``, the log of the bracket of H_K (nats), ``[*B, N]``."""
     conditional_log_prob: Tensor
     """``log pi(a_i | o_i, z)`` of the generating latent (nats), ``[*B, N]``."""
+    loc: Tensor
+    """Mean of the pre-squash Gaussian, ``[*B, N, A]``."""
+    scale: Tensor
+    """Standard deviation of the pre-squash Gaussian, ``[*B, N, A]``."""
 
 
 def _leaves(module: TensorDictModuleBase) -> Iterator[TensorDictModuleBase]:
@@ -247,9 +251,10 @@ def sample_policy(
     draw = sample_squashed_gaussian(loc, scale, noise.get("action"), center, half_range)
     extra_latents = noise.get("extra_latents")
     if extra_latents.shape[-2] == 0:
-        return PolicySample(draw.action, draw.pre_squash, draw.log_prob, draw.log_prob)
+        return PolicySample(draw.action, draw.pre_squash, draw.log_prob, draw.log_prob, loc, scale)
     u = draw.pre_squash
     log_det = squash_log_det(u, half_range)
     own = gaussian_log_density(u, loc.detach(), scale.detach()) - log_det
     extra = extra_head_log_prob(reader, tensordict, extra_latents, u, half_range)
-    return PolicySample(draw.action, u, mixture_log_prob(own, extra), draw.log_prob)
+    log_prob = mixture_log_prob(own, extra)
+    return PolicySample(draw.action, u, log_prob, draw.log_prob, loc, scale)

@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from vm3ac_modules.training.record import write_text
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "common_frame",
     "config_hash",
     "has_checkpoint",
     "load_checkpoint",
@@ -140,8 +141,35 @@ def has_checkpoint(run_dir: Path | str) -> bool:
     return (Path(run_dir) / "checkpoint" / "latest").exists()
 
 
+def common_frame(run_dirs: Sequence[Path | str]) -> int | None:
+    """The newest frame at which several runs, trained together, all have a checkpoint.
+
+    Args:
+        run_dirs: directories of the runs.
+
+    Returns:
+        The frame; None for a single run, whose newest checkpoint is what ``latest`` points to.
+
+    Raises:
+        CheckpointError: if there is no such frame.
+    """
+    if len(run_dirs) == 1:
+        return None
+    common = set.intersection(*(set(steps(Path(d) / "checkpoint")) for d in run_dirs))
+    if not common:
+        raise CheckpointError(
+            f"{', '.join(map(str, run_dirs))} have no checkpoint of the same frame: the run ended "
+            "before its first one. Start it again with overwrite=true."
+        )
+    return max(common)
+
+
 def load_checkpoint(
-    run_dir: Path | str, *, config: Mapping[str, Any] | None = None, replay: bool = True
+    run_dir: Path | str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    replay: bool = True,
+    frame: int | None = None,
 ) -> Checkpoint:
     """Read the checkpoint that ``latest`` points to, after checking every file.
 
@@ -149,6 +177,7 @@ def load_checkpoint(
         run_dir: directory of the run.
         config: the configuration of this run, which must equal the checkpoint's.
         replay: also read the replay, which may be large.
+        frame: read the checkpoint of this frame instead of the latest.
 
     Returns:
         Frame, state, replay state or None, and configuration.
@@ -167,7 +196,7 @@ def load_checkpoint(
             f"{folder} holds no checkpoint: the run ended before its first one. "
             "Start it again with overwrite=true."
         )
-    step = pointed(folder)
+    step = pointed(folder) if frame is None else folder / f"step_{frame}"
     if not step.is_dir():
         raise _damaged(step, "is missing")
     meta = _read_meta(step)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torchrl.envs import EnvBase
+from torchrl.envs import TransformedEnv
 
 from vm3ac_modules.envs.factory import make_env
 from vm3ac_modules.training.checkpoint import load_checkpoint
@@ -25,7 +25,7 @@ class TrainedAgent(NamedTuple):
     frame: int
     """Environment steps that the agent was trained for."""
 
-    def make_env(self, num_envs: int, **options: Any) -> EnvBase:
+    def make_env(self, num_envs: int, **options: Any) -> TransformedEnv:
         """Build the task that the agent was trained on.
 
         Args:
@@ -35,10 +35,10 @@ class TrainedAgent(NamedTuple):
         Returns:
             The environment, ``[B]``.
         """
-        return _make_env(self.config, num_envs, **options)
+        return self.agent.wrap(_make_env(self.config, num_envs, **options))
 
 
-def _make_env(config: dict[str, Any], num_envs: int, **options: Any) -> EnvBase:
+def _make_env(config: dict[str, Any], num_envs: int, **options: Any) -> TransformedEnv:
     task = config["task"]
     return make_env(
         task["name"], num_envs, **{"max_steps": task["max_steps"], **task["env"], **options}
