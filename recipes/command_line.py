@@ -19,9 +19,14 @@ STOCK_TASK = {
     "beta": 0.1,
     "latent_dim": 8,
     "reward_scale": 1.0,
+    "num_envs": 64,
+    "critic_input": "observations",
     "env": {},
 }
-"""Task knobs of a VMAS scenario that the paper does not use."""
+"""Task knobs of an environment that the paper does not use."""
+
+FOREIGN = ("pettingzoo/", "python:")
+"""How a task begins that is found by import path."""
 
 
 def stock_tasks() -> list[str]:
@@ -29,14 +34,21 @@ def stock_tasks() -> list[str]:
     return [f"vmas/{name}" for name in vmas_scenarios()] if find_spec("vmas") else []
 
 
-def register_stock_tasks() -> None:
-    """Make ``task=vmas/<scenario>`` known to Hydra."""
+def register_stock_tasks(arguments: Sequence[str] | None = None) -> None:
+    """Make ``task=vmas/<scenario>`` known to Hydra, and a task by import path that was asked for.
+
+    Args:
+        arguments: the command line; ``sys.argv`` by default.
+    """
     store = ConfigStore.instance()
-    for task in stock_tasks():
-        group, name = task.split("/")
-        store.store(
-            group=f"task/{group}", name=name, node={"name": task, **STOCK_TASK}, package="task"
-        )
+    given = sys.argv[1:] if arguments is None else arguments
+    asked = [a.removeprefix("task=") for a in given if a.startswith("task=")]
+    # Simulators that are no tensors: fewer rows.
+    foreign = [(task, {"num_envs": 16}) for task in asked if task.startswith(FOREIGN)]
+    for task, knobs in [*((task, {}) for task in stock_tasks()), *foreign]:
+        group, _, name = task.rpartition("/")
+        node = {"name": task, **STOCK_TASK, **knobs}
+        store.store(group=f"task/{group}".rstrip("/"), name=name, node=node, package="task")
 
 
 def options(config_dir: Path, group: str) -> list[str]:
@@ -67,8 +79,10 @@ def check_overrides(arguments: Sequence[str], config_dir: Path) -> None:
     for key, value in overrides:
         if key in groups:
             valid = options(config_dir, key)
-            if value not in valid and "," not in value:
-                fail(f"unknown {key} {value!r}; valid: {', '.join(valid)}.")
+            by_path = key == "task" and value.startswith(FOREIGN)
+            if value not in valid and "," not in value and not by_path:
+                also = f", {'..., '.join(FOREIGN)}..." if key == "task" else ""
+                fail(f"unknown {key} {value!r}; valid: {', '.join(valid)}{also}.")
             chosen[key] = value
     known = valid_keys(config_dir, chosen)
     for key, _ in overrides:
@@ -87,7 +101,15 @@ def valid_keys(config_dir: Path, chosen: dict[str, str]) -> set[str]:
     known -= {"defaults", "hydra"}
     for group, option in chosen.items():
         file = config_dir / group / f"{option}.yaml"
-        keys = OmegaConf.load(file) if file.exists() else OmegaConf.create(STOCK_TASK)
+        keys = _keys(file) if file.exists() else set(STOCK_TASK)
         prefix = "" if group == "loop" else f"{group}."
         known |= {f"{prefix}{key}" for key in keys}
     return known
+
+
+def _keys(file: Path) -> set[str]:
+    """Keys of a group's option, those of the option that it starts from included."""
+    own = OmegaConf.load(file)
+    bases = [name for name in own.get("defaults", []) if name != "_self_"]
+    inherited = set().union(*(_keys(file.with_name(f"{name}.yaml")) for name in bases))
+    return inherited | {str(key) for key in own} - {"defaults"}

@@ -160,6 +160,8 @@ def loop(
         if not cfg.update_at_episode_end or bool(steps["next", "done"].any()):
             for _ in range(owed):
                 losses = update(agent, sample(replay, cfg.seeds), cfg.max_grad_norm)
+                for hook in agent.hooks:
+                    hook.after_update(losses)
                 state.updates += 1
                 report.accumulate(losses)
                 if state.updates % cfg.log_every_updates == 0:

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "envs": {"keys"},
     "baselines": {"keys", "functional", "nn", "module", "actor", "critic", "objectives"},
     "objectives": {"keys", "functional", "module", "latent", "predictor"},
-    "training": {"keys", "nn", "latent", "actor", "predictor", "critic", "envs", "objectives",
+    "training": {"keys", "functional", "nn", "latent", "actor", "predictor", "critic", "envs", "objectives",
                  "baselines"},
     "evaluation": {"keys", "latent", "envs", "training"},
 }

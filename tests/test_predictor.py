@@ -226,3 +226,28 @@ def test_predictor_names_what_is_missing():
         MissingKeysError, match=r"VariationalPredictor.*\('agents', 'action'\).*present"
     ):
         small_predictor()(td)
+
+
+def test_a_mixture_is_the_logsumexp_of_its_components():
+    torch.manual_seed(0)
+    spec = Bounded(-torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [3.0]]))
+    predictor = VariationalPredictor(2, spec, scale="learned", num_components=3, hidden=(8,))
+    action, observation = torch.rand(5, 2, 1), torch.randn(5, 2, 2)
+    out = predictor.net(action, observation, both=False).unflatten(-1, (3, 3))
+    loc, raw, logits = out.unbind(-1)
+    half_range = torch.tensor([3.0, 1.0]).reshape(2, 1, 1)  # of the predicted partner
+    scale = half_range * torch.exp(
+        math.log(0.05) + (math.log(1.0) - math.log(0.05)) * raw.sigmoid()
+    )
+    target = action.flip(1).unsqueeze(-1)
+    normal = torch.distributions.Normal(half_range * loc.tanh(), scale)
+    mixture = torch.logsumexp(normal.log_prob(target) + logits.log_softmax(-1), -1).squeeze(-1)
+    pairs = predictor.predict_partners(action, action, observation)
+    torch.testing.assert_close(pairs[:, [0, 1], [1, 0]], mixture)
+    both = predictor.pair_log_prob(action, action, observation)
+    torch.testing.assert_close(both.partner, pairs)
+
+
+def test_a_mixture_needs_a_component():
+    with pytest.raises(ValueError, match="num_components must be at least 1, got 0"):
+        VariationalPredictor(2, Bounded(-1.0, 1.0, (2, 1)), num_components=0)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from torch import nn
+
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.module import NetworkModule
+from vm3ac_modules.nn.attention import AttentionCriticNet
 from vm3ac_modules.nn.critics import CentralizedCriticNet
 
 __all__ = ["make_action_value", "make_state_value"]
@@ -27,6 +30,24 @@ def _input_keys(
     if state_dim is None:
         raise ValueError("critic_input='state' needs state_dim: the environment has no state.")
     return {"observation": keys.observation, "state": keys.state, **latent}
+
+
+def _network(
+    sizes: tuple[int, int, int],
+    critic_input: str,
+    state_dim: int | None,
+    form: str = "emphasized",
+    **options: Any,
+) -> nn.Module:
+    if form == "attention":
+        if critic_input == "state":
+            raise ValueError(
+                "form='attention' attends to the other agents' observations: it needs "
+                "critic_input='observations'."
+            )
+        return AttentionCriticNet(*sizes, **options)
+    options["state_dim"] = state_dim if critic_input == "state" else None
+    return CentralizedCriticNet(*sizes, form=form, **options)
 
 
 def make_action_value(
@@ -55,7 +76,8 @@ def make_action_value(
         latent_dim: size Z of the latent that the critics see; 0 for none.
         num_critics: independent critics K per agent.
         keys: the tensordict vocabulary.
-        net_options: passed to :class:`~vm3ac_modules.nn.critics.CentralizedCriticNet`.
+        net_options: passed to :class:`~vm3ac_modules.nn.critics.CentralizedCriticNet`, or with
+            ``form="attention"`` to :class:`~vm3ac_modules.nn.AttentionCriticNet`.
 
     Returns:
         A module that writes ``("agents", "state_action_value")``, ``[*B, N, K]``.
@@ -69,15 +91,9 @@ def make_action_value(
     """
     keys = Keys() if keys is None else keys
     in_keys = _input_keys(keys, critic_input, state_dim, latent_dim)
-    net = CentralizedCriticNet(
-        obs_dim,
-        action_dim,
-        num_agents,
-        state_dim=state_dim if critic_input == "state" else None,
-        latent_dim=latent_dim,
-        num_critics=num_critics,
-        **net_options,
-    )
+    net_options |= {"latent_dim": latent_dim, "num_critics": num_critics}
+    sizes = (obs_dim, action_dim, num_agents)
+    net = _network(sizes, critic_input, state_dim, **net_options)
     in_keys["joint_action"] = keys.joint_action
     return NetworkModule(net, in_keys, [keys.state_action_value])
 
@@ -101,7 +117,8 @@ def make_state_value(
         state_dim: size X of the state; needed for ``critic_input="state"``.
         latent_dim: size Z of the latent that the critics see; 0 for none.
         keys: the tensordict vocabulary.
-        net_options: passed to :class:`~vm3ac_modules.nn.critics.CentralizedCriticNet`.
+        net_options: passed to :class:`~vm3ac_modules.nn.critics.CentralizedCriticNet`, or with
+            ``form="attention"`` to :class:`~vm3ac_modules.nn.AttentionCriticNet`.
 
     Returns:
         A module that writes ``("agents", "state_value")``, ``[*B, N, 1]``.
@@ -115,12 +132,6 @@ def make_state_value(
     """
     keys = Keys() if keys is None else keys
     in_keys = _input_keys(keys, critic_input, state_dim, latent_dim)
-    net = CentralizedCriticNet(
-        obs_dim,
-        0,
-        num_agents,
-        state_dim=state_dim if critic_input == "state" else None,
-        latent_dim=latent_dim,
-        **net_options,
-    )
+    sizes = (obs_dim, 0, num_agents)
+    net = _network(sizes, critic_input, state_dim, latent_dim=latent_dim, **net_options)
     return NetworkModule(net, in_keys, [keys.state_value])

@@ -49,6 +49,8 @@ class VariationalPredictor(TensorDictModuleBase):
             constant) or ``"learned"`` (diagonal, smoothly mapped into ``scale_range``).
         scale_range: floor and ceiling of a learned scale, in half ranges. The floor restricts the
             family only, so the bound stays valid; without it the bonus has no upper limit.
+        num_components: Gaussians M of a mixture :math:`\sum_m w_m N(\mu_m, (\sigma_m h)^2)`, for
+            partners whose action has several modes; 1 is the paper's single Gaussian.
         normalized: include the normalizer of the density (see
             :func:`~vm3ac_modules.functional.gaussian_log_density`). Estimates of information
             always include it.
@@ -59,7 +61,7 @@ class VariationalPredictor(TensorDictModuleBase):
 
     Raises:
         ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling,
-            ``normalized=False`` with a learned scale, or an unbounded or discrete action spec.
+            ``num_components < 1``, ``normalized=False`` with a learned scale, or an unbounded or discrete action spec.
 
     Example:
         >>> from tensordict import TensorDict
@@ -78,6 +80,7 @@ class VariationalPredictor(TensorDictModuleBase):
         *,
         scale: float | Literal["learned"] = 0.2,
         scale_range: tuple[float, float] = (0.05, 1.0),
+        num_components: int = 1,
         normalized: bool = True,
         hidden: Sequence[int] = (128, 128),
         share_params: bool = False,
@@ -89,14 +92,18 @@ class VariationalPredictor(TensorDictModuleBase):
         self.num_agents, action_dim = low.shape
         self.learns_scale = scale == "learned"
         self._check_scale(scale, scale_range, normalized)
-        self.normalized = normalized
+        if num_components < 1:
+            raise ValueError(f"num_components must be at least 1, got {num_components}.")
+        self.normalized, self.num_components = normalized, num_components
+        features = (2 if self.learns_scale else 1) * action_dim
         self.keys = Keys() if keys is None else keys
         self.in_keys = [self.keys.action, self.keys.observation]
         self.out_keys = [self.keys.pair_log_prob]
         self.net = PairNet(
             obs_dim,
             action_dim,
-            (2 if self.learns_scale else 1) * action_dim,
+            # Each component's features and, if there are several, its logit.
+            num_components * (features + (1 if num_components > 1 else 0)),
             self.num_agents,
             hidden=hidden,
             share_params=share_params,
@@ -179,6 +186,17 @@ class VariationalPredictor(TensorDictModuleBase):
         normalized = self.normalized if normalized is None else normalized
         rows = target.shape[-2]
         center, half_range = self.center[:, :rows], self.half_range[:, :rows]
+        if self.num_components > 1:
+            out = out.unflatten(-1, (self.num_components, -1))
+            out, logits = out[..., :-1], out[..., -1]
+            center, half_range = center.unsqueeze(-2), half_range.unsqueeze(-2)
+            density = self._component(out, target.unsqueeze(-2), center, half_range, normalized)
+            return torch.logsumexp(density + logits.log_softmax(-1), dim=-1)
+        return self._component(out, target, center, half_range, normalized)
+
+    def _component(
+        self, out: Tensor, target: Tensor, center: Tensor, half_range: Tensor, normalized: bool
+    ) -> Tensor:
         if self.learns_scale:
             out, raw_scale = out.chunk(2, dim=-1)
             floor, ceiling = self.log_scale_range

@@ -15,8 +15,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["algorithm=vm3a"], "unknown algorithm 'vm3a'; valid: ma_ac, ma_sac, vm3ac"),
-        (["task=predator_prey"], "valid: predator_prey_2, predator_prey_3, predator_prey_4"),
+        (["algorithm=vm3a"], "unknown algorithm 'vm3a'; valid: ma_ac, ma_sac, maddpg, maven, si_"),
+        (["task=predator_prey"], "predator_prey_2, predator_prey_3, predator_prey_4"),
         (["task=vmas/balence"], "vmas/balance"),
         (["loop=fast"], "valid: default, demo, paper"),
         (["sed=1"], "Did you mean seed"),

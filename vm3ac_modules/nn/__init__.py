@@ -1,6 +1,7 @@
 """Plain networks: tensors in, tensors out, no keys."""
 
 from vm3ac_modules.nn.actors import DeterministicNet, LatentGaussianNet
+from vm3ac_modules.nn.attention import AttentionCriticNet
 from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, agent_linear
 from vm3ac_modules.nn.critics import CentralizedCriticNet
 from vm3ac_modules.nn.discriminators import JointNet
@@ -10,6 +11,7 @@ from vm3ac_modules.nn.predictors import PairNet
 __all__ = [
     "AgentLinear",
     "AgentMLP",
+    "AttentionCriticNet",
     "CentralizedCriticNet",
     "DeterministicNet",
     "JointNet",

@@ -76,7 +76,9 @@ class CentralizedCriticNet(nn.Module):
         super().__init__()
         check_agents(num_agents)
         if form not in ("emphasized", "plain"):
-            raise ValueError(f"form must be 'emphasized' or 'plain', got {form!r}.")
+            raise ValueError(
+                f"form must be 'emphasized', 'plain' or (make_*_value) 'attention', got {form!r}."
+            )
         if num_critics < 1 or not hidden:
             raise ValueError(
                 f"a critic needs num_critics >= 1 and a hidden layer, got {num_critics} and "

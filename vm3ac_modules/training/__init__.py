@@ -25,6 +25,7 @@ _EXPORTS: dict[str, str] = {
     "PerSeed": "vm3ac_modules.training.seeds",
     "RunDirectoryError": "vm3ac_modules.training.record",
     "SeedSampler": "vm3ac_modules.training.seeds",
+    "TemperatureLearner": "vm3ac_modules.training.hooks",
     "Sizes": "vm3ac_modules.training.builders",
     "TensorBoardLog": "vm3ac_modules.training.record",
     "build": "vm3ac_modules.training.registry",

@@ -124,6 +124,7 @@ def build_vm3ac(plan: Blueprint) -> Built:
         sizes.obs_dim,
         plan.action_spec,
         scale=knobs["predictor_scale"],
+        num_components=knobs["predictor_components"],
         normalized=knobs["predictor_normalized"],
         share_params=knobs["predictor_share_params"],
         keys=plan.keys,

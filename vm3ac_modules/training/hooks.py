@@ -3,22 +3,24 @@ r"""What an algorithm does beside its loss while environments are stepped.
 Shapes: ``S`` seeds (1 in an ordinary run), ``R = S * B`` rows of the environment, seed by seed.
 
 Sources: Mahajan et al. 2019, arXiv:1910.07483 (the latent's prior); Jaques et al. 2019,
-arXiv:1810.08647 (the schedule of influence).
+arXiv:1810.08647 (the schedule of influence); Haarnoja et al. 2018, arXiv:1812.05905 (the learned
+temperature).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vm3ac_modules.baselines import MAVENLoss, SIMOALoss
+from vm3ac_modules.baselines import MAVENLoss, SIMOALoss, SocialInfluence
 from vm3ac_modules.functional.schedules import linear_schedule
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.objectives import CentralizedActorCriticLoss
 
-__all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner"]
+__all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "TemperatureLearner"]
 
 
 class Hook:
@@ -35,6 +37,13 @@ class Hook:
         Args:
             steps: one step of all rows, ``[R, 1]``.
             frames: environment steps so far, per seed.
+        """
+
+    def after_update(self, losses: TensorDictBase) -> None:
+        """Called with what the loss returned, after every gradient step.
+
+        Args:
+            losses: losses and diagnostics, ``[S]`` or scalars.
         """
 
     def scalars(self) -> Tensor:
@@ -83,9 +92,14 @@ class InfluenceSchedule(Hook):
                 "influence_start_frames must be between 0 and influence_full_frames, got "
                 f"{start} and {full}."
             )
-        self.weight = loss.intrinsic.weight  # type: ignore[union-attr]
+        self.term = cast("SocialInfluence", loss.intrinsic)
         self.end, self.start, self.duration = float(self.weight), start, full - start
         self.weight.zero_()
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that is set; read anew, since a loss that is moved holds another buffer."""
+        return self.term.weight
 
     def after_step(self, steps: TensorDictBase, frames: int) -> None:
         """Set the weight for these frames."""
@@ -93,6 +107,84 @@ class InfluenceSchedule(Hook):
         # The ramp is over before it begins if it has no length.
         before = frames < self.start
         self.weight.fill_(0.0 if before else linear_schedule(frames - self.start, **ramp))
+
+
+class TemperatureLearner(Hook):
+    r"""Learn beta so that a quantity stays at its target, as SAC learns its alpha.
+
+    .. math:: L(\log\beta) = \log\beta \cdot \mathrm{sg}(x - x_{\text{target}})
+
+    x is the mean entropy of the policies (``"entropy"``), or what VM3-AC's bonus of Eq. (46) is per
+    unit of beta (``"bonus"``), in nats.
+
+    Args:
+        loss: an actor-critic loss whose regularizer has a beta.
+        measure: ``"entropy"`` or ``"bonus"``.
+        target: the target (nats); for the entropy minus the number of action dimensions if None.
+        lr: learning rate of Adam.
+        action_dim: number of action dimensions.
+        seeds: number of stacked seeds.
+
+    Raises:
+        ValueError: for an unknown measure, a bonus without pairs or without a target, or beta = 0.
+
+    References:
+        Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905,
+        Eq. (18).
+    """
+
+    logged = ("beta",)
+
+    def __init__(
+        self,
+        loss: CentralizedActorCriticLoss,
+        measure: str,
+        *,
+        target: float | None = None,
+        lr: float = 3e-4,
+        action_dim: int = 1,
+        seeds: int = 1,
+    ) -> None:
+        if measure not in ("entropy", "bonus"):
+            raise ValueError(f"auto_beta must be null, 'entropy' or 'bonus', got {measure!r}.")
+        if measure == "bonus" and (target is None or not loss.regularizer.needs_pairs):
+            raise ValueError("auto_beta='bonus' needs beta_target and VM3-AC's regularizer.")
+        regularizer = loss.regularizer
+        if not bool((regularizer.beta > 0).all()):
+            raise ValueError("auto_beta learns log(beta): start with beta > 0.")
+        self.loss, self.measure = loss, measure
+        self.target = -float(action_dim) if target is None else target
+        if seeds > 1:
+            # One temperature per seed, in front of batch and agents.
+            stacked = regularizer.beta.expand(seeds).reshape(seeds, 1, 1)
+            regularizer.register_buffer("beta", stacked.clone())
+        self.log_beta = regularizer.beta.log().reshape(seeds).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.log_beta], lr=lr)
+
+    def after_update(self, losses: TensorDictBase) -> None:
+        """One step of log(beta), and the new beta into the loss."""
+        beta = self.loss.regularizer.beta
+        value = losses.get("entropy").reshape(self.log_beta.shape)
+        if self.measure == "bonus":
+            correlation = losses.get("correlation_term").reshape(value.shape)
+            value = value + correlation / (self.loss.reward_scale * beta.reshape(value.shape))
+        self.log_beta.grad = value.detach() - self.target
+        self.optimizer.step()
+        with torch.no_grad():
+            beta.copy_(self.log_beta.exp().reshape(beta.shape))
+
+    def scalars(self) -> Tensor:
+        """Beta of every seed."""
+        return self.log_beta.detach().exp().unsqueeze(-1)
+
+    def state_dict(self, seed: int) -> dict[str, Any]:
+        """The temperature of one seed."""
+        return {"log_beta": self.log_beta.detach()[seed].clone()}
+
+    def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
+        """Put back what was saved."""
+        with torch.no_grad():
+            self.log_beta.copy_(torch.stack([state["log_beta"] for state in states]))
 
 
 class LatentPolicyLearner(Hook):

@@ -33,31 +33,46 @@ entropy or mutual-information term have no use for ``beta``, those without a lat
 """
 
 _ACTOR_CRITIC: dict[str, Any] = {"policy_q": "first", "log_std": "clamp"}
+_TEMPERATURE: dict[str, Any] = {"auto_beta": None, "beta_target": None, "beta_lr": 3e-4}
 _VM3AC: dict[str, Any] = {
     "prior": "gaussian",
     "latent_gain": 1.0,
     "num_latents": 0,
     "predictor_scale": 0.2,
     "predictor_normalized": False,
+    "predictor_components": 1,
     "predictor_share_params": False,
     "predictor_lr": None,
     "pair_weight": "paper",
     "reverse_model": "own",
+    **_TEMPERATURE,
     **_ACTOR_CRITIC,
 }
+_LEARNED_SCALE = {"predictor_scale": "learned", "predictor_normalized": True}
 _TIGHT = {
     "num_latents": 16,
-    "predictor_scale": "learned",
-    "predictor_normalized": True,
+    **_LEARNED_SCALE,
     "latent_gain": 3.0,
+}
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "vm3ac_k16": {"num_latents": 16},
+    "vm3ac_learned_scale": _LEARNED_SCALE,
+    "vm3ac_basin": {"latent_gain": 3.0},
+    "vm3ac_mixture": {"predictor_components": 4, **_LEARNED_SCALE},
+    "vm3ac_shared": {"share_params": True, "predictor_share_params": True},
+    "vm3ac_attention": {"critic": "attention"},
+    "vm3ac_pair_mean": {"pair_weight": "mean"},
+    "vm3ac_auto_entropy": {"auto_beta": "entropy"},
+    "vm3ac_auto_bonus": {**_TIGHT, "auto_beta": "bonus", "beta_target": 0.5},
 }
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "vm3ac": _VM3AC,
     "vm3ac_tight": {**_VM3AC, **_TIGHT},
     "vm3ac_no_latent": {**_VM3AC, "prior": None},
+    **{name: {**_VM3AC, **changes} for name, changes in _VARIANTS.items()},
     "ma_ac": _ACTOR_CRITIC,
-    "ma_sac": _ACTOR_CRITIC,
+    "ma_sac": {**_TEMPERATURE, **_ACTOR_CRITIC},
     "maddpg": {"exploration_noise": 0.1},
     "maven": {
         **_ACTOR_CRITIC,

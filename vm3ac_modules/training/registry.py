@@ -7,7 +7,6 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 6, Tables 1 and 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +20,14 @@ from vm3ac_modules.baselines import MAVENLoss, NextAction, SIMOALoss
 from vm3ac_modules.envs.episode_latent import EpisodeLatent
 from vm3ac_modules.envs.factory import check_homogeneous_continuous
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.objectives import CentralizedActorCriticLoss
 from vm3ac_modules.training.builders import BUILDERS, Blueprint, Sizes
-from vm3ac_modules.training.hooks import Hook, InfluenceSchedule, LatentPolicyLearner
+from vm3ac_modules.training.hooks import (
+    Hook,
+    InfluenceSchedule,
+    LatentPolicyLearner,
+    TemperatureLearner,
+)
 from vm3ac_modules.training.presets import ALGORITHMS, COMMON, resolve_knobs
 from vm3ac_modules.training.seeds import PerSeed
 from vm3ac_modules.training.target import FusedSoftUpdate
@@ -165,12 +170,20 @@ def build(
         algorithm,
         resolved,
         seeds,
-        _hooks(loss, resolved, seeds, keys),
+        _hooks(plan, loss, seeds),
         keys,
     )
 
 
-def _hooks(loss: LossModule, knobs: Mapping[str, Any], seeds: int, keys: Keys) -> list[Hook]:
+def _hooks(plan: Blueprint, loss: LossModule, seeds: int) -> list[Hook]:
+    knobs, keys = plan.knobs, plan.keys
+    if knobs.get("auto_beta") is not None:
+        assert isinstance(loss, CentralizedActorCriticLoss)
+        options = {"target": knobs["beta_target"], "lr": knobs["beta_lr"]}
+        size = plan.sizes.action_dim
+        return [
+            TemperatureLearner(loss, knobs["auto_beta"], action_dim=size, seeds=seeds, **options)
+        ]
     if isinstance(loss, SIMOALoss):
         ramp = knobs["influence_start_frames"], knobs["influence_full_frames"]
         return [InfluenceSchedule(loss, *ramp)]

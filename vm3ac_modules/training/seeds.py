@@ -156,7 +156,10 @@ def split_state(
         return [dict(state)]
     stacked = {key: value.shape != template[key].shape for key, value in state.items()}
     return [
-        {key: v[seed].clone() if stacked[key] else v for key, v in state.items()}
+        {
+            key: v[seed].reshape(template[key].shape).clone() if stacked[key] else v
+            for key, v in state.items()
+        }
         for seed in range(seeds)
     ]
 
@@ -180,7 +183,9 @@ def join_states(
     """
     first = states[0]
     return {
-        key: torch.stack([s[key] for s in states]) if like[key].shape != value.shape else value
+        key: torch.stack([s[key] for s in states]).reshape(like[key].shape)
+        if like[key].shape != value.shape
+        else value
         for key, value in first.items()
     }
 
