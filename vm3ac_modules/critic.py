@@ -36,7 +36,7 @@ def _network(
     sizes: tuple[int, int, int],
     critic_input: str,
     state_dim: int | None,
-    form: str = "emphasized",
+    form: Literal["emphasized", "plain", "attention"] = "emphasized",
     **options: Any,
 ) -> nn.Module:
     if form == "attention":

@@ -61,7 +61,8 @@ class VariationalPredictor(TensorDictModuleBase):
 
     Raises:
         ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling,
-            ``num_components < 1``, ``normalized=False`` with a learned scale, or an unbounded or discrete action spec.
+            ``num_components < 1``, ``normalized=False`` with a learned scale, or an unbounded or
+            discrete action spec.
 
     Example:
         >>> from tensordict import TensorDict

@@ -26,7 +26,6 @@ def compose(tmp_path):
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    register_stock_tasks()
     tiny = {
         "frames": 64,
         "num_envs": 4,
@@ -48,6 +47,7 @@ def compose(tmp_path):
     def make(*overrides: str, **knobs):
         knobs = {**tiny, **{key.replace("__", "."): value for key, value in knobs.items()}}
         arguments = [f"{key}={value}" for key, value in knobs.items()]
+        register_stock_tasks(overrides)
         with initialize_config_dir(str(RECIPES / "config"), version_base="1.3"):
             return hydra_compose("train_continuous", overrides=[*overrides, *arguments])
 

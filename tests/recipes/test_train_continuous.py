@@ -47,8 +47,8 @@ def test_a_run_writes_its_directory_and_changes_every_group(recipe, compose, tmp
     first = {}
     original = recipe.build_agent
 
-    def remember(cfg, env):
-        agent = original(cfg, env)
+    def remember(cfg, env, seeds=None):
+        agent = original(cfg, env, seeds)
         first.update({key: value.clone() for key, value in agent.loss.state_dict().items()})
         return agent
 
@@ -68,21 +68,6 @@ def test_a_run_writes_its_directory_and_changes_every_group(recipe, compose, tmp
         weights = [k for k in first if k.startswith(f"{group}_params") and k.endswith("weight")]
         assert weights, group
         assert all(not torch.equal(first[k], last[k]) for k in weights), group
-
-
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-def test_every_algorithm_trains(recipe, compose, algorithm):
-    summary = recipe.train(compose(f"algorithm={algorithm}", frames=32, draw="false"))
-    assert summary["algorithm"] == algorithm
-    assert math.isfinite(summary["eval_return_mean"])
-    assert summary["latent_mode"] == ("sample" if algorithm in ("vm3ac", "vm3ac_tight") else "none")
-
-
-@pytest.mark.parametrize("task", ["predator_prey_3", "predator_prey_4", "vmas/balance"])
-def test_every_task_trains(recipe, compose, task, tmp_path):
-    summary = recipe.train(compose(f"task={task}", frames=32))
-    assert summary["task"] == task
-    assert (tmp_path / "run" / "rollout.gif").stat().st_size > 0
 
 
 @pytest.mark.parametrize(
@@ -299,17 +284,32 @@ def test_presets_are_written_once(compose):
         assert cfg.algorithm.name == algorithm
         assert set(written) >= set(ALGORITHMS[algorithm])
         assert {key: preset[key] for key in written} == written
+        assert cfg.critic == preset["critic"]
     for key in ("lr", "gamma", "tau", "critic", "critic_input"):
         assert compose()[key] == registry.COMMON[key]
 
 
 @pytest.mark.parametrize(
     ("task", "beta", "latent"),
-    [("predator_prey_2", 0.15, 8), ("predator_prey_3", 0.1, 8), ("predator_prey_4", 0.2, 8)],
+    [
+        ("multiwalker_3", 0.05, 8),
+        ("multiwalker_4", 0.1, 8),
+        ("predator_prey_2", 0.15, 8),
+        ("predator_prey_3", 0.1, 8),
+        ("predator_prey_4", 0.2, 8),
+        ("treasure_collection_4", 0.05, 10),
+        ("treasure_collection_5", 0.05, 10),
+        ("cooperative_navigation_3", 0.1, 8),
+    ],
 )
 def test_table_2(compose, task, beta, latent):
-    cfg = compose(f"task={task}", task__max_steps=100)
-    assert (cfg.task.beta, cfg.task.latent_dim, cfg.task.max_steps) == (beta, latent, 100)
+    from omegaconf import OmegaConf
+
+    config = Path(__file__).parents[2] / "recipes" / "config" / "task" / f"{task}.yaml"
+    written, cfg = OmegaConf.load(config), compose(f"task={task}")
+    assert (cfg.task.beta, cfg.task.latent_dim) == (beta, latent)
+    horizons = {"multiwalker": 500, "cooperative_navigation": 50}
+    assert written.max_steps == horizons.get(task[:-2], 100)
 
 
 def test_table_1():

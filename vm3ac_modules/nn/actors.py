@@ -201,4 +201,5 @@ class DeterministicNet(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """Map ``[*S, *B, N, O]`` to actions ``[*S, *B, N, A]``."""
-        return self.center + self.half_range * self.net(observation).tanh()
+        squashed: Tensor = self.net(observation).tanh()
+        return self.center + self.half_range * squashed

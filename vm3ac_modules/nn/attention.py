@@ -2,8 +2,8 @@ r"""A centralized critic that attends to the other agents: its size hardly grows
 
 Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``P = N - 1`` partners (ascending),
 ``O`` observation, ``A`` action, ``K`` critics, ``H`` heads, ``W`` width. Source: Iqbal & Sha 2019,
-"Actor-Attention-Critic for Multi-Agent Reinforcement Learning", arXiv:1810.02912, Section 3.2, which
-Kim et al. 2023, arXiv:2303.00451, suggest for many agents.
+"Actor-Attention-Critic for Multi-Agent Reinforcement Learning", arXiv:1810.02912, Section 3.2,
+which Kim et al. 2023, arXiv:2303.00451, suggest for many agents.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class AttentionCriticNet(nn.Module):
         key = self.key(partners).unflatten(-1, heads)
         scores = (query * key).sum(-1, keepdim=True) / math.sqrt(heads[1])
         values = self.value(partners).relu().unflatten(-1, heads)
-        return (scores.softmax(-4) * values).sum(-4).flatten(-2)
+        context: Tensor = (scores.softmax(-4) * values).sum(-4)
+        return context.flatten(-2)
 
     def _ids(self, like: Tensor) -> Tensor:
         """One-hot numbers of the partners, ``[*S, *B, N, P, N]``."""

@@ -42,7 +42,7 @@ class IntrinsicTerm(nn.Module, ABC):
 
     name: ClassVar[str]
     """Of the network: the loss holds ``<name>_network`` and returns ``loss_<name>``."""
-    logged: ClassVar[tuple[str, ...]]
+    logged: tuple[str, ...]
     """Names of the diagnostics."""
 
     def in_keys(self, keys: Any) -> list[NestedKey]:

@@ -23,6 +23,9 @@ from vm3ac_modules.objectives import CentralizedActorCriticLoss
 __all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "TemperatureLearner"]
 
 
+MAX_ADVANTAGE = 10.0
+
+
 class Hook:
     """Base of a hook: does nothing, holds nothing."""
 
@@ -134,6 +137,7 @@ class TemperatureLearner(Hook):
     """
 
     logged = ("beta",)
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -158,7 +162,9 @@ class TemperatureLearner(Hook):
             # One temperature per seed, in front of batch and agents.
             stacked = regularizer.beta.expand(seeds).reshape(seeds, 1, 1)
             regularizer.register_buffer("beta", stacked.clone())
-        self.log_beta = regularizer.beta.log().reshape(seeds).requires_grad_()
+        # A seed's part is what a run alone has: an optimizer's scalars are not sliced.
+        shape = (1,) if seeds == 1 else (seeds, 1)
+        self.log_beta = regularizer.beta.log().reshape(shape).requires_grad_()
         self.optimizer = torch.optim.Adam([self.log_beta], lr=lr)
 
     def after_update(self, losses: TensorDictBase) -> None:
@@ -175,23 +181,25 @@ class TemperatureLearner(Hook):
 
     def scalars(self) -> Tensor:
         """Beta of every seed."""
-        return self.log_beta.detach().exp().unsqueeze(-1)
+        return self.log_beta.detach().exp().reshape(-1, 1)
 
     def state_dict(self, seed: int) -> dict[str, Any]:
         """The temperature of one seed."""
-        return {"log_beta": self.log_beta.detach()[seed].clone()}
+        return {"log_beta": self.log_beta.detach().reshape(-1)[seed].clone()}
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         """Put back what was saved."""
         with torch.no_grad():
-            self.log_beta.copy_(torch.stack([state["log_beta"] for state in states]))
+            saved = torch.stack([state["log_beta"] for state in states])
+            self.log_beta.copy_(saved.reshape(self.log_beta.shape))
 
 
 class LatentPolicyLearner(Hook):
     r"""Train MAVEN's prior of the latent on finished episodes.
 
-    Returns are compared with a running mean b (decay 0.9) and divided by their deviation within
-    the group of episodes.
+    Returns are compared with a running mean b (decay 0.9), divided by their deviation within the
+    group of episodes, and clipped to 10 deviations: where rewards are sparse, a whole group may
+    have the same return, off the mean.
 
     Args:
         loss: MAVEN's loss, which holds the prior.
@@ -205,6 +213,7 @@ class LatentPolicyLearner(Hook):
     """
 
     logged = ("loss_latent_policy", "latent_policy_entropy")
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self, loss: MAVENLoss, *, lr: float, episodes: int, seeds: int = 1, keys: Keys | None = None
@@ -245,15 +254,16 @@ class LatentPolicyLearner(Hook):
         situation, latent, total = group.split((situation_size, latent_size, 1), dim=-1)
         returns = total.squeeze(-1)
         mean = returns.mean(-1)
-        self.baseline = torch.where(
-            self.baseline.isnan(), mean, 0.9 * self.baseline.to(mean) + 0.1 * mean
-        )
+        before = self.baseline.to(mean)
+        self.baseline = torch.where(before.isnan(), mean, 0.9 * before + 0.1 * mean)
         advantage = returns - self.baseline.unsqueeze(-1)
         advantage = advantage / (returns.std(-1, keepdim=True) + 1e-6)
+        advantage = advantage.clamp(-MAX_ADVANTAGE, MAX_ADVANTAGE)
         if self.loss.seed_dims == 0:
             situation, latent, advantage = situation[0], latent[0], advantage[0]
         loss, entropy = self.loss.latent_policy_loss(situation, latent, advantage)
         loss.sum().backward()
+        assert self.optimizer is not None
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.last = torch.stack((loss, entropy), dim=-1).detach().reshape(self.seeds, 2)

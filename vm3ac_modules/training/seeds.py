@@ -10,6 +10,7 @@ Shapes: ``S`` seeds, ``B`` rows per seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -206,7 +207,7 @@ def split_optimizer(state: Any, seeds: int) -> list[Any]:
     """
     if seeds == 1:
         return [state]
-    return [_each(state, lambda x, s=seed: x[s].clone()) for seed in range(seeds)]
+    return [_each(state, partial(_slice, seed)) for seed in range(seeds)]
 
 
 def join_optimizers(states: Sequence[Any]) -> Any:
@@ -232,6 +233,10 @@ def join_optimizers(states: Sequence[Any]) -> Any:
     if isinstance(first, (list, tuple)):
         return type(first)(join_optimizers(column) for column in zip(*states, strict=True))
     return first
+
+
+def _slice(seed: int, x: Tensor) -> Tensor:
+    return x[seed].clone()
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
