@@ -54,7 +54,7 @@ def make_parts(
 
 
 def make_batch(*batch, num_agents=2, keys=None, dtype=None):
-    """Transitions with a stored latent and no terminal state."""
+    """Transitions with every entry that some loss reads, and no terminal state."""
     keys = Keys() if keys is None else keys
     spec = action_spec(num_agents)
 
@@ -71,14 +71,14 @@ def make_batch(*batch, num_agents=2, keys=None, dtype=None):
         keys.reward: torch.randn(*batch, num_agents, 1, dtype=dtype),
         keys.terminated: torch.zeros(*batch, 1, dtype=torch.bool),
     }
-    return TensorDict(
-        {
-            **step(),
-            keys.action: low + (high - low) * share,
-            "next": TensorDict(following, batch),
-        },
-        batch,
-    )
+    now = {**step(), keys.action: low + (high - low) * share}
+    goes_on = torch.rand(*batch, 1, 1) < 0.8
+    stored = {
+        keys.latent_log_prob: -torch.rand(*batch, 1, dtype=dtype),
+        keys.next_action: low + (high - low) * torch.rand_like(share),
+        keys.next_action_valid: goes_on.expand(*batch, num_agents, 1).clone(),
+    }
+    return TensorDict({**now, **stored, "next": TensorDict(following, batch)}, batch)
 
 
 def to_double(td):
@@ -87,7 +87,7 @@ def to_double(td):
 
 def with_updater(loss):
     """Register what moves the targets: without it TorchRL warns, and warnings are errors."""
-    if hasattr(loss, "value_network"):
+    if any(name.startswith("target_") for name in loss.state_dict()):
         loss.updater = SoftUpdate(loss, tau=0.5)
     return loss
 
@@ -120,12 +120,18 @@ class LossContract:
     """Loss key -> prefix of the parameters that it trains."""
     reads_next = True
     """Whether rewards and terminal flags of the next step are read."""
+    elsewhere: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of parameters that the loss holds and ``forward`` does not train."""
+
+    def parts(self, num_agents=2, *, keys=None):
+        """The networks, a named tuple of modules."""
+        return make_parts(num_agents, keys=keys)
 
     def build(self, parts, **options):
         raise NotImplementedError
 
     def make(self, num_agents=2, *, keys=None, **options):
-        parts = make_parts(num_agents, keys=keys)
+        parts = self.parts(num_agents, keys=keys)
         return with_updater(self.build(parts, keys=keys, **options))
 
     # --- keys -------------------------------------------------------------------------------
@@ -149,6 +155,7 @@ class LossContract:
         td = make_batch(6, keys=keys)
         theirs = move(td, "walkers", "agents")
         theirs = move(theirs, ("flags", "end"), "terminated")
+        theirs = move(theirs, ("shared", "z"), "latent")
         noise = plain.draw_noise(theirs)
         expected, actual = plain(theirs, noise), loss(td, noise)
         assert_same(actual, expected)
@@ -244,7 +251,7 @@ class LossContract:
 
     @pytest.mark.parametrize("mode", ["mean", "constant", "synchronized", "independent"])
     def test_sampler_in_another_mode(self, mode):
-        parts = make_parts()
+        parts = self.parts()
         sampler = parts.policy[0].with_mode(mode, num_agents=2)
         parts = parts._replace(policy=make_policy(sampler, parts.policy[1:]))
         with pytest.raises(ValueError, match=f"sampler has mode '{mode}'"):
@@ -367,12 +374,12 @@ class LossContract:
         assert all(out[name] == 0 for name in self.groups)
 
     def test_a_cast_loss_equals_one_of_cast_networks(self):
-        parts = make_parts()
+        parts = self.parts()
         late = with_updater(self.build(copy.deepcopy(parts)))
         noise = late.draw_noise(td := to_double(make_batch(6)))
         late(to_double(make_batch(6)).float(), noise.float())
         late.double()
-        early = with_updater(self.build(Parts(*(part.double() for part in parts))).double())
+        early = with_updater(self.build(type(parts)(*(part.double() for part in parts))).double())
         expected = early(td, to_double(noise))
         for name, value in late(td, to_double(noise)).items():
             torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
@@ -398,7 +405,11 @@ class LossContract:
         assert set(groups) == set(self.groups)
         listed = [id(p) for group in groups.values() for p in group]
         assert len(set(listed)) == len(listed)
-        trained = {id(p) for p in loss.parameters() if p.requires_grad}
+        trained = {
+            id(p)
+            for name, p in loss.named_parameters()
+            if p.requires_grad and not name.startswith(self.elsewhere)
+        }
         assert set(listed) == trained
 
     def test_each_loss_reaches_its_own_parameters_only(self):

@@ -15,7 +15,7 @@ from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs.utils import check_env_specs
 
 from vm3ac_modules.envs import available_environments, check_homogeneous_continuous, make_env
-from vm3ac_modules.envs.factory import vmas_scenarios
+from vm3ac_modules.envs.factory import TASKS, vmas_scenarios
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,43 @@ def test_time_limit_truncates(name):
 def test_max_steps():
     td = make_env("predator_prey_2", num_envs=2, seed=0, max_steps=7).rollout(50)
     assert td.shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("cooperative_navigation_3", 50), ("treasure_collection_4", 100), ("vmas/football", 100)],
+)
+def test_default_time_limits(name, limit):
+    td = scripted_rollout(make_env(name, num_envs=1, seed=0), limit + 1)["next"]
+    assert td["step_count"].flatten().tolist() == [*range(1, limit + 1), 1]
+    assert td["truncated"].flatten().nonzero().tolist() == [[limit - 1]]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_are_of_the_agents_in_their_name(name):
+    pytest.importorskip("Box2D" if name.startswith("multiwalker") else "vmas")
+    env = make_env(name, num_envs=2, seed=0, max_steps=3)
+    check_env_specs(env)
+    td = env.rollout(5, break_when_any_done=False)
+    agents = int(name.rpartition("_")[2])
+    assert td["agents", "observation"].shape[:3] == (2, 5, agents)
+    assert td["next", "agents", "reward"].shape == (2, 5, agents, 1)
+    assert td["next", "truncated"][:, 2].all()
+    assert td["next", "info"].batch_size == (2, 5)
+    assert td["state"].ndim == 3
+    # so that recipes can save it
+    assert env.base_env.get_rng_state()
+
+
+def test_the_time_limit_of_multiwalker_is_pettingzoos():
+    pytest.importorskip("Box2D")
+    env = make_env("multiwalker_2", num_envs=1)
+    assert [t.max_steps for t in env.transform if hasattr(t, "max_steps")] == [500]
+
+
+def test_the_callers_options_prevail():
+    env = make_env("treasure_collection_4", num_envs=1, num_agents=5)
+    assert env.full_action_spec["agents", "action"].shape[1] == 5
 
 
 @pytest.mark.parametrize("name", ["predator_prey_4", "vmas/balance", "vmas/navigation"])
@@ -114,9 +151,10 @@ def test_names_are_those_of_vmas():
     assert set(vmas_scenarios()) == listed
 
 
-@pytest.mark.parametrize("name", ["predator_prey_5", "vmas/chess", "balance"])
+@pytest.mark.parametrize("name", ["predator_prey_5", "vmas/chess", "balance", "multiwalker_5"])
 def test_unknown_name_lists_valid_ones(name):
-    with pytest.raises(ValueError, match=r"unknown environment .*predator_prey_2.*vmas/balance"):
+    valid = r"predator_prey_2.*multiwalker_4.*vmas/balance.*pettingzoo/<module>, python:<module>"
+    with pytest.raises(ValueError, match=f"unknown environment '{name}'.*{valid}"):
         make_env(name, num_envs=1)
 
 
@@ -133,6 +171,8 @@ def test_missing_vmas_names_the_extra(monkeypatch):
         make_env("predator_prey_2", num_envs=1)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[vmas\]"):
         make_env("vmas/balance", num_envs=1)
+    with pytest.raises(ImportError, match=r"vm3ac-modules\[vmas\]"):
+        make_env("cooperative_navigation_3", num_envs=1)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +180,7 @@ def test_missing_vmas_names_the_extra(monkeypatch):
     [
         ("vmas/simple_tag", {}, "differ in the size of their observation"),
         ("vmas/simple_speaker_listener", {}, "differ in the size of their action"),
+        ("vmas/simple_adversary", {}, "differ in the size of their observation"),
         ("predator_prey_2", {"continuous_actions": False}, "not a bounded continuous action"),
         ("vmas/balance", {"number_of_agents": 3}, "number_of_agents"),
         ("vmas/balance", {"typo": 3}, "typo"),

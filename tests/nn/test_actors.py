@@ -1,4 +1,4 @@
-"""The latent-conditioned Gaussian policy network."""
+"""The latent-conditioned Gaussian policy network, and the deterministic one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from vm3ac_modules.nn import LatentGaussianNet
+from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet
 from vm3ac_modules.nn.actors import LOG_STD_RANGE
 
 
@@ -210,3 +210,77 @@ def test_unusable_policy_options(options, message):
     options = {"obs_dim": 5, "latent_dim": 3, "action_dim": 2, "num_agents": 4, **options}
     with pytest.raises(ValueError, match=message):
         LatentGaussianNet(**options)
+
+
+# --- the deterministic network ----------------------------------------------------------------
+
+
+def deterministic_net(**options):
+    # Ranges differ between agents and between actions.
+    low = -torch.arange(1.0, 9.0).reshape(4, 2)
+    return DeterministicNet(5, low, 3.0 - 0.5 * low, **{"hidden": (8, 8), **options}).double()
+
+
+def deterministic_loop(net, observation):
+    """One plain network per agent, then its own range."""
+    actions = []
+    for agent in range(4):
+        row = 0 if net.net.layers[0].weight.shape[0] == 1 else agent
+        x = observation[..., agent, :]
+        for index, layer in enumerate(net.net.layers):
+            x = linear(x.relu() if index else x, layer.weight[row].T, layer.bias[row, 0])
+        low = -torch.tensor([2.0 * agent + 1.0, 2.0 * agent + 2.0], dtype=torch.float64)
+        high = 3.0 - 0.5 * low
+        actions.append(low + (high - low) * (x.tanh() + 1) / 2)
+    return torch.stack(actions, dim=-2)
+
+
+@pytest.mark.parametrize("batch", [(), (6,), (2, 6)])
+@pytest.mark.parametrize("hidden", [(), (8, 8)])
+@pytest.mark.parametrize("share_params", [False, True])
+def test_deterministic_policy_equals_one_network_per_agent(batch, hidden, share_params):
+    net, observation = (
+        deterministic_net(hidden=hidden, share_params=share_params),
+        inputs(*batch)[0],
+    )
+    action = net(observation)
+    assert action.shape == (*batch, 4, 2)
+    torch.testing.assert_close(action, deterministic_loop(net, observation), rtol=1e-12, atol=1e-12)
+
+
+def test_deterministic_policies_do_not_influence_each_other():
+    net = deterministic_net()
+    for agent in range(4):
+        action = net(inputs(6)[0])[:, agent]
+        for grad in torch.autograd.grad(action.sum(), list(net.parameters())):
+            assert (grad[[other for other in range(4) if other != agent]] == 0).all()
+            assert (grad[agent] != 0).any()
+
+
+def test_deterministic_actions_fill_their_range():
+    net = deterministic_net(hidden=())
+    with torch.no_grad():
+        net.net.layers[-1].weight.mul_(1e4)
+    action, low = net(inputs(500)[0]), -torch.arange(1.0, 9.0).reshape(4, 2).double()
+    torch.testing.assert_close(action.amin(0), low)
+    torch.testing.assert_close(action.amax(0), 3.0 - 0.5 * low)
+
+
+def test_the_action_range_is_saved_and_not_trained():
+    net = deterministic_net()
+    assert {"center", "half_range"} <= set(net.state_dict())
+    assert {name.split(".")[0] for name, _ in net.named_parameters()} == {"net"}
+
+
+def test_stacked_deterministic_policies_equal_separate_ones():
+    stacked, single = deterministic_net(stack_shape=(3,)), deterministic_net()
+    observation = torch.randn(3, 6, 4, 5).double()
+    action = stacked(observation)
+    for seed in range(3):
+        single.net.load_state_dict({n: p[seed] for n, p in stacked.net.state_dict().items()})
+        torch.testing.assert_close(action[seed], single(observation[seed]), rtol=1e-12, atol=1e-12)
+
+
+def test_deterministic_policy_of_another_number_of_agents():
+    with pytest.raises(ValueError, match="does not fit weights"):
+        deterministic_net()(inputs(6, num_agents=3)[0])

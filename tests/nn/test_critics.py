@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tensordict import TensorDict
 from torch.nn.functional import linear
 
+from vm3ac_modules.critic import make_action_value, make_state_value
+from vm3ac_modules.keys import Keys
 from vm3ac_modules.nn import CentralizedCriticNet
 
 OBS, ACTION, STATE = 5, 2, 7
@@ -209,3 +212,105 @@ def test_state_that_is_missing_or_not_expected():
         critic_net(3, state=True)(**critic_inputs((4,), 3))
     with pytest.raises(ValueError, match="built without a state_dim: it takes no state"):
         critic_net(3)(**critic_inputs((4,), 3, state=True))
+
+
+# --- critics that see a latent ----------------------------------------------------------------
+
+LATENT = 3
+
+
+def own_entries(net, x, latent):
+    """(o_i, a_i, z) of every agent, without what the critic does not read."""
+    own = [x["observation"]] if net.observes_itself else []
+    own += [] if x["joint_action"] is None else [x["joint_action"][..., 0, :]]
+    return torch.cat((*own, latent.unsqueeze(-2).expand(*x["observation"].shape[:-1], -1)), -1)
+
+
+def latent_critic_loop(net, latent, observation, joint_action, state):
+    """Values ``[*B, N, K]``: the latent stands at the end of the own entries."""
+    num_agents, values = observation.shape[-2], []
+    x = {"observation": observation, "joint_action": joint_action}
+    own = own_entries(net, x, latent)
+    for i in range(num_agents):
+        partners = [j for j in range(num_agents) if j != i]
+        others = [state] if state is not None else [observation[..., j, :] for j in partners]
+        if joint_action is not None:
+            others += [joint_action[..., i, 1 + slot, :] for slot in range(len(partners))]
+        per_critic = []
+        for k in range(net.num_critics):
+            hidden = torch.cat((own[..., i, :], *others), dim=-1)
+            if net.own_layer is not None:
+                parts = (own[..., i, :], torch.cat(others, dim=-1))
+                hidden = torch.cat(
+                    [
+                        linear(part, layer.weight[k, i].T, layer.bias[k, i, 0])
+                        for part, layer in zip(
+                            parts, (net.own_layer, net.others_layer), strict=True
+                        )
+                    ],
+                    dim=-1,
+                ).relu()
+            per_critic.append(agent_network(net.trunk, k, i, hidden))
+        values.append(torch.cat(per_critic, dim=-1))
+    return torch.stack(values, dim=-2)
+
+
+@pytest.mark.parametrize("form", ["emphasized", "plain"])
+@pytest.mark.parametrize("actions", [True, False])
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("num_agents", [1, 3])
+def test_latent_stands_behind_the_own_entries(form, actions, state, num_agents):
+    options = {"actions": actions, "state": state}
+    net = critic_net(num_agents, form=form, latent_dim=LATENT, **options)
+    x, latent = critic_inputs((2, 4), num_agents, **options), torch.randn(2, 4, LATENT).double()
+    values = net(**x, latent=latent.requires_grad_())
+    expected = latent_critic_loop(net, latent, **x)
+    torch.testing.assert_close(values, expected, rtol=1e-12, atol=1e-12)
+    for i in range(num_agents):
+        (gradient,) = torch.autograd.grad(values[..., i, :].sum(), latent, retain_graph=True)
+        assert (gradient != 0).any(-1).all()
+
+
+@pytest.mark.parametrize("form", ["emphasized", "plain"])
+@pytest.mark.parametrize("state", [False, True])
+def test_stacked_latent_critics_equal_separate_ones(form, state):
+    options = {"form": form, "state": state, "latent_dim": LATENT}
+    stacked, single = critic_net(3, stack_shape=(4,), **options), critic_net(3, **options)
+    x, latent = critic_inputs((4, 5), 3, state=state), torch.randn(4, 5, LATENT).double()
+    values = stacked(**x, latent=latent)
+    for seed in range(4):
+        single.load_state_dict({name: p[seed] for name, p in stacked.state_dict().items()})
+        own = {name: None if value is None else value[seed] for name, value in x.items()}
+        expected = single(**own, latent=latent[seed])
+        torch.testing.assert_close(values[seed], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_latent_that_is_missing_not_expected_or_of_the_wrong_size():
+    x = critic_inputs((4,), 3)
+    with pytest.raises(ValueError, match="built for latent_dim=3"):
+        critic_net(3, latent_dim=LATENT)(**x)
+    with pytest.raises(ValueError, match="built for latent_dim=0"):
+        critic_net(3)(**x, latent=torch.zeros(4, LATENT).double())
+    with pytest.raises(ValueError, match="does not fit weights"):
+        critic_net(3, latent_dim=LATENT)(**x, latent=torch.zeros(4, LATENT + 1).double())
+
+
+@pytest.mark.parametrize("critic_input", ["observations", "state"])
+def test_latent_critics_read_the_latents_key(critic_input):
+    keys, options = Keys(latent=("shared", "z")), {"hidden": (8,), "latent_dim": LATENT}
+    options |= {"critic_input": critic_input, "state_dim": STATE, "keys": keys}
+    for module in (
+        make_action_value(OBS, ACTION, 3, **options),
+        make_state_value(OBS, 3, **options),
+    ):
+        assert ("shared", "z") in module.in_keys
+        x = critic_inputs((4,), 3, state=True)
+        td = TensorDict(
+            {keys.observation: x["observation"].float(), "state": x["state"].float()}, [4]
+        )
+        td[keys.joint_action] = x["joint_action"].float()
+        td["shared", "z"] = torch.randn(4, LATENT)
+        before = module(td.clone())[module.out_keys[0]]
+        td["shared", "z"] = torch.randn(4, LATENT)
+        assert (module(td)[module.out_keys[0]] != before).all()
+    assert "latent" not in make_state_value(OBS, 3).in_keys

@@ -53,7 +53,7 @@ class MADDPGLoss(LossModule):
         Environments", https://arxiv.org/abs/1706.02275.
 
     Args:
-        actor_network: writes actions
+        actor_network: writes actions, as its last entry
             (:func:`~vm3ac_modules.actor.make_deterministic_actor`), without exploration noise.
         qvalue_network: writes ``state_action_value`` ``[*B, N, 1]`` from ``joint_action``
             (:func:`~vm3ac_modules.critic.make_action_value` with ``num_critics=1``).
@@ -68,7 +68,7 @@ class MADDPGLoss(LossModule):
         means of ``state_action_value`` and ``state_action_value_target``.
 
     Raises:
-        ValueError: for unknown options.
+        ValueError: for unknown options, or action values of several critics (when called).
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
@@ -246,8 +246,9 @@ class MADDPGLoss(LossModule):
     def _actions(self, tensordict: TensorDictBase, params: TensorDictBase) -> Tensor:
         network, batch = self.actor_network, tensordict.batch_size
         inputs = {key: tensordict.get(key) for key in network.in_keys}
+        # What the policy calls its action; tensor_keys.action is what the replay calls it.
         with self.slots["actor_network"].filled(params):
-            [action] = call_network(network, inputs, [self.tensor_keys.action], batch)
+            [action] = call_network(network, inputs, [network.out_keys[-1]], batch)
         return action
 
     def _action_value(
@@ -264,4 +265,9 @@ class MADDPGLoss(LossModule):
         wanted, batch = [keys.state_action_value], tensordict.batch_size
         with self.slots["qvalue_network"].filled(params, detach=detach):
             [value] = call_network(network, inputs, wanted, batch)
+        if value.shape[-1] != 1:
+            raise ValueError(
+                f"MADDPG has one critic per agent, got values {tuple(value.shape)}: build them "
+                "with num_critics=1."
+            )
         return value.squeeze(-1)

@@ -24,6 +24,7 @@ from vm3ac_modules.nn.discriminators import JointNet
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
 from vm3ac_modules.objectives.intrinsic import IntrinsicTerm, own_gradient_rows
 from vm3ac_modules.objectives.policy import PolicySample
+from vm3ac_modules.objectives.slots import ParameterSlots
 
 __all__ = ["EpisodeLatentPolicy", "LatentDiscriminator", "MAVENLoss", "joint_situation"]
 
@@ -293,6 +294,9 @@ class MAVENLoss(CentralizedActorCriticLoss):
             raise ValueError(f"entropy_weight must not be negative, got {entropy_weight}.")
         self.entropy_weight = entropy_weight
         self.convert_to_functional(latent_policy, "latent_policy_network")
+        self.slots["latent_policy_network"] = ParameterSlots(
+            self.latent_policy_network, self.latent_policy_network_params
+        )
 
     def latent_policy_loss(
         self, situation: Tensor, latent: Tensor, advantage: Tensor
@@ -309,7 +313,8 @@ class MAVENLoss(CentralizedActorCriticLoss):
         Returns:
             The loss and the mean entropy (nats), ``[*S]`` each.
         """
-        prior = self.latent_policy_network.distribution(situation)
+        with self.slots["latent_policy_network"].filled(self.latent_policy_network_params):
+            prior = self.latent_policy_network.distribution(situation)
         entropy = prior.entropy().mean(-1)
         score = (advantage.detach() * prior.log_prob(latent)).mean(-1)
         return -score - self.entropy_weight * entropy, entropy

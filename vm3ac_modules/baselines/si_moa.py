@@ -60,7 +60,7 @@ class SocialInfluence(IntrinsicTerm):
     """
 
     name: ClassVar[str] = "moa"
-    logged: ClassVar[tuple[str, ...]] = ("moa_error", "influence", "reward_bonus")
+    logged = ("moa_error", "influence", "reward_bonus")
     weight: Tensor
     center: Tensor
     half_range: Tensor

@@ -1,7 +1,7 @@
-"""Evaluation: how a number is made, and the pictures of a run.
+"""Evaluation: how a number is made, what several seeds say, and the pictures of both.
 
 Nothing is imported before it is asked for (PEP 562), so that this package works where the
-plotting extra is not installed.
+extras for plots and statistics are not installed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,22 @@ import importlib
 from typing import Any
 
 _EXPORTS: dict[str, str] = {
+    "AggregatedCurve": "vm3ac_modules.evaluation.curves",
+    "Estimate": "vm3ac_modules.evaluation.statistics",
     "EvaluationResult": "vm3ac_modules.evaluation.protocol",
+    "ReturnSummary": "vm3ac_modules.evaluation.statistics",
+    "aggregate_curves": "vm3ac_modules.evaluation.curves",
     "bar_comparison": "vm3ac_modules.evaluation.figures",
+    "bars_figure": "vm3ac_modules.evaluation.comparison",
+    "comparison_figure": "vm3ac_modules.evaluation.comparison",
     "evaluate": "vm3ac_modules.evaluation.protocol",
+    "improvement_over_each": "vm3ac_modules.evaluation.statistics",
     "learning_curve": "vm3ac_modules.evaluation.figures",
+    "positions_figure": "vm3ac_modules.evaluation.comparison",
+    "probability_of_improvement": "vm3ac_modules.evaluation.statistics",
     "rollout_gif": "vm3ac_modules.evaluation.figures",
+    "summarize_returns": "vm3ac_modules.evaluation.statistics",
+    "write_curves": "vm3ac_modules.evaluation.comparison",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -14,7 +14,11 @@ from typing import Any
 
 from vm3ac_modules.keys import require_extra
 
-_EXPORTS: dict[str, str] = {"PredatorPrey": "vm3ac_modules.envs.scenarios.predator_prey"}
+_EXPORTS: dict[str, str] = {
+    "CooperativeNavigation": "vm3ac_modules.envs.scenarios.cooperative_navigation",
+    "PredatorPrey": "vm3ac_modules.envs.scenarios.predator_prey",
+    "TreasureCollection": "vm3ac_modules.envs.scenarios.treasure_collection",
+}
 
 __all__ = ["load_vmas", *_EXPORTS]
 

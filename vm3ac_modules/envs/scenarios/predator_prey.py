@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vm3ac_modules.envs.scenarios import load_vmas
-
-load_vmas()  # before the next imports: names the missing extra and swallows gym's notice
-
-from vmas.simulator.core import Agent, Sphere, World  # noqa: E402
-from vmas.simulator.scenario import BaseScenario  # noqa: E402
-from vmas.simulator.utils import ScenarioUtils  # noqa: E402
+from vm3ac_modules.envs.scenarios._common import (
+    Agent,
+    SeededScenario,
+    Sphere,
+    World,
+    check_options,
+    distances,
+    without,
+)
 
 __all__ = ["PredatorPrey"]
 
@@ -34,7 +36,6 @@ DISPERSION_STEP = 5
 START_POINTS = 2**14
 START_CANDIDATES = 2**18
 GROWTHS = ("linear", "double", "none")
-ROW_STATE = ("alive", "level", "captures", "waves", "steps", "dispersion")
 STARTS = ("auto", "independent", "shared", "center")
 
 
@@ -52,7 +53,7 @@ def _start_points() -> Tensor:
     return points[clearance > START_CLEARANCE][:START_POINTS]
 
 
-class PredatorPrey(BaseScenario):
+class PredatorPrey(SeededScenario):
     """N predators catch 16 still preys on a square lattice; a caught wave respawns, worth more.
 
     A prey is caught when at least ``captures_needed`` predators are within 0.125 of it. Every
@@ -84,24 +85,13 @@ class PredatorPrey(BaseScenario):
         torch.Size([4, 3, 55])
     """
 
-    # BaseScenario asks that __init__ be left alone; the world, and with it the generator, is made
-    # after the environment has given the seed.
-    _seed = 0
-
-    def set_seed(self, seed: int) -> None:
-        """Restart the scenario's own stream of random numbers.
-
-        Args:
-            seed: the seed; before the world is made it is kept until then.
-        """
-        self._seed = seed
-        if self._world is not None:
-            self.generator.manual_seed(seed)
+    # no velocities: the motion has no inertia
+    row_state = ("positions", "alive", "level", "captures", "waves", "steps", "dispersion")
 
     def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
         """Build the world; see the class for the options."""
         self._read_options(kwargs)
-        self.generator = torch.Generator(device=device).manual_seed(self._seed)
+        self.start_stream(device)
         axis = torch.tensor(LATTICE)
         self.preys = torch.cartesian_prod(axis, axis).to(device)
         self._starts = _start_points().to(device)
@@ -113,7 +103,6 @@ class PredatorPrey(BaseScenario):
         body = {"collide": False, "rotatable": False, "u_multiplier": 5.0}
         for i in range(self.num_agents):
             world.add_agent(Agent(name=f"agent_{i}", shape=Sphere(PREDATOR_RADIUS), **body))
-        self._index = {f"agent_{i}": i for i in range(self.num_agents)}
         self.alive = torch.ones(batch_dim, NUM_PREYS, dtype=torch.bool, device=device)
         ones = torch.ones(batch_dim, device=device)
         self.level, self.captures, self.waves, self.steps = ones, 0 * ones, 0 * ones, 0 * ones
@@ -127,48 +116,29 @@ class PredatorPrey(BaseScenario):
         increment = kwargs.pop("growth_increment", None)
         num_preys = kwargs.pop("num_preys", NUM_PREYS)
         start: str = kwargs.pop("start", "auto")
-        ScenarioUtils.check_kwargs_consumed(kwargs, warn=False)
         n, c = self.num_agents, self.captures_needed
-        for right, what in (
+        check_options(
+            "predator-prey",
+            kwargs,
             (n >= 1, f"num_agents must be at least 1, got {n}"),
             (1 <= c <= n, f"captures_needed must be in 1..num_agents={n}, got {c}"),
             (num_preys == NUM_PREYS, f"num_preys must be 16 (4 x 4 lattice), got {num_preys}"),
             (self.growth in GROWTHS, f"growth must be one of {GROWTHS}, got {self.growth!r}"),
             (start in STARTS, f"start must be one of {STARTS}, got {start!r}"),
             (increment is None or self.growth == "linear", "growth_increment needs linear growth"),
-        ):
-            if not right:
-                raise ValueError(f"predator-prey: {what}")
+        )
         self.growth_increment = 1.0 if increment is None else float(increment)
         auto = "shared" if self.captures_needed == 1 else "independent"
         self.start = auto if start == "auto" else start
 
-    def to(self, device: torch.device) -> None:
-        """Move the scenario; a generator on a new device is seeded from the old one."""
-        target = torch.device(device)
-        if target != self.generator.device:
-            old = self.generator
-            seed = torch.randint(2**62, (1,), generator=old, device=old.device)
-            self.generator = torch.Generator(device=target).manual_seed(int(seed))
-        super().to(target)
-
-    @property
-    def positions(self) -> Tensor:
-        """Positions of the predators, ``[B, N, 2]``."""
-        return torch.stack([agent.state.pos for agent in self.world.agents], dim=1)
-
     def reset_world_at(self, env_index: int | None = None) -> None:
         """Start an episode in all rows, or in one."""
-        rows = slice(None) if env_index is None else slice(env_index, env_index + 1)
+        rows, count = self.rows_at(env_index)
         self.alive[rows] = True
         self.level[rows] = 1.0
         for name in ("captures", "waves", "steps", "dispersion", "_team_reward"):
             getattr(self, name)[rows] = 0.0
-        start = self._draw_starts(self.world.batch_dim if env_index is None else 1)
-        for i, agent in enumerate(self.world.agents):
-            # VMAS takes [B, 2] for all rows and [2] for one
-            point = start[:, i] if env_index is None else start[0, i]
-            agent.set_pos(point, batch_index=env_index)
+        self.place(self._draw_starts(count), env_index)
 
     def _draw_starts(self, rows: int) -> Tensor:
         """Start points, ``[rows, N, 2]``."""
@@ -178,13 +148,12 @@ class PredatorPrey(BaseScenario):
         drawn = 1 if self.start == "shared" else self.num_agents
         size, device = (rows, drawn), self._starts.device
         index = torch.randint(START_POINTS, size, generator=self.generator, device=device)
-        # copied, since agents that share a start do not share its memory
-        return self._starts[index].expand(shape).clone()
+        return self._starts[index].expand(shape)
 
     def post_step(self) -> None:
         """Count captures, pay them and respawn an empty wave: all changes of a step, once."""
         positions = self.positions
-        near = (positions.unsqueeze(2) - self.preys).norm(dim=-1) <= CAPTURE_RADIUS
+        near = distances(positions, self.preys) <= CAPTURE_RADIUS
         caught = self.alive & (near.sum(1) >= self.captures_needed)
         count = caught.sum(-1).to(self.level.dtype)
         # The last prey of a wave is paid at the level of its wave.
@@ -212,10 +181,8 @@ class PredatorPrey(BaseScenario):
 
     def observation(self, agent: Agent) -> Tensor:
         """What one predator sees: the whole state, relative to itself, ``[B, 2N + 49]``."""
-        positions = self.positions
         own = agent.state.pos
-        i = self._index[agent.name]
-        others = torch.cat([positions[:, :i], positions[:, i + 1 :]], dim=1) - own.unsqueeze(1)
+        others = without(self.positions, self.index(agent)) - own.unsqueeze(1)
         preys = (self.preys - own.unsqueeze(1)) * self.alive.unsqueeze(-1)
         return torch.cat([own, others.flatten(1), preys.flatten(1), self._wave()], dim=-1)
 
@@ -235,16 +202,3 @@ class PredatorPrey(BaseScenario):
             "waves": self.waves,
             "distance_after_5": self.dispersion,
         }
-
-    def simulator_state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, as copies; see ``VMASEnv.simulator_state``."""
-        rows = {name: getattr(self, name).clone() for name in ROW_STATE}
-        return {"positions": self.positions, **rows}
-
-    def load_simulator_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what :meth:`simulator_state` gave."""
-        for i, agent in enumerate(self.world.agents):
-            agent.set_pos(state["positions"][:, i].clone(), batch_index=None)
-        for name in ROW_STATE:
-            current: Tensor = getattr(self, name)
-            setattr(self, name, state[name].to(current, copy=True))

@@ -1,0 +1,157 @@
+"""What the programs of this folder share: budgets, cases and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from command_line import check_overrides, fail, register_stock_tasks
+
+from vm3ac_modules.keys import require_extra
+from vm3ac_modules.training import CheckpointError, RunDirectoryError, config_hash
+
+__all__ = ["check_overrides", "fail", "register_stock_tasks"]  # of recipes/, found by path
+
+TITLES = {
+    "multiwalker_3": "MW (N=3)",
+    "multiwalker_4": "MW (N=4)",
+    "predator_prey_2": "PP (N=2)",
+    "predator_prey_3": "PP (N=3)",
+    "predator_prey_4": "PP (N=4)",
+    "treasure_collection_4": "CTC (N=4)",
+    "treasure_collection_5": "CTC (N=5)",
+    "cooperative_navigation_3": "CN (N=3)",
+}
+"""The tasks of the paper's Figure 3, in its order, and what it calls them."""
+
+SHARED_RUNS = "runs/reproduce/figure3"
+ERRORS = (ValueError, ImportError, CheckpointError, RunDirectoryError)
+# What the programs themselves say to train_continuous.py.
+RESERVED = ("algorithm", "task", "seed", "seeds", "run_dir", "resume", "overwrite", "device")
+
+
+class Budget(NamedTuple):
+    """How much is trained: number of seeds, and knobs of train_continuous.py."""
+
+    seeds: int
+    knobs: dict[str, str]
+
+
+def _budget(seeds: int, *lines: str) -> Budget:
+    return Budget(seeds, dict(text.split("=", 1) for text in " ".join(lines).split()))
+
+
+BUDGETS = {
+    # Does every part work? Too short to learn anything; the episodes are cut as well.
+    "smoke": _budget(
+        2,
+        "frames=256 num_envs=4 updates_per_step=2 batch_size=16 init_random_frames=32",
+        "buffer_size=1000 hidden=[16,16] task.max_steps=10 information_rows=0 draw=false threads=1",
+        "eval_episodes=2 eval_every_frames=64 checkpoint_every_frames=128",
+    ),
+    # About 20,000 updates.
+    "cpu": _budget(
+        3,
+        "frames=640000 num_envs=64 updates_per_step=2 batch_size=256",
+        "eval_episodes=20 eval_every_frames=32000 checkpoint_every_frames=160000",
+    ),
+    # The paper's seeds and batch. It does not print its frames: those of loop=paper. About 250,000
+    # updates, a quarter of its one update per frame (updates_per_step=64 does them all).
+    "gpu": _budget(
+        7,
+        "frames=1000000 num_envs=64 updates_per_step=16 batch_size=128",
+        "eval_episodes=20 eval_every_frames=50000 checkpoint_every_frames=250000",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of a figure: an algorithm with its knobs on a task, trained with several seeds."""
+
+    task: str
+    algorithm: str
+    arguments: tuple[str, ...]
+    own: str = field(default="", compare=False)  # knobs peculiar to it, for messages
+
+    @property
+    def configuration(self) -> str:
+        """All that is said to train_continuous.py but seeds, place and device."""
+        return " ".join(self.arguments)
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs lie; the hash keeps runs of another configuration apart."""
+        digest = config_hash({"configuration": self.configuration})[:8]
+        return Path("trained") / self.task / f"{self.algorithm}-{digest}"
+
+
+def make_parser(
+    doc: str, out: str, tasks: Sequence[str], algorithms: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """The options that all programs have; ``--algorithms`` where there is a choice."""
+    table = [(name, budget.seeds, budget.knobs.items()) for name, budget in BUDGETS.items()]
+    lines = [f"  {n}: seeds={s} " + " ".join(f"{k}={v}" for k, v in knobs) for n, s, knobs in table]
+    parser = argparse.ArgumentParser(
+        prog=f"{Path(out).name}.py",
+        description=doc,
+        epilog="\n".join(["budgets:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--budget", choices=list(BUDGETS), default="cpu", help="how much is trained (default cpu)")
+    add("--tasks", type=names, default=list(tasks), help=f"default {','.join(tasks)}")
+    if algorithms:
+        listed = ",".join(algorithms)
+        add("--algorithms", type=names, default=list(algorithms), help=f"default {listed}")
+    add("--seeds", type=positive, help="seeds 0, 1, ... of each run (default: the budget's)")
+    add("--jobs", type=positive, default=1, help="trainings at once, one thread each if above 1")
+    add("--separate", action="store_true", help="a process for each seed, not one for all seeds")
+    add("--device", default="cpu", help="where to train: cpu, cuda, cuda:<k> (default cpu)")
+    add("--out", type=Path, default=Path(out), help=f"what to write into (default {out})")
+    runs = "--out" if out == SHARED_RUNS else SHARED_RUNS
+    add("--runs", type=Path, help=f"where the trained runs lie (default {runs})")
+    add("--draw-only", action="store_true", help="train nothing, use the runs that are there")
+    add("overrides", nargs="*", metavar="key=value", help="knobs of train_continuous.py")
+    return parser
+
+
+def names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name for name in text.split(",") if name]
+
+
+def positive(text: str) -> int:
+    """A number of at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line, and check what would otherwise fail after hours of training."""
+    args = parser.parse_intermixed_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    again = [a for a in given if a != "--draw-only"]
+    args.again = shlex.join(["python", f"recipes/reproduce/{parser.prog}", *again])
+    if bare := [text for text in args.overrides if "=" not in text]:
+        fail(f"{bare[0]!r} is not of the form key=value (lists are written with commas).")
+    args.overrides = dict(text.split("=", 1) for text in args.overrides)
+    if reserved := [key for key in args.overrides if key.lstrip("+~") in RESERVED]:
+        fail(f"{reserved[0]} is the program's own: see --help for its options.")
+    args.seeds = args.seeds or BUDGETS[args.budget].seeds
+    if args.runs is None:
+        args.runs = args.out if str(parser.get_default("out")) == SHARED_RUNS else Path(SHARED_RUNS)
+    try:
+        require_extra("rliable", "reproduce", "The statistics of these programs")
+        require_extra("matplotlib", "recipes", "Drawing")
+    except ImportError as error:
+        fail(str(error))
+    return args

@@ -1,0 +1,101 @@
+"""The table of trained runs that the programs of this folder share: ``results.csv``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vm3ac_modules.training import write_text
+
+FORMAT = 1
+"""To be raised whenever a column is added, removed or given another meaning."""
+
+COLUMNS = (
+    *("format_version", "task", "algorithm", "seed", "frames", "updates"),
+    *("return_mean", "return_ci95", "eval_episodes", "random_return_mean", "latent_mode"),
+    *("wall_seconds", "seeds_together", "device", "git_commit", "versions"),
+    *("run_dir", "configuration"),
+)
+Row = dict[str, str]
+
+
+class Results:
+    """One row per trained run; a run is known by its configuration and its seed.
+
+    Args:
+        path: the table; need not exist.
+
+    Raises:
+        ValueError: if it is of another format version, or no such table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = read(path)
+
+    def find(self, configuration: str, seed: int) -> Row | None:
+        """The row of a run, if it is there."""
+        key = (configuration, str(seed))
+        fitting = (row for row in self.rows if (row["configuration"], row["seed"]) == key)
+        return next(fitting, None)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a run and replace the file at once, with what another command added meanwhile."""
+        self.rows = read(self.path)
+        if self.find(str(row["configuration"]), int(row["seed"])) is None:
+            complete = {"format_version": FORMAT, **row}
+            self.rows.append({name: str(complete[name]) for name in COLUMNS})
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_rows(self.path, self.rows)
+
+
+def read(path: Path) -> list[Row]:
+    """Read the table; no rows if there is none."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows, header = list(reader), tuple(reader.fieldnames or ())
+    others = {str(row.get("format_version")) for row in rows} - {str(FORMAT)}
+    if header != COLUMNS or others:
+        named = f"format version {', '.join(sorted(others))}" if others else "other columns"
+        raise ValueError(
+            f"{path} is a table of {named}, this program reads and writes format version {FORMAT}: "
+            "move it away, or give another directory."
+        )
+    return rows
+
+
+def row_of(run_dir: Path, root: Path, configuration: str, seeds_together: int) -> dict[str, Any]:
+    """The row of a finished run, from its summary.
+
+    Args:
+        run_dir: directory of the run.
+        root: the directory that the table lies in.
+        configuration: the arguments it was trained with.
+        seeds_together: number of seeds that were trained in its process.
+    """
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    renamed = {"return_mean": "eval_return_mean", "return_ci95": "eval_return_ci95"}
+    found = {name: summary.get(renamed.get(name, name)) for name in COLUMNS[1:]}
+    row = {name: "" if value is None else value for name, value in found.items()}
+    versions = " ".join(f"{name}={value}" for name, value in summary["versions"].items())
+    return row | {
+        "versions": versions,
+        "seeds_together": seeds_together,
+        "run_dir": run_dir.relative_to(root).as_posix(),
+        "configuration": configuration,
+    }
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV, replacing the file at once; the first row gives the columns."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

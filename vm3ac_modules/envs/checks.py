@@ -1,0 +1,117 @@
+"""What an environment must be for the recipes, checked where it enters."""
+
+from __future__ import annotations
+
+from tensordict.utils import NestedKey
+from torchrl.data import Bounded, Composite, TensorSpec
+from torchrl.data.tensor_specs import Stacked, StackedComposite
+from torchrl.envs import EnvBase
+
+from vm3ac_modules.keys import Keys
+
+__all__ = ["check_homogeneous_continuous", "check_layout"]
+
+
+def check_homogeneous_continuous(env: EnvBase, group: str = "agents") -> None:
+    """Check that the agents of a group have the same sizes and bounded continuous actions.
+
+    Args:
+        env: any environment.
+        group: the group of agents.
+
+    Raises:
+        ValueError: says what is wrong, where, and what to do.
+
+    Example:
+        >>> from vm3ac_modules.envs import check_homogeneous_continuous, make_env
+        >>> check_homogeneous_continuous(make_env("predator_prey_2", num_envs=1))
+    """
+    groups = [str(key) for key in env.full_action_spec.keys()]  # noqa: SIM118
+    if group not in groups:
+        raise ValueError(f"no group {group!r} in {env}: its groups are {groups}; name one of them")
+    action = env.full_action_spec[group]
+    action = action.get("action", None) if isinstance(action, Composite) else None
+    observation = env.full_observation_spec.get(group, None)
+    if isinstance(observation, Composite):
+        observation = observation.get("observation", None)
+    for name, spec in (("action", action), ("observation", observation)):
+        _check_same_size(group, name, spec)
+    assert action is not None  # for the type checker: checked just above
+    if not isinstance(action, Bounded) or not action.dtype.is_floating_point:
+        kind = f"{type(action).__name__} of {action.dtype}"
+        raise ValueError(
+            f"({group!r}, 'action') is {kind}, not a bounded continuous action; give the "
+            "environment continuous actions with finite bounds (VMAS: continuous_actions=True)"
+        )
+    if not bool(action.space.low.isfinite().all() & action.space.high.isfinite().all()):
+        raise ValueError(
+            f"({group!r}, 'action') has an infinite bound, but squashed policies need finite ones; "
+            "append a torchrl ActionScaling or clip the space of the wrapped environment"
+        )
+
+
+def _check_same_size(group: str, name: str, spec: TensorSpec | None) -> None:
+    key = f"({group!r}, {name!r})"
+    if spec is None:
+        raise ValueError(f"the environment has no {key}; rename its entry with RenameTransform")
+    if isinstance(spec, (Stacked, StackedComposite)) or -1 in spec.shape:
+        raise ValueError(
+            f"the agents of group {group!r} differ in the size of their {name}; pad them to one "
+            "size, or put each kind of agent in a group of its own (group_map)"
+        )
+    if isinstance(spec, Composite):
+        raise ValueError(
+            f"{key} is a dictionary of {sorted(map(str, spec.keys()))}; join its entries into one "
+            "tensor (CatTensors, or an option of the scenario)"
+        )
+
+
+def check_layout(env: EnvBase, num_envs: int, group: str = "agents") -> None:
+    """Check that an environment has the rows, the one group and the end flags of ``make_env``.
+
+    Args:
+        env: any environment.
+        num_envs: number of rows that was asked for, ``B``.
+        group: the group of agents.
+
+    Raises:
+        ValueError: says what is wrong, where, and what to do.
+
+    Example:
+        >>> from vm3ac_modules.envs import make_env
+        >>> from vm3ac_modules.envs.checks import check_layout
+        >>> env = make_env("predator_prey_2", num_envs=3)
+        >>> check_layout(env.base_env, num_envs=3)
+    """
+    if tuple(env.batch_size) != (num_envs,):
+        raise ValueError(
+            f"the environment has batch size {list(env.batch_size)}, not [{num_envs}]; "
+            "simulate num_envs rows, also where num_envs is 1"
+        )
+    check_homogeneous_continuous(env, group)
+    groups = [str(key) for key in env.full_action_spec.keys()]  # noqa: SIM118
+    if groups != [group]:
+        raise ValueError(
+            f"the environment acts in the groups {groups}, but only {group!r} is trained; put all "
+            "agents in it"
+        )
+    agents = env.full_action_spec[group]["action"].shape[1]
+    _check_shape(env.full_reward_spec, Keys(group).reward, (num_envs, agents, 1))
+    for key in (Keys().done, Keys().terminated):
+        _check_shape(env.full_done_spec, key, (num_envs, 1))
+    seen = [str(key) for key in env.full_observation_spec.keys()]  # noqa: SIM118
+    ours = [key for key in (Keys().step_count, Keys().episode) if key in seen]
+    if ours:
+        raise ValueError(
+            f"the environment writes {ours} itself, which make_env adds; leave the time limit to "
+            "make_env(..., max_steps=...), or write under another name"
+        )
+
+
+def _check_shape(spec: Composite, key: NestedKey, shape: tuple[int, ...]) -> None:
+    found = {str(name): list(spec[name].shape) for name in spec.keys(True, True)}
+    if found.get(str(key)) != list(shape):
+        raise ValueError(
+            f"the environment needs {key} of shape {list(shape)}, but it has {found}; rewards are "
+            "one per agent, and end flags one per row at the root"
+        )

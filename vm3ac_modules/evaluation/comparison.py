@@ -1,0 +1,248 @@
+"""Pictures that compare algorithms: learning curves, bars, and positions, one panel per case.
+
+A label looks the same in every panel. Its line style and marker, or its hatching, tell it apart as
+well as its color: the pictures can be read in grey.
+
+Shapes: E episodes, N agents, M preys, P points of a curve.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vm3ac_modules.evaluation.curves import AggregatedCurve
+from vm3ac_modules.evaluation.figures import _COLORS, _new_figure
+from vm3ac_modules.evaluation.statistics import Estimate
+from vm3ac_modules.training.record import write_text
+
+__all__ = ["bars_figure", "comparison_figure", "positions_figure", "write_curves"]
+
+# Yellow is too pale for a line.
+_LINE_COLORS = (*_COLORS[:6], "black")
+_MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---")
+
+
+def comparison_figure(
+    path_png: Path | str,
+    panels: Mapping[str, Mapping[str, AggregatedCurve]],
+    *,
+    statistic: Literal["mean", "iqm"] = "mean",
+    columns: int = 4,
+    ylabel: str = "average return",
+) -> None:
+    """Draw one panel of learning curves per task: a line per label and its shaded interval.
+
+    The form of Figure 3 of Kim et al. 2023, https://arxiv.org/abs/2303.00451. One seed has no
+    interval, so nothing is shaded there; the legend says how many seeds a line stands for.
+
+    Args:
+        path_png: the picture to write.
+        panels: title of each panel -> label -> its curve.
+        statistic: what the line is.
+        columns: panels side by side.
+        ylabel: what the curves are.
+
+    Raises:
+        ImportError: if matplotlib is not installed; names the extra.
+        ValueError: if there is no curve.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("matplotlib")
+        >>> x = torch.arange(2.0).numpy()
+        >>> curve = AggregatedCurve(2, x, x, x - 1, x + 1, x, x - 1, x + 1)
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     comparison_figure(f"{root}/a.png", {"a task": {"ma_ac": curve}})
+    """
+    labels = _labels(panels, "curve")
+    figure, places = _grid(list(panels), columns, (3.1, 2.6))
+    from matplotlib.ticker import EngFormatter
+
+    for axes, curves in zip(places, panels.values(), strict=True):
+        for label, curve in curves.items():
+            middle, low, high = (getattr(curve, statistic + end) for end in ("", "_low", "_high"))
+            color, marker, line = _style(labels.index(label))
+            axes.fill_between(curve.frames, low, high, color=color, alpha=0.18, lw=0)
+            every = max(1, len(curve.frames) // 6)
+            style = {"color": color, "ls": line, "marker": marker, "ms": 4, "lw": 1.4}
+            axes.plot(curve.frames, middle, label=label, markevery=every, **style)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel="environment steps", ylabel=ylabel)
+        axes.grid(alpha=0.3)
+    counts = {label: {c[label].seeds for c in panels.values() if label in c} for label in labels}
+    _legend(figure, places, labels, {k: f"{k}, {_range(v)}" for k, v in counts.items()})
+    figure.savefig(path_png)
+
+
+def write_curves(path_csv: Path | str, panels: Mapping[str, Mapping[str, AggregatedCurve]]) -> None:
+    """Write the numbers of :func:`comparison_figure`, a row per panel, label and frame.
+
+    Args:
+        path_csv: the file to write, replaced at once; nan where there is no interval.
+        panels: title of each panel -> label -> its curve.
+
+    Example:
+        >>> import tempfile
+        >>> x = torch.arange(2.0).numpy()
+        >>> curve = AggregatedCurve(2, x, x, x - 1, x + 1, x, x - 1, x + 1)
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     write_curves(f"{root}/curves.csv", {"a task": {"ma_ac": curve}})
+        ...     print(Path(f"{root}/curves.csv").read_text().splitlines()[1])
+        a task,ma_ac,2,0,0,-1,1,0,-1,1
+    """
+    names = list(AggregatedCurve._fields)[1:]
+    rows: list[list[Any]] = [["panel", "label", "seeds", *names]]
+    for title, curves in panels.items():
+        for label, curve in curves.items():
+            points = zip(*(getattr(curve, name) for name in names), strict=True)
+            rows += [[title, label, curve.seeds, *(f"{v:.8g}" for v in point)] for point in points]
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path_csv, text.getvalue())
+
+
+def bars_figure(
+    path_png: Path | str,
+    panels: Mapping[str, Mapping[str, Estimate]],
+    *,
+    ylabel: str,
+    columns: int = 4,
+) -> None:
+    """Draw one panel of bars per case, each bar with its interval.
+
+    Args:
+        path_png: the picture to write.
+        panels: title of each panel -> label -> its estimate; a nan interval is not drawn.
+        ylabel: what the heights are.
+        columns: panels side by side.
+
+    Raises:
+        ImportError: if matplotlib is not installed; names the extra.
+        ValueError: if there is no bar.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("matplotlib")
+        >>> bars = {"a task": {"ma_ac": Estimate(1.0, 0.5, 2.0)}}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     bars_figure(f"{root}/a.png", bars, ylabel="return")
+    """
+    labels = _labels(panels, "bar")
+    most = max(map(len, panels.values()))
+    figure, places = _grid(list(panels), columns, (3.1, 2.8))
+    for axes, bars in zip(places, panels.values(), strict=True):
+        for place, (label, bar) in enumerate(bars.items()):
+            # An interval of two or three seeds may end at the value; rounding may even cross it.
+            ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
+            error = None if math.isnan(bar.low + bar.high) else ends
+            index = labels.index(label)
+            style = {"color": _COLORS[index % 7], "hatch": _HATCHES[index % 8]}
+            style |= {"edgecolor": "black", "capsize": 4}
+            axes.bar(place, bar.value, 0.7, yerr=error, label=label, **style)
+        axes.axhline(0.0, color="black", lw=0.8)
+        axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=ylabel)
+        axes.grid(axis="y", alpha=0.3)
+    _legend(figure, places, labels, {label: label for label in labels})
+    figure.savefig(path_png)
+
+
+def positions_figure(
+    path_png: Path | str,
+    panels: Mapping[str, Mapping[str, Tensor]],
+    preys: Tensor,
+    *,
+    half_width: float,
+) -> None:
+    """Draw where the agents are: a row per label, a column per case, preys as black squares.
+
+    The form of Figure 5 of Kim et al. 2023, https://arxiv.org/abs/2303.00451. The first episode is
+    drawn filled, the others pale behind it.
+
+    Args:
+        path_png: the picture to write.
+        panels: label of each row -> title of each column -> positions ``[E, N, 2]``.
+        preys: positions of the preys ``[M, 2]``.
+        half_width: half of the arena's width.
+
+    Raises:
+        ImportError: if matplotlib is not installed; names the extra.
+        ValueError: if there is no panel, or a shape does not fit.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("matplotlib")
+        >>> still = {"vm3ac": {"seed 0": torch.zeros(1, 4, 2)}}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     positions_figure(f"{root}/a.png", still, torch.ones(1, 2), half_width=1.0)
+    """
+    titles = list(dict.fromkeys(title for row in panels.values() for title in row))
+    if not titles:
+        raise ValueError("positions_figure needs at least one panel.")
+    figure = _new_figure((2.3 * len(titles) + 0.3, 2.5 * len(panels)), 120)
+    grid = figure.subplots(len(panels), len(titles), squeeze=False)
+    for line, (label, row) in zip(grid, panels.items(), strict=True):
+        for axes, title in zip(line, titles, strict=True):
+            axes.set(xlim=(-half_width, half_width), ylim=(-half_width, half_width))
+            axes.set(aspect="equal", xticks=[], yticks=[])
+            axes.set_title(f"{label}, {title}", fontsize="small")
+            axes.scatter(*preys.cpu().numpy().T, s=22, c="black", marker="s", zorder=1)
+            if title in row:
+                _draw_agents(axes, row[title])
+    figure.savefig(path_png)
+
+
+def _draw_agents(axes: Any, positions: Tensor) -> None:
+    if positions.ndim != 3 or positions.shape[-1] != 2 or len(positions) == 0:
+        raise ValueError(f"positions must be [E, N, 2] with E > 0, got {list(positions.shape)}.")
+    for agent, path in enumerate(positions.detach().cpu().numpy().transpose(1, 2, 0)):
+        color, marker, _ = _style(agent)
+        axes.scatter(*path[:, 1:], s=16, c=color, marker=marker, alpha=0.35, lw=0, zorder=2)
+        first = {"s": 48, "c": color, "marker": marker, "edgecolors": "black", "zorder": 3}
+        axes.scatter(*path[:, :1], **first)
+
+
+def _labels(panels: Mapping[str, Mapping[str, Any]], thing: str) -> list[str]:
+    labels = list(dict.fromkeys(label for row in panels.values() for label in row))
+    if not labels:
+        raise ValueError(f"the figure needs at least one {thing}.")
+    return labels
+
+
+def _style(index: int) -> tuple[str, str, Any]:
+    # Seven colors, eight markers and lines: the first repetition is label 57.
+    return _LINE_COLORS[index % 7], _MARKERS[index % 8], _LINES[index % 8]
+
+
+def _grid(titles: list[str], columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    width = min(columns, len(titles))
+    height = math.ceil(len(titles) / width)
+    figure = _new_figure((size[0] * width, size[1] * height + 0.5), 120)
+    places = figure.subplots(height, width, squeeze=False).ravel()
+    for axes in places[len(titles) :]:
+        axes.remove()
+    for axes, title in zip(places, titles, strict=False):
+        axes.set_title(title, fontsize="medium")
+    return figure, list(places[: len(titles)])
+
+
+def _legend(figure: Any, places: Iterable[Any], labels: list[str], texts: dict[str, str]) -> None:
+    drawn = [axes.get_legend_handles_labels() for axes in places]
+    found = {label: handle for pair in drawn for handle, label in zip(*pair, strict=True)}
+    handles, names = [found[label] for label in labels], [texts[label] for label in labels]
+    style = {"frameon": False, "fontsize": "small", "handlelength": 3.6}
+    columns = min(len(labels), max(2, int(figure.get_figwidth() / 1.9)))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, **style)
+
+
+def _range(counts: set[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low if low == high else f'{low}-{high}'} seed{'s' if high > 1 else ''}"
