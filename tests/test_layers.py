@@ -26,8 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "envs": {"keys"},
     "baselines": {"keys", "functional", "nn", "module", "actor", "critic", "objectives"},
     "objectives": {"keys", "functional", "module", "latent", "predictor"},
-    "training": {"keys", "functional", "nn", "latent", "actor", "predictor", "critic", "envs", "objectives",
-                 "baselines"},
+    "training": {"keys", "functional", "nn", "latent", "actor", "predictor", "critic", "envs",
+                 "objectives", "baselines"},
     "evaluation": {"keys", "latent", "envs", "training"},
 }
 FUNCTIONAL_IMPORTS = {"__future__", "collections", "functools", "importlib", "math", "pathlib",

@@ -160,8 +160,21 @@ class VariationalPredictor(TensorDictModuleBase):
         Returns:
             ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, N]``, zero diagonal.
         """
+        return scatter_others(self.partner_scores(condition, target, observation, normalized))
+
+    def partner_scores(
+        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+    ) -> Tensor:
+        """What :meth:`predict_partners` gives, as a grid ``[*S, *B, N, N - 1]`` of partners.
+
+        Args:
+            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``.
+            observation: ``[*S, *B, N, O]``.
+            normalized: overrides the predictor's own setting.
+        """
         out = self.net(condition, observation, both=False)
-        return scatter_others(self._score(out, gather_others(target), normalized))
+        return self._score(out, gather_others(target), normalized)
 
     def pair_log_prob(
         self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
@@ -177,10 +190,23 @@ class VariationalPredictor(TensorDictModuleBase):
         Returns:
             Both pair matrices, ``[*S, *B, N, N]`` each.
         """
+        scores = self.pair_scores(condition, target, observation, normalized)
+        return PairLogProb(*(scatter_others(part) for part in scores))
+
+    def pair_scores(
+        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+    ) -> PairLogProb:
+        """What :meth:`pair_log_prob` gives, as grids ``[*S, *B, N, N - 1]``, partners ascending.
+
+        Args:
+            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``.
+            observation: ``[*S, *B, N, O]``.
+            normalized: overrides the predictor's own setting.
+        """
         out = self.net(condition, observation, both=True)
         scores = self._score(out, self._of_predicted(target), normalized)
-        both = scores.reshape(*scores.shape[:-1], 2, self.num_agents - 1).movedim(-2, 0)
-        return PairLogProb(*scatter_others(both).unbind(0))
+        return PairLogProb(*scores.unflatten(-1, (2, self.num_agents - 1)).unbind(-2))
 
     def _score(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
         """Log-density of the predicted actions, ``[*S, *B, N, R]``."""

@@ -18,7 +18,14 @@ import torch
 from tensordict import TensorDictBase
 
 from vm3ac_modules.envs import make_env
-from vm3ac_modules.training import ALGORITHMS, Agent, build, interleave, make_replay, seed_everything
+from vm3ac_modules.training import (
+    ALGORITHMS,
+    Agent,
+    build,
+    interleave,
+    make_replay,
+    seed_everything,
+)
 
 
 def contestants(args: argparse.Namespace, seeds: int) -> dict[str, Callable[[], None]]:

@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from command_line import check_overrides, fail, register_stock_tasks
+from command_line import fail
 
 from vm3ac_modules.keys import require_extra
 from vm3ac_modules.training import CheckpointError, RunDirectoryError, config_hash
-
-__all__ = ["check_overrides", "fail", "register_stock_tasks"]  # of recipes/, found by path
 
 TITLES = {
     "multiwalker_3": "MW (N=3)",
@@ -114,7 +112,7 @@ def make_parser(
     add("--seeds", type=positive, help="seeds 0, 1, ... of each run (default: the budget's)")
     add("--jobs", type=positive, default=1, help="trainings at once, one thread each if above 1")
     add("--separate", action="store_true", help="a process for each seed, not one for all seeds")
-    add("--device", default="cpu", help="where to train: cpu, cuda, cuda:<k> (default cpu)")
+    add("--device", help="where to train: cpu, cuda, cuda:<k> (default cpu, cuda for gpu)")
     add("--out", type=Path, default=Path(out), help=f"what to write into (default {out})")
     runs = "--out" if out == SHARED_RUNS else SHARED_RUNS
     add("--runs", type=Path, help=f"where the trained runs lie (default {runs})")
@@ -146,6 +144,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     args.overrides = dict(text.split("=", 1) for text in args.overrides)
     if reserved := [key for key in args.overrides if key.lstrip("+~") in RESERVED]:
         fail(f"{reserved[0]} is the program's own: see --help for its options.")
+    args.device = args.device or ("cuda" if args.budget == "gpu" else "cpu")
     args.seeds = args.seeds or BUDGETS[args.budget].seeds
     if args.runs is None:
         args.runs = args.out if str(parser.get_default("out")) == SHARED_RUNS else Path(SHARED_RUNS)

@@ -8,9 +8,10 @@ seed, preys as black squares. It says that VM3-AC's agents move in groups of two
 spread independently, and gives no number; how early is not said.
 
 Here agents are trained with the task's normal starts and play --episodes rows from the center.
---stage early trains a tenth of the budget's frames; --stage final takes figure3.py's runs. Mean
-actions from one common start differ only through z, so MA-SAC's episodes then coincide; with
---actions sample they differ by each policy's noise. The first episode is drawn filled.
+--stage early trains a tenth of the budget's frames (frames=... is taken as it is); --stage final
+takes figure3.py's runs. Mean actions from one common start differ only through z, so MA-SAC's
+episodes then coincide; with --actions sample they differ by each policy's noise. The first episode
+is drawn filled.
 
 It writes into --out:
 

@@ -16,7 +16,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from common import BUDGETS, Case, check_overrides, fail, register_stock_tasks
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from command_line import check_overrides, fail, register_stock_tasks
+from common import BUDGETS, Case
 from results import Results, Row, row_of
 
 from vm3ac_modules.evaluation import AggregatedCurve, aggregate_curves
@@ -86,6 +89,9 @@ def trained(args: argparse.Namespace, cases: Iterable[Case]) -> dict[Case, list[
     for batch in batches:
         print(f"missing: {batch}")
     rows = {case: rows_of(results, case, range(args.seeds)) for case in cases}
+    commits = sorted({row["git_commit"] or "none" for found in rows.values() for row in found})
+    if len(commits) > 1:
+        print(f"these runs are of several commits: {', '.join(commits)}")
     if not any(rows.values()):
         fail(
             f"{args.runs} holds no run of this configuration ({len(results.rows)} of others); "

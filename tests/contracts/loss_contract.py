@@ -377,7 +377,7 @@ class LossContract:
         parts = self.parts()
         late = with_updater(self.build(copy.deepcopy(parts)))
         noise = late.draw_noise(td := to_double(make_batch(6)))
-        late(to_double(make_batch(6)).float(), noise.float())
+        late(make_batch(6), noise.float())
         late.double()
         early = with_updater(self.build(type(parts)(*(part.double() for part in parts))).double())
         expected = early(td, to_double(noise))

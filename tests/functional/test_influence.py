@@ -73,8 +73,8 @@ def test_influence_is_the_sum_over_partners_and_has_no_unit(drawn, form):
     noise = torch.randn(counterfactual.shape, dtype=torch.float64)
     whole = influence(mean, counterfactual, 0.5, form=form, noise=noise)
     parts = [
-        influence(mean[..., p], counterfactual[..., p], 0.5, form=form, noise=noise[..., p])
-        for p in ((slice(k, k + 1), slice(None)) for k in range(mean.shape[-2]))
+        influence(*(x[..., k : k + 1, :] for x in drawn), 0.5, form=form, noise=noise[..., [k], :])
+        for k in range(mean.shape[-2])
     ]
     torch.testing.assert_close(whole, sum(parts))
     scaled = influence(3.0 * mean, 3.0 * counterfactual, 1.5, form=form, noise=noise)
@@ -129,7 +129,7 @@ def test_samples_approach_the_divergence_from_the_mixture(sigma):
     # What the closed forms say is something else.
     for form in ("moments", "fixed"):
         closed = influence(mean, means, sigma, form=form)
-        assert ((closed - expected).abs() > 10 * (found - expected).abs()).all()
+        assert (closed - expected).abs().max() > 10 * (found - expected).abs().max()
 
 
 def test_samples_of_one_and_the_same_prediction_are_zero():

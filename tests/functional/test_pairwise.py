@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vm3ac_modules.functional import (
     fill_diagonal_zero,
     gather_others,
+    gather_pairs,
     others_index,
     own_first,
     own_gradient_joint_action,
@@ -138,3 +139,12 @@ def test_dtype_is_kept_and_batches_flatten(drawn):
     torch.testing.assert_close(pair_sum(flat).reshape(*batch, -1), pair_sum(pairs))
     for out in (pair_sum(pairs), gather_others(action), own_first(action)):
         assert out.dtype == torch.float32
+
+
+@given(tensor_batches("*NN"))
+def test_a_grid_and_a_matrix_hold_the_same_pairs(drawn):
+    (matrix,) = drawn
+    grid = gather_pairs(matrix)
+    torch.testing.assert_close(scatter_others(grid), fill_diagonal_zero(matrix))
+    torch.testing.assert_close(gather_pairs(scatter_others(grid)), grid)
+    torch.testing.assert_close(pair_sum(grid), pair_sum(matrix))

@@ -35,7 +35,7 @@ def next_action_loop(net, observation, action, own):
                     x = linear(x.relu() if index else x, layer.weight[i].T, layer.bias[i, 0])
                 rows.append(x.tanh())
     shape = (*own.shape[:-3], own.shape[-3], num_agents, num_agents - 1, own.shape[-1])
-    return torch.stack(rows, dim=-2).reshape(shape)
+    return torch.stack(rows, dim=-2).reshape(shape) if rows else own.new_zeros(shape)
 
 
 def next_action_net(num_agents=3, **options):

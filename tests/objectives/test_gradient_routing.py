@@ -21,8 +21,10 @@ from contracts.loss_contract import (
 from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
+from vm3ac_modules.functional import scatter_others
 from vm3ac_modules.objectives import MASACLoss, VM3ACLoss
 from vm3ac_modules.objectives.pairs import pair_terms
+from vm3ac_modules.objectives.regularizers import PairTerms
 
 GAMMA = 0.9
 
@@ -292,7 +294,8 @@ def test_policy_is_not_pushed_by_another_agents_critic_or_model(num_latents):
 
 
 def pairs_of(loss, td, action):
-    return pair_terms(
+    """The pairs' log-densities as matrices, so that a test can name who predicts whom."""
+    pairs = pair_terms(
         loss.predictor_network,
         loss.slots["predictor_network"],
         loss.predictor_network_params,
@@ -300,6 +303,7 @@ def pairs_of(loss, td, action):
         td["agents", "observation"],
         loss.reverse_model,
     )
+    return PairTerms(*map(scatter_others, pairs))
 
 
 def test_predicted_action_of_term_b_is_a_constant():

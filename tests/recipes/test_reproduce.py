@@ -365,6 +365,34 @@ def test_trainings_side_by_side_have_one_thread_each(tmp_path, launched, given, 
     assert [text for text in said if text.startswith("threads=")] == threads
 
 
+def test_runs_of_several_commits_are_named(tmp_path, launched, capsys):
+    command = [*TINY, "--algorithms", "vm3ac", "--out", str(tmp_path)]
+    figure3.main([*command, "--seeds", "2"])
+    assert "several commits" not in capsys.readouterr().out
+    path = tmp_path / "results.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[2].replace(",,torch=2", ",abc,torch=2")]))
+    figure3.main([*command, "--seeds", "2"])
+    assert "these runs are of several commits: abc, none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("budget", "device"), [("smoke", "cpu"), ("cpu", "cpu"), ("gpu", "cuda")])
+def test_the_budget_chooses_the_device(budget, device):
+    parser = common.make_parser("", common.SHARED_RUNS, ["predator_prey_2"])
+    assert common.parse(parser, ["--budget", budget]).device == device
+    assert common.parse(parser, ["--budget", budget, "--device", "cuda:1"]).device == "cuda:1"
+
+
+def test_another_command_s_rows_are_kept(tmp_path):
+    table_path = tmp_path / "results.csv"
+    row = dict.fromkeys(results.COLUMNS[1:], "1")
+    mine, other = results.Results(table_path), results.Results(table_path)
+    other.add({**row, "configuration": "theirs"})
+    mine.add({**row, "configuration": "mine"})
+    mine.add({**row, "configuration": "mine"})
+    assert [row["configuration"] for row in table(table_path)] == ["theirs", "mine"]
+
+
 def test_spans():
     assert runs.spans({4, 0, 1, 6, 5}) == [range(2), range(4, 7)]
     assert runs.spans([]) == []

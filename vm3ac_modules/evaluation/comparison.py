@@ -145,9 +145,12 @@ def bars_figure(
             ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
             error = None if math.isnan(bar.low + bar.high) else ends
             index = labels.index(label)
-            style = {"color": _COLORS[index % 7], "hatch": _HATCHES[index % 8]}
-            style |= {"edgecolor": "black", "capsize": 4}
-            axes.bar(place, bar.value, 0.7, yerr=error, label=label, **style)
+            style = {
+                "color": _COLORS[index % 7],
+                "hatch": _HATCHES[index % 8],
+                "edgecolor": "black",
+            }
+            axes.bar(place, bar.value, 0.7, yerr=error, capsize=4, label=label, **style)
         axes.axhline(0.0, color="black", lw=0.8)
         axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=ylabel)
         axes.grid(axis="y", alpha=0.3)

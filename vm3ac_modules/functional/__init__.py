@@ -15,6 +15,7 @@ from vm3ac_modules.functional.information import (
 from vm3ac_modules.functional.pairwise import (
     fill_diagonal_zero,
     gather_others,
+    gather_pairs,
     others_index,
     own_first,
     own_gradient_joint_action,
@@ -50,6 +51,7 @@ __all__ = [
     "constant_rate_schedule",
     "fill_diagonal_zero",
     "gather_others",
+    "gather_pairs",
     "gaussian_log_density",
     "influence",
     "latent_variance_share",

@@ -66,7 +66,8 @@ def influence(
     shift = (mean - center).square()
     if form == "fixed":
         return (shift / (2.0 * variance)).sum((-1, -2))
-    spread = variance + counterfactual.var(-4, unbiased=False)
+    # Not var(), which warns where there is no partner.
+    spread = variance + (counterfactual - center.unsqueeze(-4)).square().mean(-4)
     divergence = (spread / variance).log() + (variance + shift) / spread - 1.0
     return 0.5 * divergence.sum((-1, -2))
 

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 __all__ = [
     "fill_diagonal_zero",
     "gather_others",
+    "gather_pairs",
     "others_index",
     "own_first",
     "own_gradient_joint_action",
@@ -117,6 +118,27 @@ def scatter_others(values: Tensor) -> Tensor:
     return flat.reshape(*flat.shape[:-1], num_agents, num_agents)
 
 
+def gather_pairs(pairs: Tensor) -> Tensor:
+    """Take a pair matrix apart into a grid of partners; inverse of :func:`scatter_others`.
+
+    Args:
+        pairs: pair matrix ``[*B, N, N]``; the diagonal is left out.
+
+    Returns:
+        ``[*B, N, N - 1]``, partners ascending.
+
+    Example:
+        >>> gather_pairs(torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 4.0], [5.0, 6.0, 0.0]])).tolist()
+        [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    """
+    num_agents = pairs.shape[-1]
+    if num_agents == 1:
+        return pairs[..., :0]
+    # Behind every diagonal entry but the last one there are N entries off the diagonal.
+    flat = pairs.flatten(-2)[..., 1:].unflatten(-1, (num_agents - 1, num_agents + 1))
+    return flat[..., :-1].reshape(*pairs.shape[:-1], num_agents - 1)
+
+
 def fill_diagonal_zero(pairs: Tensor) -> Tensor:
     """Replace the diagonal of a pair matrix by zero, by selection.
 
@@ -143,7 +165,8 @@ def pair_sum(pairs: Tensor) -> Tensor:
     """Sum over partners, ``sum_{j != i} pairs[i, j]``.
 
     Args:
-        pairs: pair matrix ``[*B, N, N]``; the diagonal is ignored.
+        pairs: pair matrix ``[*B, N, N]``, whose diagonal is ignored, or a grid of partners
+            ``[*B, N, N - 1]``.
 
     Returns:
         ``[*B, N]``; zero for N = 1.
@@ -152,6 +175,8 @@ def pair_sum(pairs: Tensor) -> Tensor:
         >>> pair_sum(torch.tensor([[9.0, 1.0, 2.0], [3.0, 9.0, 4.0], [5.0, 6.0, 9.0]])).tolist()
         [3.0, 7.0, 11.0]
     """
+    if pairs.ndim >= 2 and pairs.shape[-1] == pairs.shape[-2] - 1:
+        return pairs.sum(-1)
     return fill_diagonal_zero(pairs).sum(-1)
 
 

@@ -97,8 +97,8 @@ def soft_value_target(
     Args:
         q_min: minimum of the critics at the fresh joint action, ``[*B, N]``.
         log_prob: log-density of each agent's fresh action (nats), ``[*B, N]``.
-        log_q: pair matrix of i predicting j, ``[*B, N, N]``.
-        log_q_rev: pair matrix of i predicting itself from j, ``[*B, N, N]``.
+        log_q: pair matrix of i predicting j, ``[*B, N, N]`` (or its grid ``[*B, N, N - 1]``).
+        log_q_rev: the same of i predicting itself from j.
         beta: temperature, number or ``[N]``.
         weight: weight of the sum over partners, :func:`pair_weight`.
 
@@ -185,9 +185,9 @@ def policy_objective(
     Args:
         q_value: action value at the own-gradient joint action, ``[*B, N]``.
         log_prob: log-density of each agent's fresh action (nats), ``[*B, N]``.
-        log_q: pair matrix of i predicting j, ``[*B, N, N]``.
-        log_q_rev: pair matrix of i predicting itself from j, ``[*B, N, N]``; None leaves out what
-            is a constant for the policies.
+        log_q: pair matrix of i predicting j, ``[*B, N, N]`` (or its grid ``[*B, N, N - 1]``).
+        log_q_rev: the same of i predicting itself from j; None leaves out what is a constant for
+            the policies.
         beta: temperature, number or ``[N]``.
         weight: weight of the sum over partners, :func:`pair_weight`.
         stop_reverse: stop the gradient through ``log_q_rev`` (the paper). With False the objective

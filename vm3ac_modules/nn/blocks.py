@@ -91,12 +91,15 @@ def group_agents(x: Tensor, weight: Tensor) -> Tensor:
             f"input {tuple(x.shape)} does not fit weights {tuple(weight.shape)}: expected "
             f"[*{list(weight.shape[:-3])}, *B, {agents if agents > 1 else 'N'}, {fan_in}]."
         )
+    if num_stack == 0 and agents > 1:
+        # A view: the product takes the strides as they are.
+        return (x if x.ndim == 3 else x.reshape(-1, agents, fan_in)).transpose(0, 1)
     copies, rows = math.prod(stack), math.prod(x.shape[num_stack:-2])
     if agents == 1:
         return x.reshape(copies, rows * x.shape[-2], fan_in)
-    groups = x.reshape(copies, rows, agents, fan_in).transpose(1, 2)
-    # Without stacked copies this stays a view: the product takes the strides as they are.
-    return groups[0] if copies == 1 else groups.reshape(copies * agents, rows, fan_in)
+    if x.ndim != num_stack + 3:
+        x = x.reshape(*stack, rows, agents, fan_in)
+    return x.transpose(-3, -2).reshape(copies * agents, rows, fan_in)
 
 
 def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,6 +128,9 @@ def ungroup_agents(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     agents, shape = weight.shape[-3], (*x.shape[:-1], groups.shape[-1])
     if agents == 1:
         return groups.reshape(shape)
+    if weight.ndim == 3:
+        rows = groups.transpose(0, 1)
+        return rows if len(shape) == 3 else rows.reshape(shape)
     return groups.reshape(-1, agents, *groups.shape[1:]).transpose(1, 2).reshape(shape)
 
 

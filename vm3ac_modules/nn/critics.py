@@ -11,7 +11,7 @@ own-emphasized form follows Kim et al. 2019, "Message-Dropout", arXiv:1902.06527
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from vm3ac_modules.nn.blocks import (
     AgentMLP,
     check_agents,
     group_agents,
-    ungroup_agents,
 )
 
 __all__ = ["CentralizedCriticNet"]
@@ -76,9 +75,7 @@ class CentralizedCriticNet(nn.Module):
         super().__init__()
         check_agents(num_agents)
         if form not in ("emphasized", "plain"):
-            raise ValueError(
-                f"form must be 'emphasized', 'plain' or (make_*_value) 'attention', got {form!r}."
-            )
+            raise ValueError(f"form must be 'emphasized' or 'plain', got {form!r}.")
         if num_critics < 1 or not hidden:
             raise ValueError(
                 f"a critic needs num_critics >= 1 and a hidden layer, got {num_critics} and "
@@ -142,7 +139,9 @@ class CentralizedCriticNet(nn.Module):
             shape = (*observation.shape[:-1], latent.shape[-1])
             own.append(latent.unsqueeze(-2).expand(shape))
         if self.own_layer is None or self.others_layer is None:
-            values: Tensor = self.trunk(self._stack(torch.cat((*own, *others), dim=-1)))
+            x = self._stack(torch.cat((*own, *others), dim=-1))
+            weight = cast("AgentLinear", self.trunk.layers[0]).weight
+            groups = self.trunk.grouped(group_agents(x, weight))
         else:
             # Both branches stay in the layout of the batched products until the value is out.
             x, weight = self._stack(torch.cat(own, dim=-1)), self.own_layer.weight
@@ -152,14 +151,21 @@ class CentralizedCriticNet(nn.Module):
                 self.others_layer.grouped(group_agents(rest, self.others_layer.weight)),
             )
             groups = self.trunk.grouped(torch.cat(branches, dim=-1).relu_())
-            values = ungroup_agents(groups, x, weight)
-        return values.squeeze(-1).movedim(self.stack_dims, -1)
+        return self._ungroup(groups, x, weight)
 
     def _stack(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(self.stack_dims)
-        shape = list(x.shape)
-        shape[self.stack_dims] = self.num_critics
-        return x.expand(shape)
+        dims = self.stack_dims
+        return x.unsqueeze(dims).expand(*x.shape[:dims], self.num_critics, *x.shape[dims:])
+
+    def _ungroup(self, groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Values ``[S * K * N, B, 1]`` of inputs ``[*S, K, *B, N, in]`` as ``[*S, *B, N, K]``."""
+        dims, agents = self.stack_dims, x.shape[-2]
+        lead, batch = x.shape[: dims + 1], x.shape[dims + 1 : -2]
+        if weight.shape[-3] == 1:
+            return groups.reshape(*lead, *batch, agents).movedim(dims, -1)
+        values = groups.reshape(*lead, agents, *batch)
+        last = dims + 2 + len(batch)
+        return values.permute(*range(dims), *range(dims + 2, last), dims + 1, dims)
 
     def _inputs(
         self, observation: Tensor, joint_action: Tensor | None, state: Tensor | None

@@ -21,7 +21,11 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import ValueEstimators
 
-from vm3ac_modules.functional.pairwise import own_first, own_gradient_joint_action
+from vm3ac_modules.functional.pairwise import (
+    own_first,
+    own_gradient_joint_action,
+    scatter_others,
+)
 from vm3ac_modules.functional.soft_value import action_value_target, squared_error
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.objectives.common import (
@@ -30,6 +34,7 @@ from vm3ac_modules.objectives.common import (
     matrix_mean,
     ordered_keys,
     reduce_loss,
+    scalar_means,
     valid_mask,
     without_masked,
 )
@@ -402,12 +407,9 @@ class CentralizedActorCriticLoss(LossModule):
         self, scalars: dict[str, Tensor], pairs: PairTerms | None, mask: Tensor | None
     ) -> dict[str, Tensor]:
         """Means over agents and transitions, ``[*S]``, and the pair matrix."""
-        out = {
-            name: reduce_loss(values.detach().mean(-1), mask, self.seed_dims, "mean")
-            for name, values in scalars.items()
-        }
+        out = scalar_means(scalars, mask, self.seed_dims)
         if pairs is not None:
-            matrix = matrix_mean(pairs.partner.detach(), mask, self.seed_dims)
+            matrix = scatter_others(matrix_mean(pairs.partner.detach(), mask, self.seed_dims))
             num_pairs = max(matrix.shape[-1] * (matrix.shape[-1] - 1), 1)
             out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
             out["pair_log_prob_matrix"] = matrix

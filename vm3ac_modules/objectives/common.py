@@ -20,6 +20,7 @@ __all__ = [
     "matrix_mean",
     "ordered_keys",
     "reduce_loss",
+    "scalar_means",
     "valid_mask",
     "without_masked",
 ]
@@ -152,23 +153,52 @@ def reduce_loss(values: Tensor, mask: Tensor | None, seed_dims: int, reduction: 
     return total / mask.flatten(seed_dims).sum(-1).clamp_min(1)
 
 
-def matrix_mean(pairs: Tensor, mask: Tensor | None, seed_dims: int) -> Tensor:
-    """Mean of a pair matrix over the transitions that count.
+def scalar_means(
+    scalars: dict[str, Tensor], mask: Tensor | None, seed_dims: int
+) -> dict[str, Tensor]:
+    """Means of diagnostics over agents and the transitions that count, all in one pass.
 
     Args:
-        pairs: ``[*S, *B, N, N]``.
+        scalars: ``[*S, *B, N]`` by name.
         mask: bool ``[*S, *B]``, or None for all.
         seed_dims: number of leading seed dimensions.
 
     Returns:
-        ``[*S, N, N]``.
+        ``[*S]`` by name, constants.
+
+    Example:
+        >>> scalar_means({"a": torch.ones(5, 2), "b": torch.zeros(5, 2)}, None, 0)
+        {'a': tensor(1.), 'b': tensor(0.)}
+    """
+    values = torch.stack([value.detach() for value in scalars.values()], dim=seed_dims)
+    if mask is None:
+        means = values.flatten(seed_dims + 1).mean(-1)
+    else:
+        mask = mask.unsqueeze(seed_dims).expand(values.shape[:-1])
+        means = reduce_loss(values.mean(-1), mask, seed_dims + 1, "mean")
+    return dict(zip(scalars, means.unbind(-1), strict=True))
+
+
+def matrix_mean(pairs: Tensor, mask: Tensor | None, seed_dims: int) -> Tensor:
+    """Mean of a pair matrix (or grid) over the transitions that count.
+
+    Args:
+        pairs: ``[*S, *B, N, M]``.
+        mask: bool ``[*S, *B]``, or None for all.
+        seed_dims: number of leading seed dimensions.
+
+    Returns:
+        ``[*S, N, M]``.
 
     Example:
         >>> matrix_mean(torch.ones(5, 2, 2), None, 0).shape
         torch.Size([2, 2])
     """
+    if mask is None:
+        return (
+            pairs if pairs.ndim == seed_dims + 2 else pairs.flatten(seed_dims, -3).mean(seed_dims)
+        )
     entries = pairs.movedim((-2, -1), (seed_dims, seed_dims + 1))
-    if mask is not None:
-        shape = (*mask.shape[:seed_dims], 1, 1, *mask.shape[seed_dims:])
-        mask = mask.reshape(shape).expand(entries.shape)
+    shape = (*mask.shape[:seed_dims], 1, 1, *mask.shape[seed_dims:])
+    mask = mask.reshape(shape).expand(entries.shape)
     return reduce_loss(entries, mask, seed_dims + 2, "mean")

@@ -15,7 +15,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.functional.pairwise import pair_sum
+from vm3ac_modules.functional.pairwise import pair_sum, scatter_others
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.objectives.common import (
@@ -227,7 +227,7 @@ class MutualInformationLoss(LossModule):
             name: reduce_loss(values, mask, self.seed_dims, self.reduction)
             for name, values in losses.items()
         }
-        matrix = matrix_mean(pairs.partner.detach(), mask, self.seed_dims)
+        matrix = scatter_others(matrix_mean(pairs.partner.detach(), mask, self.seed_dims))
         num_pairs = max(num_agents * (num_agents - 1), 1)
         entropy = -sample.log_prob.detach().mean(-1)
         out["entropy"] = reduce_loss(entropy, mask, self.seed_dims, "mean")

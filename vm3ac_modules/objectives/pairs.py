@@ -10,7 +10,7 @@ from typing import Literal
 from tensordict import TensorDictParams
 from torch import Tensor
 
-from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.functional.pairwise import gather_pairs, scatter_others
 from vm3ac_modules.objectives.regularizers import PairTerms
 from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.predictor import VariationalPredictor
@@ -62,16 +62,17 @@ def pair_terms(
             ``"partner"``: by agent j's, at half the cost.
 
     Returns:
-        The pair matrices, ``[*B, N, N]`` each.
+        The log-densities, ``[*B, N, N - 1]`` each.
     """
     fixed = action.detach()
     with slots.filled(params, detach=True):
-        policy = predictor.predict_partners(action, fixed, observation)
+        policy = predictor.partner_scores(action, fixed, observation)
     with slots.filled(params):
         if reverse_model == "partner":
-            partner = predictor.predict_partners(fixed, fixed, observation)
-            return PairTerms(policy, partner, partner.transpose(-1, -2))
-        return PairTerms(policy, *predictor.pair_log_prob(fixed, fixed, observation))
+            partner = predictor.partner_scores(fixed, fixed, observation)
+            own = gather_pairs(scatter_others(partner).transpose(-1, -2))
+            return PairTerms(policy, partner, own)
+        return PairTerms(policy, *predictor.pair_scores(fixed, fixed, observation))
 
 
 def predictor_loss(pairs: PairTerms) -> Tensor:
@@ -82,16 +83,16 @@ def predictor_loss(pairs: PairTerms) -> Tensor:
     Its weight is 1, not beta/N: a small or annealed beta would starve q.
 
     Args:
-        pairs: the pair matrices, ``[*B, N, N]``.
+        pairs: the log-densities, ``[*B, N, N - 1]`` each.
 
     Returns:
         ``[*B]``, nats.
 
     Example:
-        >>> ones = torch.ones(5, 2, 2)
+        >>> ones = torch.ones(5, 2, 1)
         >>> predictor_loss(PairTerms(ones, ones, ones)).shape
         torch.Size([5])
     """
-    num_agents = pairs.partner.shape[-1]
-    total = fill_diagonal_zero(pairs.partner + pairs.own).sum((-1, -2))
-    return -total / max(num_agents * (num_agents - 1), 1)
+    num_agents, partners = pairs.partner.shape[-2:]
+    total = (pairs.partner + pairs.own).sum((-1, -2))
+    return total * (-1.0 / max(num_agents * partners, 1))

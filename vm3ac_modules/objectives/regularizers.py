@@ -28,7 +28,7 @@ __all__ = ["ActionMIRegularizer", "EntropyRegularizer", "NoRegularizer", "PairTe
 
 
 class PairTerms(NamedTuple):
-    """Pair matrices that a regularizer works with (nats), ``[*B, N, N]`` each."""
+    """Log-densities per agent and partner (nats), ``[*B, N, N - 1]`` each, partners ascending."""
 
     policy: Tensor
     """``log q_i(sg a_j | a_i)`` with a constant predictor: trains the policies, term (b)."""
@@ -71,7 +71,7 @@ class Regularizer(nn.Module, ABC):
         Args:
             q_min: minimum of the critics, ``[*B, N]``.
             sample: the fresh joint draw.
-            pairs: the pair matrices, if the regularizer needs them.
+            pairs: the pairs' log-densities, if the regularizer needs them.
             scale: reward scale; multiplies beta as it does rewards.
 
         Returns:
@@ -87,7 +87,7 @@ class Regularizer(nn.Module, ABC):
         Args:
             q_value: action value at the own-gradient joint action, ``[*B, N]``.
             sample: the fresh joint draw.
-            pairs: the pair matrices, if the regularizer needs them.
+            pairs: the pairs' log-densities, if the regularizer needs them.
             scale: reward scale; multiplies beta as it does rewards.
 
         Returns:
