@@ -2,7 +2,8 @@
 
 All play uniformly random actions on one thread; episodes that end are reset, and resets count. A
 step is one of one simulator, whatever the number of rows. The two TorchRL environments also give
-the state. The contestants take turns, and the median of the rounds counts.
+the state. Seconds are of CPU time, so that other programs count less; the contestants take turns,
+and the median of the rounds counts.
 
     python recipes/benchmarks/multiwalker_throughput.py --steps 600 --rounds 3 [--json]
 """
@@ -85,9 +86,9 @@ def measure(num_agents: int, steps: int, rounds: int) -> dict[str, float]:
     rates: dict[str, list[float]] = {name: [] for name in players}
     for _ in range(rounds):
         for name, play in players.items():
-            start = time.perf_counter()
+            start = time.process_time()
             play(steps)
-            rates[name].append(steps / (time.perf_counter() - start))
+            rates[name].append(steps / (time.process_time() - start))
     return {name: round(statistics.median(values), 1) for name, values in rates.items()}
 
 
