@@ -257,6 +257,26 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch, capsys, checkpoi
     assert len(table(tmp_path / "results.csv")) == int(seeds)
 
 
+def test_more_seeds_after_an_interrupt(tmp_path, monkeypatch):
+    command = [*TINY, "--algorithms", "vm3ac", "--out", str(tmp_path)]
+    begin(monkeypatch, checkpoint=True)
+    with pytest.raises(SystemExit):
+        figure3.main([*command, "--seeds", "2"])
+    said = []
+
+    def launch(command, log):
+        said.append(arguments(command))
+        fake(said[-1])
+
+    monkeypatch.setattr(runs, "launch", launch)
+    figure3.main([*command, "--seeds", "3"])
+    # The two that were begun go on together; the third is new.
+    plans = [(given["seed"], given.get("seeds"), given.get("resume")) for given in said]
+    assert plans[0] == ("0", "2", "true")
+    assert plans[1][:2] == ("2", None)
+    assert [row["seed"] for row in table(tmp_path / "results.csv")] == ["0", "1", "2"]
+
+
 def test_a_table_of_another_format_is_refused(tmp_path, launched, capsys):
     command = [*TINY, "--algorithms", "vm3ac", "--out", str(tmp_path)]
     figure3.main(command)
