@@ -209,7 +209,8 @@ class LatentDiscriminator(IntrinsicTerm):
         """Cross-entropy of the stored latent on the current policies' actions."""
         rows = sample.action.detach().flatten(-2).unsqueeze(-2)
         log_prob = self.log_prob(network, tensordict, rows, keys)
-        return -log_prob.squeeze(-1), {"latent_log_prob": log_prob.detach()}
+        found = log_prob.detach().expand(sample.log_prob.shape)
+        return -log_prob.squeeze(-1), {"latent_log_prob": found}
 
 
 class MAVENLoss(CentralizedActorCriticLoss):

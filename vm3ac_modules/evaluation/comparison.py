@@ -228,7 +228,8 @@ def _style(index: int) -> tuple[str, str, Any]:
 def _grid(titles: list[str], columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
     width = min(columns, len(titles))
     height = math.ceil(len(titles) / width)
-    figure = _new_figure((size[0] * width, size[1] * height + 0.5), 120)
+    # A single panel is as wide as two columns of its legend.
+    figure = _new_figure((max(size[0] * width, 4.4), size[1] * height + 0.5), 120)
     places = figure.subplots(height, width, squeeze=False).ravel()
     for axes in places[len(titles) :]:
         axes.remove()

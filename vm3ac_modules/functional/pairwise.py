@@ -135,8 +135,9 @@ def gather_pairs(pairs: Tensor) -> Tensor:
     if num_agents == 1:
         return pairs[..., :0]
     # Behind every diagonal entry but the last one there are N entries off the diagonal.
-    flat = pairs.flatten(-2)[..., 1:].unflatten(-1, (num_agents - 1, num_agents + 1))
-    return flat[..., :-1].reshape(*pairs.shape[:-1], num_agents - 1)
+    batch = pairs.shape[:-2]
+    rows = pairs.flatten(-2)[..., 1:].reshape(*batch, num_agents - 1, num_agents + 1)
+    return rows[..., :-1].reshape(*batch, num_agents, num_agents - 1)
 
 
 def fill_diagonal_zero(pairs: Tensor) -> Tensor:
