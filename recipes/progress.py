@@ -14,6 +14,7 @@ from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.envs import env_rng_state, set_env_rng_state
 from vm3ac_modules.training import (
     Agent,
     FiniteGuard,
@@ -88,6 +89,7 @@ class Progress:
         losses = split_state(dict(agent.loss.state_dict()), self.template, seeds)
         optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in self._optimizers()}
         rows = split_rows(dict(self.env.state_dict()), seeds)
+        streams = split_streams(env_rng_state(self.env), seeds)
         for seed, cfg in enumerate(self.configs):
             state = {
                 "loss": losses[seed],
@@ -97,7 +99,7 @@ class Progress:
                 "updates": self.updates,
                 "wall_seconds": self.wall_seconds,
                 "rng": rng_state(),
-                "env_rng": env_rng(self.env),
+                "env_rng": streams[seed],
                 "env": rows[seed],
                 "agent": {"algorithm": agent.algorithm, "knobs": agent.knobs},
             }
@@ -129,7 +131,8 @@ class Progress:
         self.frames, self.updates = first["frames"], first["updates"]
         self.seconds_before = first["wall_seconds"]
         self.env.load_state_dict(join_rows([state["env"] for state in states]))
-        set_env_rng(self.env, first["env_rng"])
+        streams = join_streams([state["env_rng"] for state in states])
+        set_env_rng_state(self.env, streams)
         set_rng_state(first["rng"])
         replays = [one.replay for one in saved if one.replay is not None]
         if len(replays) == len(saved):
@@ -157,18 +160,6 @@ def seed_config(cfg: DictConfig, run_dir: Path, index: int) -> DictConfig:
     return OmegaConf.create(own)
 
 
-def env_rng(env: EnvBase) -> dict[str, Tensor]:
-    """State of the environment's own generators; nothing for an environment without."""
-    base = env.base_env
-    return base.get_rng_state() if hasattr(base, "get_rng_state") else {}
-
-
-def set_env_rng(env: EnvBase, state: dict[str, Tensor]) -> None:
-    """Put back what :func:`env_rng` gave."""
-    if state:
-        env.base_env.set_rng_state(state)
-
-
 def split_rows(state: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
     """Every seed's rows of the environment's counters."""
     if seeds == 1:
@@ -182,6 +173,18 @@ def join_rows(states: list[dict[str, Any]]) -> dict[str, Any]:
     if len(states) == 1:
         return states[0]
     return {key: torch.cat([state[key] for state in states]) for key in states[0]}
+
+
+def split_streams(state: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
+    """Every seed's part of the environment's streams: a count per row, or one stream for all."""
+    counts = split_rows({k: v for k, v in state.items() if k == "episodes"}, seeds)
+    return [{**state, **own} for own in counts]
+
+
+def join_streams(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Undo :func:`split_streams`."""
+    counts = [{k: v for k, v in state.items() if k == "episodes"} for state in states]
+    return {**states[0], **join_rows(counts)}
 
 
 def replay_state(

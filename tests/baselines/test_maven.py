@@ -48,16 +48,18 @@ class MAVENParts(NamedTuple):
     prior: object
 
 
-def make_maven_parts(num_agents=2, *, keys=None, discriminator_hidden=(8, 8), **prior):
+def make_maven_parts(
+    num_agents=2, *, keys=None, discriminator_hidden=(8, 8), stack_shape=(), **prior
+):
     spec, situation = action_spec(num_agents), num_agents * OBS_DIM
-    options = {"hidden": (8, 8), "keys": keys}
+    options = {"hidden": (8, 8), "keys": keys, "stack_shape": stack_shape}
     critic = {"latent_dim": LATENT_DIM, **options}
     joint = situation + num_agents * ACTION_DIM
     return MAVENParts(
         make_actor(OBS_DIM, LATENT_DIM, spec, **options),
         make_action_value(OBS_DIM, ACTION_DIM, num_agents, **critic),
         make_state_value(OBS_DIM, num_agents, **critic),
-        JointNet(joint, LATENT_DIM, hidden=discriminator_hidden),
+        JointNet(joint, LATENT_DIM, hidden=discriminator_hidden, stack_shape=stack_shape),
         EpisodeLatentPolicy(situation, LATENT_DIM, **{**options, **prior}),
     )
 

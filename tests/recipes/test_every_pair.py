@@ -104,13 +104,18 @@ def test_every_pair(recipe, compose, tmp_path, algorithm, task):
     assert math.isfinite(summary["eval_return_mean"])
 
 
-@pytest.mark.parametrize("algorithm", ["vm3ac", "maven", "si_moa", "vm3ac_auto_entropy"])
-def test_seeds_have_complete_directories_and_resume(recipe, compose, tmp_path, algorithm):
-    knobs = {"seeds": 2, "seed": 3}
-    recipe.train(compose(f"algorithm={algorithm}", frames=32, draw="false", **knobs))
-    summary = recipe.train(
-        compose(f"algorithm={algorithm}", frames=64, resume="true", draw="false", **knobs)
-    )
+@pytest.mark.parametrize(
+    ("algorithm", "task"),
+    [
+        *itertools.product(["vm3ac", "maven", "si_moa", "vm3ac_auto_entropy"], [TASKS[0]]),
+        ("vm3ac", "multiwalker_2"),
+    ],
+)
+def test_seeds_have_complete_directories_and_resume(recipe, compose, tmp_path, algorithm, task):
+    needs(task)
+    chosen, knobs = (f"algorithm={algorithm}", f"task={task}"), {"seeds": 2, "seed": 3}
+    recipe.train(compose(*chosen, frames=32, draw="false", **knobs))
+    summary = recipe.train(compose(*chosen, frames=64, resume="true", draw="false", **knobs))
     run = tmp_path / "run"
     returns = [one["eval_return_mean"] for one in summary["seeds"]]
     assert [one["seed"] for one in summary["seeds"]] == [3, 4]
@@ -130,7 +135,7 @@ def test_seeds_have_complete_directories_and_resume(recipe, compose, tmp_path, a
     first, second = (load_checkpoint(run / f"seed_{s}").state["loss"] for s in (3, 4))
     assert all(not torch.equal(first[key], second[key]) for key in weights_of(first))
     alone = compose(
-        f"algorithm={algorithm}",
+        *chosen,
         seed=4,
         frames=96,
         resume="true",

@@ -327,6 +327,19 @@ def test_figure_6_shares_the_runs_of_the_task_s_own_beta(tmp_path, launched):
         assert (tmp_path / name).stat().st_size > 100
 
 
+def test_a_given_beta_is_that_of_the_ablation_only():
+    parser = common.make_parser("", "runs/reproduce/figure6", ["predator_prey_2"])
+    cases = figure6.cases_of(common.parse(parser, ["task.beta=0.15"]))
+    betas = {
+        label: [text for text in case.arguments if text.startswith("task.beta=")]
+        for panel in cases.values()
+        for label, case in panel.items()
+    }
+    assert betas["ma_sac"] == ["task.beta=0.15"]
+    assert betas["vm3ac, beta=0"] == ["task.beta=0"]
+    assert cases["PP (N=2)"]["vm3ac"] == cases["PP (N=2), beta"]["vm3ac, beta=0.15"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
