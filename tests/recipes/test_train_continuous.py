@@ -22,8 +22,10 @@ from vm3ac_modules.training import (
     NonFiniteError,
     RunDirectoryError,
     has_checkpoint,
+    interleave,
     load_agent,
     load_checkpoint,
+    make_replay,
     read_csv_log,
     registry,
 )
@@ -103,8 +105,9 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(recipe, compose, tmp_path):
     seen = {}
     original = recipe.Progress.restore
 
-    def spy(self, run_dir, cfg, agent, env, replay):
-        original(self, run_dir, cfg, agent, env, replay)
+    def spy(self):
+        original(self)
+        agent, replay = self.agent, self.replay
         seen["loss"] = {k: v.clone() for k, v in agent.loss.state_dict().items()}
         seen["optimizers"] = {k: copy.deepcopy(v.state_dict()) for k, v in agent.optimizers.items()}
         seen["replay"] = replay.storage.get(range(len(replay))).flatten_keys(".").to_dict()
@@ -151,17 +154,33 @@ def test_a_replay_too_large_for_the_checkpoint_is_collected_anew(recipe, compose
     assert summary["updates"] == 12 + 8
 
 
-def test_the_replay_is_restored_oldest_first(recipe, compose):
-    cfg = compose(buffer_size=4)
-    replay = recipe.make_replay(cfg)
+def test_the_replay_is_restored_oldest_first():
+    from progress import replay_state, tensordict_of
+
+    replay = make_replay(4, 2)
     replay.extend(TensorDict({"a": {"x": torch.arange(6.0)}}, [6])[:4])
     replay.extend(TensorDict({"a": {"x": torch.arange(6.0)}}, [6])[4:])
-    saved = recipe.replay_state(replay, limit=1000)
+    saved = replay_state(replay, 1000, 0, 1)
     assert saved["a.x"].tolist() == [2.0, 3.0, 4.0, 5.0]
-    other = recipe.make_replay(cfg)
-    other.extend(recipe.tensordict_of(saved))
+    other = make_replay(4, 2)
+    other.extend(tensordict_of(saved))
     other.extend(TensorDict({"a": {"x": torch.tensor([6.0])}}, [1]))
     assert sorted(other.storage.get(range(4))["a", "x"].tolist()) == [3.0, 4.0, 5.0, 6.0]
+
+
+def test_every_seeds_replay_is_restored_oldest_first():
+    from progress import fill, replay_state, tensordict_of
+
+    replay = make_replay(3, 2, seeds=2)
+    # Four steps of one row per seed, room for three: seed 0 sees 0, 1, .., seed 1 sees 10, 11, ..
+    for step in range(4):
+        rows = TensorDict({"x": torch.tensor([step, 10 + step])}, [2])
+        replay.extend(interleave(rows, 2))
+    saved = [replay_state(replay, 1000, seed, 2) for seed in range(2)]
+    assert [part["x"].tolist() for part in saved] == [[1, 2, 3], [11, 12, 13]]
+    other = make_replay(3, 2, seeds=2)
+    fill(other, [tensordict_of(part) for part in saved])
+    assert other.storage.get(range(6))["x"].tolist() == [1, 11, 2, 12, 3, 13]
 
 
 def test_a_killed_run_goes_on(compose, tmp_path):
