@@ -54,7 +54,8 @@ def modes_of(policy: Any, latent: str) -> list[str]:
     """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
     samplers = [m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)]
     if not samplers:
-        return ["none"]
+        # An episode's latent (MAVEN) comes from the environment's transform, always drawn.
+        return ["sample" if "latent" in policy.in_keys else "none"]
     if latent != "all":
         return [latent]
     refused = ("mean",) if isinstance(samplers[0].prior, CategoricalPrior) else ()

@@ -24,6 +24,7 @@ from vm3ac_modules.training import (
     load_checkpoint,
     rng_state,
     save_checkpoint,
+    seed_everything,
     set_rng_state,
     split_optimizer,
     split_state,
@@ -89,12 +90,13 @@ class Progress:
         losses = split_state(dict(agent.loss.state_dict()), self.template, seeds)
         optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in self._optimizers()}
         rows = split_rows(dict(self.env.state_dict()), seeds)
-        streams = split_streams(env_rng_state(self.env), seeds)
+        streams = split_rows(env_rng_state(self.env), seeds)
         for seed, cfg in enumerate(self.configs):
             state = {
                 "loss": losses[seed],
                 "optimizers": {name: parts[seed] for name, parts in optimizers.items()},
                 "hooks": [hook.state_dict(seed) for hook in agent.hooks],
+                "seeds_together": seeds,
                 "frames": self.frames,
                 "updates": self.updates,
                 "wall_seconds": self.wall_seconds,
@@ -131,9 +133,14 @@ class Progress:
         self.frames, self.updates = first["frames"], first["updates"]
         self.seconds_before = first["wall_seconds"]
         self.env.load_state_dict(join_rows([state["env"] for state in states]))
-        streams = join_streams([state["env_rng"] for state in states])
-        set_env_rng_state(self.env, streams)
-        set_rng_state(first["rng"])
+        if first.get("seeds_together", 1) == self.cfg.seeds:
+            set_env_rng_state(self.env, join_rows([state["env_rng"] for state in states]))
+            set_rng_state(first["rng"])
+        else:
+            # Seeds that were trained together left the same streams to each of them.
+            seed_everything(self.cfg.seed + self.frames)
+            self.env.set_seed(self.cfg.seed + self.frames)
+            print(f"Seed {self.cfg.seed} goes on alone, with random streams of its own.")
         replays = [one.replay for one in saved if one.replay is not None]
         if len(replays) == len(saved):
             fill(self.replay, [tensordict_of(part) for part in replays])
@@ -161,30 +168,27 @@ def seed_config(cfg: DictConfig, run_dir: Path, index: int) -> DictConfig:
 
 
 def split_rows(state: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
-    """Every seed's rows of the environment's counters."""
+    """Every seed's rows of the environment's counters; all else is every seed's."""
     if seeds == 1:
         return [state]
-    parts = {key: value.chunk(seeds) for key, value in state.items()}
-    return [{key: part[seed].clone() for key, part in parts.items()} for seed in range(seeds)]
+    own = {key: value.chunk(seeds) for key, value in state.items() if counts_rows(key)}
+    return [
+        {**state, **{key: parts[seed].clone() for key, parts in own.items()}}
+        for seed in range(seeds)
+    ]
 
 
 def join_rows(states: list[dict[str, Any]]) -> dict[str, Any]:
     """Undo :func:`split_rows`."""
     if len(states) == 1:
         return states[0]
-    return {key: torch.cat([state[key] for state in states]) for key in states[0]}
+    own = {key: torch.cat([s[key] for s in states]) for key in states[0] if counts_rows(key)}
+    return {**states[0], **own}
 
 
-def split_streams(state: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
-    """Every seed's part of the environment's streams: a count per row, or one stream for all."""
-    counts = split_rows({k: v for k, v in state.items() if k == "episodes"}, seeds)
-    return [{**state, **own} for own in counts]
-
-
-def join_streams(states: list[dict[str, Any]]) -> dict[str, Any]:
-    """Undo :func:`split_streams`."""
-    counts = [{k: v for k, v in state.items() if k == "episodes"} for state in states]
-    return {**states[0], **join_rows(counts)}
+def counts_rows(key: str) -> bool:
+    """Whether an entry of an environment's state has a row per row of the environment."""
+    return key.split(".")[-1] in ("resets", "episodes")
 
 
 def replay_state(
@@ -228,6 +232,10 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     base = OmegaConf.load(saved)
     # How that command began, not what it trained.
     base.resume, base.overwrite = cfg.resume, cfg.overwrite
+    # A run of an earlier version lacks knobs that were added since.
+    for key in cfg:
+        if key not in base:
+            base[key] = cfg[key]
     for override in overrides:
         key, value = override.lstrip("+").split("=", 1)
         chosen = base.get(key)

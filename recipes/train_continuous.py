@@ -30,7 +30,6 @@ from vm3ac_modules.training import (
     NonFiniteError,
     RunDirectoryError,
     build,
-    clip_gradients_per_agent,
     interleave,
     make_replay,
     open_run_directory,
@@ -42,8 +41,6 @@ POSITIVE = (
     *("seeds", "frames", "num_envs", "batch_size", "updates_per_step", "buffer_size", "threads"),
     *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
 )
-# Entries that a transform of the replay adds to what was collected.
-ADDED_BY_REPLAY = (("agents", "next_action"), ("agents", "next_action_valid"))
 
 
 def build_agent(cfg: DictConfig, env: EnvBase, seeds: int | None = None) -> Agent:
@@ -63,20 +60,6 @@ def build_agent(cfg: DictConfig, env: EnvBase, seeds: int | None = None) -> Agen
     )
 
 
-def update(agent: Agent, batch: TensorDictBase, max_grad_norm: float | None) -> TensorDictBase:
-    """One gradient step of every parameter group, then of the target network."""
-    losses = agent.loss(batch)
-    torch.stack([losses[name] for name in agent.optimizers]).sum().backward()
-    for name, optimizer in agent.optimizers.items():
-        if max_grad_norm is not None:
-            network = getattr(agent.loss, name.replace("loss_", "") + "_network")
-            clip_gradients_per_agent(network, max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-    agent.target_updater.step()
-    return losses
-
-
 def sample(replay: TensorDictReplayBuffer, seeds: int) -> TensorDictBase:
     """A batch, ``[B]``, or with several seeds each one's own, ``[S, B]``."""
     batch = replay.sample()
@@ -88,6 +71,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     for name in POSITIVE:
         if cfg[name] < 1:
             raise ValueError(f"{name} must be at least 1, got {cfg[name]}.")
+    if cfg.seeds > 1 and cfg.update_at_episode_end:
+        raise ValueError(
+            "update_at_episode_end (loop=paper) waits for each seed's own episodes: use seeds=1, "
+            "one process per seed."
+        )
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=cfg.resume, overwrite=cfg.overwrite)
     seed_everything(cfg.seed)
@@ -139,7 +127,7 @@ def loop(
     recorded = ["latent"] if "latent" in agent.policy.out_keys else []
     read = [*agent.loss.in_keys, *recorded, ("next", "done")]
     # What the replay's transform adds is not there yet.
-    stored = [key for key in read if key not in ADDED_BY_REPLAY]
+    stored = [key for key in read if key not in agent.added_by_replay]
     # After a resume without its replay, the policy itself collects anew before updates go on.
     lost = state.frames > 0 and len(replay) == 0
     updates_from = state.frames + state.random_frames if lost else state.random_frames
@@ -153,15 +141,14 @@ def loop(
         state.frames += cfg.num_envs
         replay.extend(interleave(steps.select(*stored), cfg.seeds))
         guard.watch("rewards", steps["next", "agents", "reward"])
-        for hook in agent.hooks:
+        for hook in agent.hooks if state.frames > state.random_frames else ():
             hook.after_step(steps, state.frames)
 
-        owed += cfg.updates_per_step if state.frames > updates_from else 0
+        # A transform of the replay may hold the first step back.
+        owed += cfg.updates_per_step if state.frames > updates_from and len(replay) > 0 else 0
         if not cfg.update_at_episode_end or bool(steps["next", "done"].any()):
             for _ in range(owed):
-                losses = update(agent, sample(replay, cfg.seeds), cfg.max_grad_norm)
-                for hook in agent.hooks:
-                    hook.after_update(losses)
+                losses = agent.update(sample(replay, cfg.seeds), cfg.max_grad_norm)
                 state.updates += 1
                 report.accumulate(losses)
                 if state.updates % cfg.log_every_updates == 0:

@@ -15,12 +15,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from tensordict import TensorDictBase
 
 from vm3ac_modules.envs import make_env
 from vm3ac_modules.training import (
     ALGORITHMS,
-    Agent,
     build,
     interleave,
     make_replay,
@@ -48,17 +46,7 @@ def contestants(args: argparse.Namespace, seeds: int) -> dict[str, Callable[[], 
         with torch.no_grad():
             _, state["now"] = env.step_and_maybe_reset(agent.policy(state["now"]))
 
-    return {"update": lambda: update(agent, batch), "step": step}
-
-
-def update(agent: Agent, batch: TensorDictBase) -> None:
-    """One gradient step of every parameter group, then of the target network."""
-    losses = agent.loss(batch)
-    torch.stack([losses[name] for name in agent.optimizers]).sum().backward()
-    for optimizer in agent.optimizers.values():
-        optimizer.step()
-        optimizer.zero_grad()
-    agent.target_updater.step()
+    return {"update": lambda: agent.update(batch), "step": step}
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:

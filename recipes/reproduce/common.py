@@ -51,8 +51,9 @@ BUDGETS = {
     "smoke": _budget(
         2,
         "frames=256 num_envs=4 updates_per_step=2 batch_size=16 init_random_frames=32",
-        "buffer_size=1000 hidden=[16,16] task.max_steps=10 information_rows=0 draw=false threads=1",
+        "buffer_size=1000 hidden=[16,16] task.max_steps=10 information_rows=4 draw=false threads=1",
         "eval_episodes=2 eval_every_frames=64 checkpoint_every_frames=128",
+        "information_latents=8",
     ),
     # About 8,000 updates, a minute to four of one core per seed; above the paper's learning rate,
     # as in loop=demo, for the sake of the time.

@@ -53,8 +53,12 @@ def information(args: argparse.Namespace, rows: Sequence[Row], name: str) -> Agg
     curves = []
     for row in rows:
         log = read_csv_log(args.runs / row["run_dir"] / "eval.csv")
-        pairs = zip(log["frame"], log[name], strict=True)
+        pairs = zip(log["frame"], log.get(name, [math.nan] * len(log["frame"])), strict=True)
         known = [(frame, value) for frame, value in pairs if not math.isnan(value)]
+        if not known:
+            raise ValueError(
+                f"{row['run_dir']} has no {name}: train with information_rows above 0."
+            )
         curves.append(tuple(zip(*known, strict=True)))
     return aggregate_curves(curves)
 

@@ -208,7 +208,8 @@ def train_all(args: argparse.Namespace, results: Results, batches: Sequence[Batc
             except subprocess.CalledProcessError:
                 failed.append(batch)
                 log = batch.folder.with_suffix(".log")
-                said = f"failed: {log.read_text(errors='replace').splitlines()[-1]} ({log})"
+                lines = log.read_text(errors="replace").splitlines() or ["no output"]
+                said = f"failed: {lines[-1]} ({log})"
             print(f"[{count}/{len(batches)}] {batch}: {said}", flush=True)
     finally:
         # An interrupt must not start what waits.

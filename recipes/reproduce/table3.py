@@ -45,7 +45,7 @@ PAPER = {
 
 
 def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
-    """Play a run's agent in every mode, on the starts of its own evaluations."""
+    """Play a run's agent in every mode, on the starts of recipes/evaluate.py."""
     import evaluate  # of recipes/, which is on the path once common is imported
 
     given = {"run_dir": str(run_dir), "episodes": episodes, "latent": "all"}

@@ -184,3 +184,38 @@ def test_another_number_of_seeds_is_no_resume(compose, tmp_path):
 def test_seeds_below_one(recipe, compose):
     with pytest.raises(ValueError, match="seeds must be at least 1"):
         recipe.train(compose(seeds=0))
+
+
+def test_one_of_several_seeds_goes_on_with_streams_of_its_own(recipe, compose, tmp_path, capsys):
+    recipe.train(compose(seeds=2, frames=32, draw="false"))
+    draws = []
+    for seed in (0, 1):
+        alone = compose(seed=seed, frames=64, resume="true", draw="false")
+        alone.run_dir = str(tmp_path / "run" / f"seed_{seed}")
+        recipe.train(alone)
+        replay = load_checkpoint(alone.run_dir).replay
+        draws.append(replay["latent"][-8:])
+    assert "goes on alone" in capsys.readouterr().out
+    assert not torch.allclose(*draws)
+
+
+def test_updates_at_the_end_of_episodes_take_one_seed(recipe, compose):
+    with pytest.raises(ValueError, match="use seeds=1"):
+        recipe.train(compose("loop=paper", seeds=2))
+
+
+def test_no_random_frames_with_a_replay_that_lags(recipe, compose):
+    summary = recipe.train(compose("algorithm=si_moa", init_random_frames=0, draw="false"))
+    # The first step is stored with the second, so only fifteen steps bring updates.
+    assert summary["updates"] == 2 * 15
+
+
+def test_the_configuration_of_an_earlier_version_resumes(compose, tmp_path):
+    from omegaconf import OmegaConf
+    from progress import resumed_config
+
+    cfg = compose()
+    old = {k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k != "seeds"}
+    (tmp_path / "run").mkdir()
+    OmegaConf.save(OmegaConf.create(old), tmp_path / "run" / "config.yaml")
+    assert resumed_config(cfg, []).seeds == 1

@@ -13,6 +13,7 @@ import torch
 from vm3ac_modules.training import (
     CheckpointError,
     _step_directory,
+    common_frame,
     config_hash,
     has_checkpoint,
     load_checkpoint,
@@ -282,3 +283,16 @@ def test_a_large_replay_is_read_on_demand(tmp_path):
 def test_a_directory_that_is_not_there_is_said_to_be_so(tmp_path):
     with pytest.raises(CheckpointError, match="there is no directory"):
         load_checkpoint(tmp_path / "typo")
+
+
+def test_seeds_that_went_on_alone_are_told_which_frames_they_have(tmp_path):
+    for name, frames in (("a", (10, 20)), ("b", (30, 40))):
+        for frame in frames:
+            save_checkpoint(tmp_path / name, frame, {"x": torch.ones(1)}, config={})
+    with pytest.raises(CheckpointError, match=r"a: 10, 20; .*b: 30, 40.*resume those that lag"):
+        common_frame([tmp_path / "a", tmp_path / "b"])
+    save_checkpoint(tmp_path / "b", 20, {"x": torch.ones(1)}, config={})
+    assert common_frame([tmp_path / "a", tmp_path / "b"]) == 20
+    assert common_frame([tmp_path / "a"]) is None
+    with pytest.raises(CheckpointError, match="before its first one"):
+        common_frame([tmp_path / "a", tmp_path / "nothing"])

@@ -154,3 +154,21 @@ def test_every_seed_samples_its_own_transitions_only():
 def test_at_least_one_seed(envs):
     with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
         build("ma_ac", envs[1], seeds=0)
+
+
+def test_clipping_keeps_the_seeds_apart(envs):
+    stacked, alone = agents("vm3ac", envs)
+    batch = make_batch(stacked, envs[0], SEEDS, BATCH)
+    # Seed 2's gradients are large: they are not to shrink the others' steps.
+    batch["next", "agents", "reward"][2] *= 1000.0
+    for _ in range(3):
+        noise = stacked.loss.draw_noise(batch)
+        stacked.loss.draw_noise = lambda _, noise=noise: noise
+        together = stacked.update(batch, 0.1)
+        del stacked.loss.draw_noise
+        for seed, agent in enumerate(alone):
+            agent.loss.draw_noise = lambda _, noise=noise[seed]: noise
+            single = agent.update(batch[seed], 0.1)
+            del agent.loss.draw_noise
+            for name in agent.optimizers:
+                torch.testing.assert_close(together[name][seed], single[name], rtol=1e-4, atol=1e-4)

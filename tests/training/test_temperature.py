@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -70,3 +72,22 @@ def test_unusable_temperatures(env):
     with pytest.raises(ValueError, match="VM3-AC's regularizer"):
         build("ma_sac", env, hidden=[8, 8], auto_beta="bonus", beta_target=0.5)
     assert TemperatureLearner.logged == ("beta",)
+
+
+def test_the_default_target_knows_the_range_of_the_actions():
+    env = make_env("vmas/give_way", 2, seed=0)  # actions in [-0.5, 0.5]
+    agent = build("vm3ac_auto_entropy", env, **SMALL)
+    size = env.full_action_spec["agents", "action"].shape[-1]
+    assert agent.hooks[0].target == pytest.approx(size * (math.log(0.5) - 1.0))
+
+
+def test_beta_stays_in_its_range(env):
+    agent = build("vm3ac_auto_entropy", env, hidden=[8, 8], beta=90.0, beta_lr=1.0)
+    for _ in range(3):
+        agent.hooks[0].after_update(losses(-100.0))
+    assert float(agent.loss.regularizer.beta) == pytest.approx(100.0)
+
+
+def test_a_beta_per_agent_is_refused(env):
+    with pytest.raises(ValueError, match="one beta for all agents"):
+        build("vm3ac_auto_entropy", env, hidden=[8, 8], beta=[0.1, 0.2])

@@ -155,7 +155,14 @@ def common_frame(run_dirs: Sequence[Path | str]) -> int | None:
     """
     if len(run_dirs) == 1:
         return None
-    common = set.intersection(*(set(steps(Path(d) / "checkpoint")) for d in run_dirs))
+    there = {str(d): set(steps(Path(d) / "checkpoint")) for d in run_dirs}
+    common = set.intersection(*there.values())
+    if not common and all(there.values()):
+        listed = "; ".join(f"{d}: {', '.join(map(str, sorted(at)))}" for d, at in there.items())
+        raise CheckpointError(
+            f"these runs have no checkpoint of the same frame ({listed}): resume those that lag "
+            "behind alone, to a frame that all have."
+        )
     if not common:
         raise CheckpointError(
             f"{', '.join(map(str, run_dirs))} have no checkpoint of the same frame: the run ended "

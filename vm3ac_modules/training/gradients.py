@@ -10,7 +10,7 @@ from vm3ac_modules.nn.blocks import AgentLinear
 __all__ = ["clip_gradients_per_agent"]
 
 
-def clip_gradients_per_agent(network: nn.Module, max_norm: float) -> Tensor:
+def clip_gradients_per_agent(network: nn.Module, max_norm: float, seed_dims: int = 0) -> Tensor:
     """Scale down the gradient of every agent whose norm is above a limit.
 
     Agents' losses are summed, so one agent's large gradient must not shrink the others' steps.
@@ -19,9 +19,10 @@ def clip_gradients_per_agent(network: nn.Module, max_norm: float) -> Tensor:
         network: a network of agent-batched layers; parameters that the agents share count as one
             agent's, and an agent's twin critics are taken together.
         max_norm: the limit, > 0.
+        seed_dims: number of leading seed dimensions; every seed has norms of its own.
 
     Returns:
-        Every agent's norm before clipping, ``[N]``.
+        Every agent's norm before clipping, ``[*S, N]``.
 
     Raises:
         ValueError: if ``max_norm <= 0``, or no layer of the network has a gradient.
@@ -36,7 +37,7 @@ def clip_gradients_per_agent(network: nn.Module, max_norm: float) -> Tensor:
     if not max_norm > 0:
         raise ValueError(f"max_grad_norm must be positive, got {max_norm}.")
     rows = [
-        parameter.grad.movedim(-3, 0)
+        parameter.grad.movedim(-3, seed_dims)
         for layer in network.modules()
         if isinstance(layer, AgentLinear)
         for parameter in layer.parameters()
@@ -44,8 +45,9 @@ def clip_gradients_per_agent(network: nn.Module, max_norm: float) -> Tensor:
     ]
     if not rows:
         raise ValueError("the network has no agent-batched layer with a gradient to clip.")
-    norms = torch.stack([row.flatten(1).square().sum(-1) for row in rows]).sum(0).sqrt()
+    squares = [row.flatten(seed_dims + 1).square().sum(-1) for row in rows]
+    norms = torch.stack(squares).sum(0).sqrt()
     factor = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     for row in rows:
-        row.mul_(factor.reshape(-1, *(1,) * (row.ndim - 1)))
+        row.mul_(factor.reshape(*factor.shape, *(1,) * (row.ndim - factor.ndim)))
     return norms

@@ -9,6 +9,7 @@ temperature).
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,10 @@ __all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "TemperatureLearn
 
 
 MAX_ADVANTAGE = 10.0
+
+
+LOG_BETA_RANGE = (math.log(1e-5), math.log(1e2))
+"""Where a learned temperature stays."""
 
 
 class Hook:
@@ -123,13 +128,13 @@ class TemperatureLearner(Hook):
     Args:
         loss: an actor-critic loss whose regularizer has a beta.
         measure: ``"entropy"`` or ``"bonus"``.
-        target: the target (nats); for the entropy minus the number of action dimensions if None.
+        target: the target (nats).
         lr: learning rate of Adam.
-        action_dim: number of action dimensions.
         seeds: number of stacked seeds.
 
     Raises:
-        ValueError: for an unknown measure, a bonus without pairs or without a target, or beta = 0.
+        ValueError: for an unknown measure, no target, a bonus without pairs, a beta per agent, or
+            beta = 0.
 
     References:
         Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905,
@@ -146,18 +151,19 @@ class TemperatureLearner(Hook):
         *,
         target: float | None = None,
         lr: float = 3e-4,
-        action_dim: int = 1,
         seeds: int = 1,
     ) -> None:
         if measure not in ("entropy", "bonus"):
             raise ValueError(f"auto_beta must be null, 'entropy' or 'bonus', got {measure!r}.")
-        if measure == "bonus" and (target is None or not loss.regularizer.needs_pairs):
+        if target is None or (measure == "bonus" and not loss.regularizer.needs_pairs):
             raise ValueError("auto_beta='bonus' needs beta_target and VM3-AC's regularizer.")
         regularizer = loss.regularizer
+        if regularizer.beta.ndim:
+            raise ValueError("auto_beta learns one beta for all agents: give beta as a number.")
         if not bool((regularizer.beta > 0).all()):
             raise ValueError("auto_beta learns log(beta): start with beta > 0.")
         self.loss, self.measure = loss, measure
-        self.target = -float(action_dim) if target is None else target
+        self.target = target
         if seeds > 1:
             # One temperature per seed, in front of batch and agents.
             stacked = regularizer.beta.expand(seeds).reshape(seeds, 1, 1)
@@ -177,6 +183,8 @@ class TemperatureLearner(Hook):
         self.log_beta.grad = value.detach() - self.target
         self.optimizer.step()
         with torch.no_grad():
+            # A target out of reach would drive it to where nothing is finite.
+            self.log_beta.clamp_(*LOG_BETA_RANGE)
             beta.copy_(self.log_beta.exp().reshape(beta.shape))
 
     def scalars(self) -> Tensor:

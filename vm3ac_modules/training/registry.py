@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
 from torchrl.envs import EnvBase, RewardSum, Transform, TransformedEnv
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import TargetNetUpdater
@@ -22,6 +24,7 @@ from vm3ac_modules.envs.factory import check_homogeneous_continuous
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives import CentralizedActorCriticLoss
 from vm3ac_modules.training.builders import BUILDERS, Blueprint, Sizes
+from vm3ac_modules.training.gradients import clip_gradients_per_agent
 from vm3ac_modules.training.hooks import (
     Hook,
     InfluenceSchedule,
@@ -61,6 +64,30 @@ class Agent:
     hooks: list[Hook] = field(default_factory=list)
     keys: Keys = field(default_factory=Keys)
 
+    def update(self, batch: TensorDictBase, max_grad_norm: float | None = None) -> TensorDictBase:
+        """One gradient step of every parameter group, then of the target network and the hooks.
+
+        Args:
+            batch: transitions ``[B]``, or ``[S, B]`` with several seeds.
+            max_grad_norm: largest norm of one agent's gradient, per network and seed; None clips
+                nothing.
+
+        Returns:
+            What the loss returned.
+        """
+        losses = self.loss(batch)
+        torch.stack([losses[name] for name in self.optimizers]).sum().backward()
+        for name, optimizer in self.optimizers.items():
+            if max_grad_norm is not None:
+                network = getattr(self.loss, name.replace("loss_", "") + "_network")
+                clip_gradients_per_agent(network, max_grad_norm, self.loss.seed_dims)
+            optimizer.step()
+            optimizer.zero_grad()
+        self.target_updater.step()
+        for hook in self.hooks:
+            hook.after_update(losses)
+        return losses
+
     def wrap(self, env: TransformedEnv) -> TransformedEnv:
         """Append the transforms that the algorithm needs of every environment that it plays in.
 
@@ -84,6 +111,13 @@ class Agent:
     def replay_transform(self) -> Transform | None:
         """The transform that the algorithm needs of its replay, if any: SI-MOA's next action."""
         return NextAction(self.keys) if isinstance(self.loss, SIMOALoss) else None
+
+    @property
+    def added_by_replay(self) -> tuple[NestedKey, ...]:
+        """Entries that :meth:`replay_transform` adds to what was collected."""
+        if not isinstance(self.loss, SIMOALoss):
+            return ()
+        return (self.keys.next_action, self.keys.next_action_valid)
 
 
 def group_sizes(env: EnvBase, keys: Keys) -> Sizes:
@@ -180,10 +214,11 @@ def _hooks(plan: Blueprint, loss: LossModule, seeds: int) -> list[Hook]:
     if knobs.get("auto_beta") is not None:
         assert isinstance(loss, CentralizedActorCriticLoss)
         options = {"target": knobs["beta_target"], "lr": knobs["beta_lr"]}
-        size = plan.sizes.action_dim
-        return [
-            TemperatureLearner(loss, knobs["auto_beta"], action_dim=size, seeds=seeds, **options)
-        ]
+        if options["target"] is None and knobs["auto_beta"] == "entropy":
+            # SAC's minus the number of dimensions, for actions of half range 1.
+            size = loss.half_range.log().sum(-1).mean()
+            options["target"] = float(size) - plan.sizes.action_dim
+        return [TemperatureLearner(loss, knobs["auto_beta"], seeds=seeds, **options)]
     if isinstance(loss, SIMOALoss):
         ramp = knobs["influence_start_frames"], knobs["influence_full_frames"]
         return [InfluenceSchedule(loss, *ramp)]

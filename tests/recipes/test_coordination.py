@@ -1,0 +1,51 @@
+"""The coordination recipe on runs that are there, without training."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("vmas")
+pytest.importorskip("hydra")
+pytest.importorskip("rliable")
+
+REPRODUCE = Path(__file__).parents[2] / "recipes" / "reproduce"
+
+
+@pytest.fixture
+def program(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPRODUCE))
+    import coordination
+
+    yield coordination
+    for name in ("coordination", "common", "results", "runs", "table3"):
+        sys.modules.pop(name, None)
+
+
+def test_information_and_intervention_from_one_command(program, tmp_path):
+    arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "--episodes", "2"]
+    program.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    with (tmp_path / "intervention.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    modes = {(row["algorithm"], row["latent"]) for row in rows}
+    with_latent = {"sample", "independent", "mean"}
+    assert modes == {
+        *(("vm3ac", mode) for mode in with_latent),
+        *(("vm3ac_tight", mode) for mode in with_latent),
+        ("vm3ac_no_latent", "none"),
+    }
+    with (tmp_path / "information.csv").open() as file:
+        panels = {row["panel"] for row in csv.DictReader(file)}
+    assert len(panels) == 3
+    for name in ("coordination.png", "intervention.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_runs_without_estimates_are_refused(program, tmp_path, capsys):
+    arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "information_rows=0"]
+    with pytest.raises(SystemExit):
+        program.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    assert "train with information_rows above 0" in capsys.readouterr().err
