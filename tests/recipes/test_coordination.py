@@ -12,22 +12,14 @@ pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
 
-REPRODUCE = Path(__file__).parents[2] / "recipes" / "reproduce"
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))
+
+import coordination
 
 
-@pytest.fixture
-def program(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPRODUCE))
-    import coordination
-
-    yield coordination
-    for name in ("coordination", "common", "results", "runs", "table3"):
-        sys.modules.pop(name, None)
-
-
-def test_information_and_intervention_from_one_command(program, tmp_path):
+def test_information_and_intervention_from_one_command(tmp_path):
     arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "--episodes", "2"]
-    program.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    coordination.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
     with (tmp_path / "intervention.csv").open() as file:
         rows = list(csv.DictReader(file))
     modes = {(row["algorithm"], row["latent"]) for row in rows}
@@ -44,8 +36,8 @@ def test_information_and_intervention_from_one_command(program, tmp_path):
         assert (tmp_path / name).stat().st_size > 0
 
 
-def test_runs_without_estimates_are_refused(program, tmp_path, capsys):
+def test_runs_without_estimates_are_refused(tmp_path, capsys):
     arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "information_rows=0"]
     with pytest.raises(SystemExit):
-        program.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
+        coordination.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
     assert "train with information_rows above 0" in capsys.readouterr().err
