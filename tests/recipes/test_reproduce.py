@@ -25,6 +25,9 @@ import results
 import runs
 import table3
 
+from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.training import evaluation_seed, load_agent
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")
 PAIR = (*TINY[:-1], "2", "frames=128")
@@ -134,7 +137,7 @@ def test_figure_3_of_real_runs(store, launched):
     assert sorted((store / "results.csv").read_text().splitlines()) == before
 
 
-def test_figure_5_starts_at_the_center(store, tmp_path, monkeypatch):
+def test_figure_5_of_real_runs(store, tmp_path):
     options = [*PAIR, "--runs", str(store), "--out", str(tmp_path), "--episodes", "3"]
     figure5.main(options)
     assert (tmp_path / "figure5_predator_prey_2.png").stat().st_size > 1000
@@ -152,10 +155,23 @@ def test_figure_5_starts_at_the_center(store, tmp_path, monkeypatch):
     figure5.main([*options, "--actions", "sample", "--algorithms", "ma_sac"])
     sampled = {(row["x"], row["y"]) for row in table(tmp_path / "positions.csv")}
     assert len(sampled) == 2 * 3 * 2
-    monkeypatch.setattr(figure5, "STEPS", 1)
-    figure5.main(options)
-    reach = [max(abs(float(r["x"])), abs(float(r["y"]))) for r in table(tmp_path / "positions.csv")]
-    assert max(reach) <= 0.05 + 1e-6
+
+
+def test_figure_5_shows_the_fifth_step_of_an_evaluation_from_the_center(store):
+    run_dir = store / table(store / "results.csv")[1]["run_dir"]
+    trained = load_agent(run_dir)
+    env = trained.make_env(3, start="center", seed=evaluation_seed(1))
+
+    def watch(env):
+        return torch.stack([body.state.pos for body in env.base_env.agents], dim=1)
+
+    options = {"max_steps": 6, "seed": evaluation_seed(1), "observer": watch}
+    seen = evaluate(trained.agent.policy, env, **options).trace
+    assert (seen[:, 0] == 0.0).all()
+    positions, preys = figure5.watch(run_dir, 3, "mean")
+    assert torch.equal(positions, seen[:, 5])
+    assert not torch.equal(positions, seen[:, 4])
+    assert preys.shape == (16, 2)
 
 
 def test_distances():
@@ -376,7 +392,7 @@ def test_budgets():
         name: int(v["frames"]) // int(v["num_envs"]) * int(v["updates_per_step"])
         for name, v in knobs.items()
     }
-    assert (updates["cpu"], updates["gpu"]) == (20_000, 250_000)
+    assert (updates["cpu"], updates["gpu"]) == (8_000, 250_000)
     assert [common.BUDGETS[name].seeds for name in ("cpu", "gpu")] == [3, 7]
 
 
