@@ -203,6 +203,23 @@ def test_table_3_of_real_runs(store, tmp_path, capsys):
     assert "3 episodes per seed, mean actions. Seeds: PP (N=2): 2." in text
 
 
+def test_the_cells_of_table_3():
+    tasks = {"predator_prey_2": (0, 1), "vmas/balance": (0,)}
+    rows = [
+        {"task": task, "seed": seed, "latent": mode, "episodes": 4, "return_mean": value + seed}
+        for task, seeds in tasks.items()
+        for seed in seeds
+        for value, mode in enumerate(("sample", "mean", "synchronized", "random"), len(task))
+    ]
+    lines = table3.markdown(rows).splitlines()
+    assert lines[0] == "| mean return | PP (N=2) | vmas/balance |"
+    assert lines[2] == "| z ~ N(0, I) | 15.5 [15.0, 16.0] | 12.0 |"
+    assert lines[3] == "| z = E[z] | 16.5 [16.0, 17.0] | 13.0 |"
+    assert lines[5] == "| z independent | - | - |"
+    assert lines[7] == "| paper, z ~ N(0, I) | 413 | - |"
+    assert "PP (N=2): 2, vmas/balance: 1." in lines[-1]
+
+
 def test_several_seeds_are_one_process_and_a_row_each(tmp_path, launched):
     command = [*TINY, *TWO, "--seeds", "3", "--out", str(tmp_path)]
     figure3.main(command)
