@@ -29,6 +29,7 @@ from vm3ac_modules.baselines import NextAction, SIMOALoss, SocialInfluence
 from vm3ac_modules.keys import Keys, MissingKeysError
 from vm3ac_modules.nn import NextActionNet
 from vm3ac_modules.objectives import MAACLoss
+from vm3ac_modules.objectives.intrinsic import intrinsic_values
 from vm3ac_modules.objectives.policy import sample_policy
 
 GAMMA = 0.9
@@ -163,19 +164,25 @@ def bonus_of(loss, td, noise, network=None):
 
 
 def test_influence_sends_no_gradient_anywhere():
-    loss, td, noise = build()
+    loss, td, noise = build(moa_sigma=0.1)
+    sample = sample_policy(loss.reader, td, noise, loss.center, loss.half_range)
+    network = (loss.moa_network, loss.slots["moa_network"], loss.moa_network_params)
+    parts = intrinsic_values(loss.intrinsic, *network, td, sample, noise, loss.tensor_keys)
+    assert parts.policy_bonus is None
+    assert parts.loss.requires_grad
+    assert not parts.reward_bonus.requires_grad
+    assert not any(value.requires_grad for value in parts.diagnostics.values())
+
     action = td["agents", "action"].requires_grad_()
     value, groups = loss(td, noise)["loss_qvalue"], loss.parameter_groups()
     leaves = [p for name, group in groups.items() if name != "loss_qvalue" for p in group]
-    assert all(x is None for x in torch.autograd.grad(value, leaves, allow_unused=True))
-    # Of the stored actions, the gradient is that of the critics' input alone.
-    with_influence, without = [], []
-    for weight, gradients in ((0.75, with_influence), (0.0, without)):
-        loss.intrinsic.weight.fill_(weight)
-        loss.reduction = "none"
-        q_loss = loss(td, noise)["loss_qvalue"]
-        gradients.append(torch.autograd.grad(q_loss[~valid_rows(td)].sum(), action)[0])
-    assert torch.equal(with_influence[0], without[0])
+    found = torch.autograd.grad(value, [*leaves, action], allow_unused=True)
+    assert all(gradient is None for gradient in found[:-1])
+    # Of the stored actions, it is that of the critics' input alone: as if it were paid out.
+    td["next", "agents", "reward"] += parts.reward_bonus.unsqueeze(-1)
+    loss.intrinsic.weight.zero_()
+    assert parts.reward_bonus.sum() > 0
+    torch.testing.assert_close(found[-1], *grads(loss(td, noise)["loss_qvalue"], [action]))
 
 
 def valid_rows(td):
@@ -369,9 +376,9 @@ def test_a_step_comes_out_with_the_next_one():
     # Row 1 ended: what follows belongs to another episode.
     assert out["agents", "next_action"][:, 0, 0].tolist() == [2.0, 0.0]
     assert out["agents", "next_action_valid"].tolist() == [[[True], [True]], [[False], [False]]]
+    out = transform.inv(step([3.0, 30.0], [False, False]))
     # What was handed in is left as it is.
     assert ("agents", "next_action") not in second.keys(True)
-    out = transform.inv(step([3.0, 30.0], [False, False]))
     assert out["agents", "action"][:, 0, 0].tolist() == [2.0, 20.0]
     assert out["agents", "next_action"][:, 0, 0].tolist() == [3.0, 30.0]
     assert out["agents", "next_action_valid"].all()
