@@ -195,6 +195,13 @@ def test_table_3_of_real_runs(store, tmp_path, capsys):
     for row in table(tmp_path / "table3.csv"):
         rows.setdefault(row["latent"], []).append(float(row["return_mean"]))
     assert list(rows) == ["sample", "mean", "synchronized", "independent", "random"]
+    import evaluate as recipe
+
+    run_dir = store / table(store / "results.csv")[0]["run_dir"]
+    alone = recipe.run(recipe.parse([f"run_dir={run_dir}", "episodes=3"]))["results"]
+    assert {name: values[0] for name, values in rows.items()} == {
+        name: pytest.approx(alone[name]["return_mean"]) for name in rows
+    }
     text = (tmp_path / "table3.md").read_text()
     assert text in capsys.readouterr().out
     low, high = sorted(rows["mean"])

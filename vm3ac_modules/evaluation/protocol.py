@@ -157,7 +157,18 @@ def evaluate(
         restart_episodes(env)
         seen: list[Tensor] = []
         callback = None if observer is None else lambda env, _: seen.append(observer(env).clone())
-        steps = env.rollout(max_steps, player, callback=callback, break_when_any_done=False)
+        start = env.reset()
+        if callback is not None:
+            # A rollout calls back after each step but the last; the start comes before all.
+            callback(env, start)
+        steps = env.rollout(
+            max_steps,
+            player,
+            callback=callback,
+            break_when_any_done=False,
+            auto_reset=False,
+            tensordict=start,
+        )
     return _summarize(steps, keys, torch.stack(seen, 1) if seen else None)
 
 
