@@ -145,11 +145,7 @@ def bars_figure(
             ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
             error = None if math.isnan(bar.low + bar.high) else ends
             index = labels.index(label)
-            style = {
-                "color": _COLORS[index % 7],
-                "hatch": _HATCHES[index % 8],
-                "edgecolor": "black",
-            }
+            style = {"color": _COLORS[index % 7], "hatch": _HATCHES[index % 8], "ec": "black"}
             axes.bar(place, bar.value, 0.7, yerr=error, capsize=4, label=label, **style)
         axes.axhline(0.0, color="black", lw=0.8)
         axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=ylabel)
