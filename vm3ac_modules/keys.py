@@ -49,6 +49,7 @@ class Keys:
     truncated: NestedKey = "truncated"
     step_count: NestedKey = "step_count"
     episode: NestedKey = "episode"
+    mask: NestedKey = "mask"
 
     def of_agents(self, name: str) -> tuple[str, str]:
         """The key of a per-agent entry, ``(group, name)``."""
@@ -63,6 +64,31 @@ class Keys:
     def action(self) -> tuple[str, str]:
         """Actions in the environment's own range, ``[*B, N, A]``."""
         return self.of_agents("action")
+
+    @property
+    def action_mask(self) -> tuple[str, str]:
+        """Legal discrete actions, bool ``[*B, N, A]``."""
+        return self.of_agents("action_mask")
+
+    @property
+    def alive(self) -> tuple[str, str]:
+        """Agents that still act, bool ``[*B, N]``."""
+        return self.of_agents("alive")
+
+    @property
+    def logits(self) -> tuple[str, str]:
+        """Log-probabilities of discrete actions (nats), illegal ones -1e9, ``[*B, N, A]``."""
+        return self.of_agents("logits")
+
+    @property
+    def hidden(self) -> tuple[str, str]:
+        """Memory of recurrent policies, ``[*B, N, H]``."""
+        return self.of_agents("hidden")
+
+    @property
+    def last_action(self) -> tuple[str, str]:
+        """Discrete actions of the step before, -1 at the start of an episode, ``[*B, N]``."""
+        return self.of_agents("last_action")
 
     @property
     def next_action(self) -> tuple[str, str]:

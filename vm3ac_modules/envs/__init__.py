@@ -1,4 +1,4 @@
-"""Environments under one name and with the same keys: VMAS, multi-walker, PettingZoo, the user's.
+"""Environments with the same keys: VMAS, multi-walker, PettingZoo, SMAX, SMAC, the user's.
 
 Nothing is imported before it is asked for (PEP 562), so that this package works where the
 optional simulators are not installed.
@@ -17,12 +17,17 @@ _EXPORTS: dict[str, str] = {
     "ExpandDone": "vm3ac_modules.envs.transforms",
     "MultiwalkerEnv": "vm3ac_modules.envs.multiwalker",
     "PredatorPrey": "vm3ac_modules.envs.scenarios.predator_prey",
+    "SMACEnv": "vm3ac_modules.envs.smac",
+    "SMAXEnv": "vm3ac_modules.envs.smax",
+    "SMAXUnits": "vm3ac_modules.envs.smax",
     "TreasureCollection": "vm3ac_modules.envs.scenarios.treasure_collection",
     "VMASEnv": "vm3ac_modules.envs.vmas",
     "available_environments": "vm3ac_modules.envs.factory",
     "check_homogeneous_continuous": "vm3ac_modules.envs.checks",
     "env_rng_state": "vm3ac_modules.envs.rng",
+    "focus_fire_action": "vm3ac_modules.envs.smax_scripts",
     "make_env": "vm3ac_modules.envs.factory",
+    "make_smac_env": "vm3ac_modules.envs.smac",
     "set_env_rng_state": "vm3ac_modules.envs.rng",
 }
 

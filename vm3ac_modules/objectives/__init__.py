@@ -3,6 +3,7 @@
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
 from vm3ac_modules.objectives.algorithms import MAACLoss, MASACLoss, VM3ACLoss
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
+from vm3ac_modules.objectives.fop import FOPLoss
 from vm3ac_modules.objectives.mutual_information import MutualInformationLoss
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.regularizers import (
@@ -11,11 +12,13 @@ from vm3ac_modules.objectives.regularizers import (
     NoRegularizer,
     Regularizer,
 )
+from vm3ac_modules.objectives.vm3ac_discrete import VM3FOPLoss
 
 __all__ = [
     "ActionMIRegularizer",
     "CentralizedActorCriticLoss",
     "EntropyRegularizer",
+    "FOPLoss",
     "InformationEstimates",
     "MAACLoss",
     "MASACLoss",
@@ -24,5 +27,6 @@ __all__ = [
     "PolicyReader",
     "Regularizer",
     "VM3ACLoss",
+    "VM3FOPLoss",
     "estimate_information",
 ]

@@ -1,0 +1,286 @@
+r"""FOP: factorized maximum-entropy actor-critic over discrete actions, off policy.
+
+Shapes: ``B`` episodes, ``T`` transitions, ``N`` agents, ``A`` actions, ``K`` critics.
+
+Source: Zhang et al. 2021, "FOP: Factorizing Optimal Joint Policy of Maximum-Entropy Multi-Agent
+Reinforcement Learning", ICML, and its code in the version of July 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from vm3ac_modules.factorized_critic import FactorizedCritic
+from vm3ac_modules.functional.categorical import (
+    categorical_entropy,
+    draw_categorical,
+    expectation,
+    gumbel_noise,
+)
+from vm3ac_modules.functional.episodes import masked_mean
+from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.objectives.common import ordered_keys
+from vm3ac_modules.objectives.episodic import Episodes, lambda_return, read_episodes
+from vm3ac_modules.objectives.slots import ParameterSlots
+from vm3ac_modules.recurrent_actor import RecurrentActor
+
+__all__ = ["FOPLoss", "PolicyView"]
+
+
+class PolicyView(NamedTuple):
+    """Policies of all agents along the episodes."""
+
+    log_prob: Tensor
+    """``log pi_i(a | tau_i, z)`` of the drawn latent (nats), ``[B, T + 1, N, A]``."""
+    outcomes: Tensor | None
+    """The same under every outcome of the latent, ``[Z, B, T + 1, N, A]``; None if not wanted."""
+    action: Tensor
+    """A joint draw from the policies under the drawn latent, int64 ``[B, T + 1, N]``."""
+
+
+class FOPLoss(LossModule):
+    r"""Losses of FOP over whole episodes.
+
+    .. math::
+        V_i &= \alpha \log \sum_a \exp(Q_i(a) / \alpha) \\
+        y_t &= G_t(\min_k \bar Q^k_{tot}(s, a')) - \frac{\alpha}{N} \sum_i
+            \log \pi_i(a'_{i,t+1} | \tau_{i,t+1}) \\
+        L_Q &= \sum_k E\, (Q^k_{tot}(s_t, a_t) - \mathrm{sg}\, y_t)^2 \\
+        L_\pi &= E \sum_a \pi_i(a) \big( \alpha \log \pi_i(a) - \min_k Q^k_i(a) \big)
+
+    with :math:`a' \sim \pi` drawn anew, :math:`G` the TD(lambda) return and the expectation over
+    actions exact. The entropy stands outside the lambda-return, undiscounted, and averaged over
+    agents, as in FOP's code (it sets the scale of the temperature); ``strict_soft`` puts it inside
+    the bootstrap value, where gamma and the end of the game reach it.
+
+    References:
+        Zhang et al. 2021, "FOP: Factorizing Optimal Joint Policy of Maximum-Entropy Multi-Agent
+        Reinforcement Learning", ICML.
+
+    Args:
+        actor_network: the recurrent actor; its exploration floor is part of the policy.
+        qvalue_network: individual critics and mixers.
+        temperature: alpha > 0 (reward per nat), a buffer that a schedule may change in place.
+        gamma: discount per step.
+        lam: weight of the lambda-return.
+        strict_soft: the entropy inside the bootstrap value.
+        mask_soft_values: sum only over legal actions in :math:`V_i`; FOP's code sums over all,
+            which gives dead agents an advantage.
+        keys: the tensordict vocabulary.
+
+    Returns:
+        ``forward`` returns ``loss_actor`` and ``loss_qvalue``, and detached means: ``entropy`` (of
+        the policies, nats per agent), ``state_action_value`` (of the team), ``qvalue_target`` and
+        ``soft_bonus`` (nats: what times alpha enters the target).
+
+    Raises:
+        ValueError: for options out of their range; when called, for a batch that is not made of
+            episodes.
+        MissingKeysError: when called with a tensordict that lacks an entry.
+
+    Example:
+        >>> from torchrl.objectives import SoftUpdate
+        >>> from vm3ac_modules.nn import FOPMixer, RecurrentPolicyNet
+        >>> actor = RecurrentActor(RecurrentPolicyNet(4, 5, num_agents=3))
+        >>> critic = FactorizedCritic(4, 5, 3, FOPMixer(7, num_agents=3, num_actions=5))
+        >>> loss = FOPLoss(actor, critic)
+        >>> target = SoftUpdate(loss, tau=0.005)
+        >>> agents = {"observation": torch.zeros(2, 6, 3, 4),
+        ...           "action": torch.zeros(2, 6, 3, dtype=torch.long),
+        ...           "action_mask": torch.ones(2, 6, 3, 5, dtype=torch.bool),
+        ...           "reward": torch.zeros(2, 6, 3, 1)}
+        >>> td = TensorDict({"agents": agents, "state": torch.zeros(2, 6, 7),
+        ...                  "terminated": torch.zeros(2, 6, 1, dtype=torch.bool),
+        ...                  "mask": torch.ones(2, 6, 1, dtype=torch.bool)}, [2, 6])
+        >>> sorted(key for key in loss(td).keys() if key.startswith("loss_"))
+        ['loss_actor', 'loss_qvalue']
+
+    See Also:
+        :mod:`vm3ac_modules.objectives.episodic` for the form of a batch.
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        observation: NestedKey = Keys().observation
+        action: NestedKey = Keys().action
+        action_mask: NestedKey = Keys().action_mask
+        reward: NestedKey = Keys().reward
+        terminated: NestedKey = Keys().terminated
+        mask: NestedKey = Keys().mask
+        state: NestedKey = Keys().state
+
+    default_keys = _AcceptedKeys
+    tensor_keys: _AcceptedKeys
+    out_keys: tuple[str, ...] = (
+        *("loss_actor", "loss_qvalue"),
+        *("entropy", "state_action_value", "qvalue_target", "soft_bonus"),
+    )
+    phases: tuple[tuple[str, ...], ...] = (("loss_actor", "loss_qvalue"),)
+
+    actor_network: RecurrentActor
+    actor_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+    qvalue_network: FactorizedCritic
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+    temperature: Tensor
+
+    def __init__(
+        self,
+        actor_network: RecurrentActor,
+        qvalue_network: FactorizedCritic,
+        *,
+        temperature: float = 0.5,
+        gamma: float = 0.99,
+        lam: float = 0.8,
+        strict_soft: bool = False,
+        mask_soft_values: bool = False,
+        keys: Keys | None = None,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0.0:
+            raise ValueError(
+                f"temperature must be positive (V_i divides by it), got {temperature}."
+            )
+        for name, value in {"gamma": gamma, "lam": lam}.items():
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], got {value}.")
+        self.gamma, self.lam = gamma, lam
+        self.strict_soft, self.mask_soft_values = strict_soft, mask_soft_values
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.convert_to_functional(actor_network, "actor_network")
+        self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
+        self.slots = {
+            name: ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
+            for name in ("actor_network", "qvalue_network")
+        }
+        if keys is not None:
+            fields = self._AcceptedKeys.__dataclass_fields__
+            self.set_keys(**{name: getattr(keys, name) for name in fields})
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        return None
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Entries that ``forward`` reads."""
+        fields = self._AcceptedKeys.__dataclass_fields__
+        return ordered_keys(getattr(self.tensor_keys, name) for name in fields)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that each loss trains, disjoint."""
+        return {
+            "loss_actor": list(self.actor_network_params.parameters()),
+            "loss_qvalue": list(self.qvalue_network_params.parameters()),
+        }
+
+    def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
+        """Draw all that one call needs (noise is data): Gumbel noise for the fresh actions.
+
+        Args:
+            tensordict: the batch, ``[B, T + 1]``.
+
+        Returns:
+            ``action`` ``[B, T + 1, N, A]``.
+        """
+        require_keys(tensordict, [self.tensor_keys.action_mask], type(self).__name__)
+        mask = tensordict.get(self.tensor_keys.action_mask)
+        noise = gumbel_noise(mask.to(self.temperature.dtype))
+        return TensorDict({"action": noise}, tensordict.batch_size)
+
+    def forward(
+        self,
+        tensordict: TensorDictBase,
+        noise: TensorDictBase | None = None,
+        *,
+        only: Collection[str] | None = None,
+    ) -> TensorDict:
+        """Compute the losses; the input is not changed.
+
+        Args:
+            tensordict: episodes ``[B, T + 1]`` with the entries of :attr:`in_keys`.
+            noise: what :meth:`draw_noise` returns; drawn if None.
+            only: names of the losses that are wanted; all if None.
+
+        Returns:
+            Losses and diagnostics, see the class.
+        """
+        episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
+        noise = self.draw_noise(tensordict) if noise is None else noise
+        with self.slots["actor_network"].filled(self.actor_network_params):
+            view = self._policies(episodes, noise)
+        return TensorDict(self._losses(episodes, view, noise), [])
+
+    def _losses(
+        self, episodes: Episodes, view: PolicyView, noise: TensorDictBase
+    ) -> dict[str, Tensor]:
+        mask = episodes.mask
+        with self.slots["qvalue_network"].filled(self.qvalue_network_params):
+            values = self.qvalue_network.individual(episodes.observation)
+            taken = self._team_value(episodes, values, episodes.action)[:, :-1]
+        bonus = self._soft_bonus(episodes, view)
+        target = self._target(episodes, view, bonus)
+        policy = self._policy_objective(episodes, view, values.detach().amin(-3))
+        errors = (taken - target.unsqueeze(-1)).square()
+        out = {
+            "loss_actor": masked_mean(policy[:, :-1], mask),
+            "loss_qvalue": masked_mean(errors, mask) * errors.shape[-1],
+        }
+        scalars = {
+            "entropy": categorical_entropy(view.log_prob)[:, :-1],
+            "state_action_value": taken,
+            "qvalue_target": target,
+            "soft_bonus": bonus[:, 1:],
+        }
+        return out | {name: masked_mean(x.detach(), mask) for name, x in scalars.items()}
+
+    def _policies(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
+        actor = self.actor_network
+        memory, _ = actor.net.unroll(episodes.observation, episodes.last_action)
+        log_prob = actor.log_prob(memory, episodes.action_mask)
+        action = draw_categorical(log_prob.detach(), noise.get("action"))
+        return PolicyView(log_prob, None, action)
+
+    def _soft_values(self, values: Tensor, action_mask: Tensor) -> Tensor:
+        r""":math:`V_i = \alpha \log \sum_a e^{Q_i(a) / \alpha}`, ``[B, T + 1, K, N]``."""
+        scaled = values / self.temperature
+        if self.mask_soft_values:
+            scaled = scaled.masked_fill(~action_mask.unsqueeze(-3), -torch.inf)
+        return self.temperature * scaled.logsumexp(-1)
+
+    def _team_value(self, episodes: Episodes, values: Tensor, action: Tensor) -> Tensor:
+        """Joint values of actions at all slots, ``[B, T + 1, K]``."""
+        # The mixer takes advantages as constants.
+        soft = self._soft_values(values.detach(), episodes.action_mask)
+        return self.qvalue_network.joint(values, soft, episodes.state, action)
+
+    @torch.no_grad()
+    def _target(self, episodes: Episodes, view: PolicyView, bonus: Tensor) -> Tensor:
+        """The target y, ``[B, T]``."""
+        with self.slots["qvalue_network"].filled(self.target_qvalue_network_params):
+            values = self.qvalue_network.individual(episodes.observation)
+            bootstrap = self._team_value(episodes, values, view.action).amin(-1)
+        soft = self.temperature * bonus
+        if self.strict_soft:
+            bootstrap = bootstrap + soft
+        ends = episodes.reward, bootstrap, episodes.terminated, episodes.mask
+        returns = lambda_return(*ends, gamma=self.gamma, lam=self.lam)
+        return returns if self.strict_soft else returns + soft[:, 1:]
+
+    @torch.no_grad()
+    def _soft_bonus(self, episodes: Episodes, view: PolicyView) -> Tensor:
+        r""":math:`-\frac1N \sum_i \log \pi_i(a'_i)` at every slot, ``[B, T + 1]``, nats."""
+        log_prob = view.log_prob.gather(-1, view.action.unsqueeze(-1)).squeeze(-1)
+        return -log_prob.mean(-1)
+
+    def _policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
+        """What the policies minimize at every slot, ``[B, T + 1, N]``."""
+        return expectation(view.log_prob, self.temperature * view.log_prob - values)

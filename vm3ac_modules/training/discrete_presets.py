@@ -1,0 +1,87 @@
+"""Knobs of the algorithms over discrete actions: the library's one table of presets.
+
+The recipes' YAML repeats them with a comment per knob (a test keeps the two equal).
+
+Sources: Kim et al. 2023, arXiv:2303.00451, Appendix G; the baselines' codes (docs/algorithms.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["DISCRETE_ALGORITHMS", "DISCRETE_COMMON", "resolve_discrete_knobs"]
+
+DISCRETE_COMMON: dict[str, Any] = {
+    "gamma": 0.99,
+    "lr": 5e-4,
+    "reward_scale": 1.0,
+    "hidden_size": 64,
+    "share_params": True,
+    "epsilon_start": 1.0,
+    "epsilon_end": 0.05,
+    "epsilon_frames": 50_000,
+    "target_interval": 200,
+}
+"""Knobs of every algorithm; the exploration floor falls over environment steps."""
+
+_FOP: dict[str, Any] = {
+    "lam": 0.8,
+    "critic_hidden": [64, 64],
+    "mixer_weights": "none",
+    "unit_dim": None,
+    "temperature_start": 0.5,
+    "temperature_end": 0.05,
+    "temperature_frames": 200_000,
+    "temperature_schedule": "paper",
+    "strict_soft": False,
+    "mask_soft_values": False,
+}
+
+DISCRETE_ALGORITHMS: dict[str, dict[str, Any]] = {
+    "vm3ac": {
+        **_FOP,
+        "latent_dim": 3,
+        "num_latents": 0,
+        "entropy_mix": 1.0,
+        "exact_latent": False,
+        "pair_weight": "paper",
+        "predictor_embed": 32,
+        "predictor_smoothing": 1e-3,
+        "predictor_lr": None,
+    },
+    "fop": _FOP,
+}
+"""Preset of every algorithm: its own knobs beside the common ones, and those that it changes."""
+
+
+def resolve_discrete_knobs(algorithm: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in an algorithm's preset.
+
+    Args:
+        algorithm: name of the algorithm.
+        knobs: the knobs that differ from the preset.
+
+    Returns:
+        Every knob of the algorithm.
+
+    Raises:
+        ValueError: for an unknown algorithm or knob; names the valid ones.
+
+    Example:
+        >>> resolve_discrete_knobs("fop", {"lam": 0.6})["lam"]
+        0.6
+    """
+    if algorithm not in DISCRETE_ALGORITHMS:
+        raise ValueError(
+            f"unknown algorithm {algorithm!r} for discrete actions; valid: "
+            f"{', '.join(DISCRETE_ALGORITHMS)}."
+        )
+    preset = {**DISCRETE_COMMON, **DISCRETE_ALGORITHMS[algorithm]}
+    unknown = sorted(set(knobs) - set(preset))
+    if unknown:
+        raise ValueError(
+            f"unknown knob(s) {', '.join(unknown)} for algorithm {algorithm!r}; valid: "
+            f"{', '.join(preset)}."
+        )
+    return {**preset, **knobs}
