@@ -63,19 +63,29 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def check_overrides(arguments: Sequence[str], config_dir: Path) -> None:
+def check_overrides(
+    arguments: Sequence[str], config_dir: Path, config: str = "train_continuous"
+) -> None:
     """End with a message that lists the valid names if an override cannot be meant.
 
     Args:
         arguments: the command line.
         config_dir: the directory of the configuration.
+        config: name of the configuration.
     """
     overrides = [a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-")]
     bare = [a for a in arguments if "=" not in a and not a.startswith("-")]
     if bare:
         fail(f"{bare[0]!r} is not of the form key=value; see --help.")
     groups = sorted(path.name for path in config_dir.iterdir() if path.is_dir())
-    chosen = {"algorithm": "vm3ac", "task": "predator_prey_2", "loop": "default"}
+    defaults = OmegaConf.load(config_dir / f"{config}.yaml").defaults
+    chosen = {
+        key: value
+        for entry in defaults
+        if entry != "_self_"
+        for key, value in entry.items()
+        if key in groups
+    }
     for key, value in overrides:
         if key in groups:
             valid = options(config_dir, key)
@@ -84,20 +94,20 @@ def check_overrides(arguments: Sequence[str], config_dir: Path) -> None:
                 also = f", {'..., '.join(FOREIGN)}..." if key == "task" else ""
                 fail(f"unknown {key} {value!r}; valid: {', '.join(valid)}{also}.")
             chosen[key] = value
-    known = valid_keys(config_dir, chosen)
+    known = valid_keys(config_dir, chosen, config)
     for key, _ in overrides:
         name = key.lstrip("+~")
         if name in groups or name.startswith("hydra.") or key.startswith("+"):
             continue
-        if name not in known and not name.startswith("task.env"):
+        if name not in known and not name.startswith(("task.env", "env.")):
             near = difflib.get_close_matches(name, known, n=3)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             fail(f"unknown key {name!r}.{hint} Valid: {', '.join(sorted(known))}.")
 
 
-def valid_keys(config_dir: Path, chosen: dict[str, str]) -> set[str]:
+def valid_keys(config_dir: Path, chosen: dict[str, str], config: str) -> set[str]:
     """Every key of the configuration with these group options."""
-    known = {str(key) for key in OmegaConf.load(config_dir / "train_continuous.yaml")}
+    known = {str(key) for key in OmegaConf.load(config_dir / f"{config}.yaml")}
     known -= {"defaults", "hydra"}
     for group, option in chosen.items():
         file = config_dir / group / f"{option}.yaml"

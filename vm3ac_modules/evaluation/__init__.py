@@ -16,15 +16,18 @@ _EXPORTS: dict[str, str] = {
     "ReturnSummary": "vm3ac_modules.evaluation.statistics",
     "aggregate_curves": "vm3ac_modules.evaluation.curves",
     "bar_comparison": "vm3ac_modules.evaluation.figures",
+    "battle_gif": "vm3ac_modules.evaluation.battles",
     "bars_figure": "vm3ac_modules.evaluation.comparison",
     "comparison_figure": "vm3ac_modules.evaluation.comparison",
     "evaluate": "vm3ac_modules.evaluation.protocol",
+    "evaluate_battles": "vm3ac_modules.evaluation.battles",
     "improvement_over_each": "vm3ac_modules.evaluation.statistics",
     "learning_curve": "vm3ac_modules.evaluation.figures",
     "positions_figure": "vm3ac_modules.evaluation.comparison",
     "probability_of_improvement": "vm3ac_modules.evaluation.statistics",
     "rollout_gif": "vm3ac_modules.evaluation.figures",
     "summarize_returns": "vm3ac_modules.evaluation.statistics",
+    "unit_trace": "vm3ac_modules.evaluation.battles",
     "write_curves": "vm3ac_modules.evaluation.comparison",
 }
 

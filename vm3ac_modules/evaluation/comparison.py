@@ -18,7 +18,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vm3ac_modules.evaluation.curves import AggregatedCurve
-from vm3ac_modules.evaluation.figures import _COLORS, _new_figure
+from vm3ac_modules.evaluation.figures import _COLORS, new_figure
 from vm3ac_modules.evaluation.statistics import Estimate
 from vm3ac_modules.training.record import write_text
 
@@ -186,7 +186,7 @@ def positions_figure(
     titles = list(dict.fromkeys(title for row in panels.values() for title in row))
     if not titles:
         raise ValueError("positions_figure needs at least one panel.")
-    figure = _new_figure((2.3 * len(titles) + 0.3, 2.5 * len(panels)), 120)
+    figure = new_figure((2.3 * len(titles) + 0.3, 2.5 * len(panels)), 120)
     grid = figure.subplots(len(panels), len(titles), squeeze=False)
     for line, (label, row) in zip(grid, panels.items(), strict=True):
         for axes, title in zip(line, titles, strict=True):
@@ -225,7 +225,7 @@ def _grid(titles: list[str], columns: int, size: tuple[float, float]) -> tuple[A
     width = min(columns, len(titles))
     height = math.ceil(len(titles) / width)
     # A single panel is as wide as two columns of its legend.
-    figure = _new_figure((max(size[0] * width, 4.4), size[1] * height + 0.5), 120)
+    figure = new_figure((max(size[0] * width, 4.4), size[1] * height + 0.5), 120)
     places = figure.subplots(height, width, squeeze=False).ravel()
     for axes in places[len(titles) :]:
         axes.remove()

@@ -21,7 +21,7 @@ _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 _TRAIL = 20
 
 
-def _new_figure(size: tuple[float, float], dpi: int) -> Any:
+def new_figure(size: tuple[float, float], dpi: int) -> Any:
     require_extra("matplotlib", "recipes", "Drawing figures")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def learning_curve(
         raise ValueError(f"the evaluations lack the column(s) {', '.join(missing)}.")
     frames, mean, half = (np.asarray(eval_rows.get(name, []), dtype=float) for name in columns)
     half = np.nan_to_num(half)  # one episode has no interval
-    figure = _new_figure((5.6, 3.6), 120)
+    figure = new_figure((5.6, 3.6), 120)
     from matplotlib.ticker import EngFormatter
 
     axes = figure.add_subplot()
@@ -105,7 +105,7 @@ def bar_comparison(
         raise ValueError(
             f"one label, mean and interval per bar, got {len(labels)}, {len(means)}, {len(cis)}."
         )
-    figure = _new_figure((max(3.6, 0.9 * len(labels) + 1.4), 3.6), 120)
+    figure = new_figure((max(3.6, 0.9 * len(labels) + 1.4), 3.6), 120)
     axes = figure.add_subplot()
     places = np.arange(len(labels))
     errors = np.nan_to_num(np.asarray(cis, dtype=float))
@@ -200,7 +200,7 @@ class _Scene:
         self.path = positions.detach().cpu().numpy()
         points = np.zeros((0, 2)) if preys is None else preys.detach().cpu().numpy()
         self.preys = np.broadcast_to(points, (len(self.path), *points.shape[-2:]))
-        self.figure = _new_figure((3.2, 3.2), 80)
+        self.figure = new_figure((3.2, 3.2), 80)
         axes = self.figure.add_subplot()
         edge = half_width + radius
         axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal", xticks=[], yticks=[])

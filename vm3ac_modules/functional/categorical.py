@@ -70,7 +70,7 @@ def epsilon_floor(log_prob: Tensor, epsilon: Tensor | float) -> Tensor:
     """
     legal = log_prob > 0.5 * ILLEGAL
     share = torch.as_tensor(epsilon, dtype=log_prob.dtype, device=log_prob.device)
-    uniform = share.log() - legal.sum(-1, keepdim=True).log()
+    uniform = share.log() - legal.sum(-1, keepdim=True).to(log_prob.dtype).log()
     mixed = torch.logaddexp(log_prob + torch.log1p(-share), uniform)
     return torch.where(legal, mixed, log_prob)
 

@@ -124,6 +124,7 @@ class FOPLoss(LossModule):
         *("entropy", "state_action_value", "qvalue_target", "soft_bonus"),
     )
     phases: tuple[tuple[str, ...], ...] = (("loss_actor", "loss_qvalue"),)
+    on_policy = False
 
     actor_network: RecurrentActor
     actor_network_params: TensorDictParams

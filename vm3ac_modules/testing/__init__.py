@@ -1,4 +1,4 @@
-"""Games with exact mutual information, slow twins, and a falsifier of would-be lower bounds.
+"""Games with exact mutual information, slow twins, a falsifier of would-be bounds, a stub of SMAC.
 
 Nothing is imported before it is asked for (PEP 562): the oracles need torch only, the strategies
 and assertions need hypothesis (``pip install 'vm3ac-modules[testing]'``).
@@ -15,6 +15,7 @@ _EXPORTS: dict[str, str] = {
     "Game": "oracles",
     "LinearGaussianGame": "oracles",
     "LinearPredictor": "oracles",
+    "SMACStub": "smac_stub",
     "TabularGame": "tabular",
     "assert_valid_lower_bound": "assertions",
     "conditional_tables": "strategies",

@@ -10,14 +10,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import Compose, EnvBase, StepCounter, Transform, TransformedEnv
 from torchrl.objectives import HardUpdate, LossModule
 from torchrl.objectives.utils import TargetNetUpdater
 
+from vm3ac_modules.baselines import MAVENDiscreteLoss
+from vm3ac_modules.envs.episode_latent import EpisodeLatent
+from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.functional.schedules import constant_rate_schedule, linear_schedule
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.training.discrete_builders import (
@@ -26,6 +29,8 @@ from vm3ac_modules.training.discrete_builders import (
     DiscreteSizes,
 )
 from vm3ac_modules.training.discrete_presets import resolve_discrete_knobs
+from vm3ac_modules.training.episodes import Round
+from vm3ac_modules.training.hooks import Hook, LatentPolicyLearner
 
 __all__ = ["DiscreteAgent", "DiscreteSizes", "build_discrete", "discrete_sizes"]
 
@@ -36,30 +41,39 @@ class DiscreteAgent:
 
     Args:
         policy: the policy to collect with, latent sampler included.
+        greedy: the same without the exploration floor, for evaluations.
         actor: the part of it that carries the exploration floor and makes the primer.
         loss: the loss module over the same parameters.
         optimizers: one per loss key, over disjoint parameters.
         target_updater: copies the targets; None without any.
         algorithm: name of the algorithm.
         knobs: every knob, defaults included; JSON-serializable.
+        hooks: what is to be called after every round of episodes.
         keys: the tensordict vocabulary.
+        coefficients: exploration floor and temperature as last set.
     """
 
     policy: TensorDictModuleBase
+    greedy: TensorDictModuleBase
     actor: Any
     loss: LossModule
     optimizers: dict[str, torch.optim.Optimizer]
     target_updater: TargetNetUpdater | None
     algorithm: str
     knobs: dict[str, Any]
+    hooks: list[Hook] = field(default_factory=list)
     keys: Keys = field(default_factory=Keys)
     coefficients: dict[str, float] = field(default_factory=dict)
 
     @property
     def recorded(self) -> list[NestedKey]:
         """Entries of an episode that are stored: those that the loss reads, and the latent."""
-        latent = [self.keys.latent] if self.keys.latent in self.policy.out_keys else []
-        return [*self.loss.in_keys, *latent]
+        return [*self.loss.in_keys, *([self.keys.latent] if self.has_latent else [])]
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether the policy draws a latent at every step."""
+        return self.keys.latent in self.policy.out_keys
 
     def wrap(self, env: EnvBase) -> TransformedEnv:
         """Add the transforms that the policy needs of every environment that it plays in.
@@ -68,9 +82,15 @@ class DiscreteAgent:
             env: an environment of battles.
 
         Returns:
-            The environment with an empty memory at every reset.
+            The environment with an empty memory at every reset, and with the counters that
+            synchronized latents are computed from.
         """
-        return TransformedEnv(env, self.actor.make_primer())
+        parts: list[Transform] = [self.actor.make_primer()]
+        if isinstance(self.loss, MAVENDiscreteLoss):
+            parts.append(EpisodeLatent(self.loss.latent_policy_network))
+        elif self.has_latent:
+            parts += [StepCounter(), EpisodeCounter(env.batch_size)]
+        return TransformedEnv(env, Compose(*parts))
 
     def set_frames(self, frames: int) -> None:
         """Set the exploration floor and the temperature for this point of the training.
@@ -97,6 +117,29 @@ class DiscreteAgent:
         schedule = schedules[knobs["temperature_schedule"]]
         self.coefficients["temperature"] = schedule(frames, **ends)
         self.loss.temperature.fill_(self.coefficients["temperature"])
+
+    def after_round(self, played: Round, frames: int) -> None:
+        """Tell the hooks what was played: MAVEN's prior of the latent learns from it.
+
+        Args:
+            played: the round.
+            frames: environment steps so far.
+        """
+        if not self.hooks:
+            return
+        keys, rows = self.keys, len(played.lengths)
+        start = played.episodes[:, 0]
+        ended = TensorDict(
+            {
+                keys.situation: start.get(keys.state),
+                keys.latent: start.get(keys.latent),
+                ("next", keys.done): torch.ones(rows, 1, dtype=torch.bool),
+                ("next", *keys.episode_reward): played.returns[:, None, None],
+            },
+            [rows],
+        )
+        for hook in self.hooks:
+            hook.after_step(ended, frames)
 
     def update(
         self, batch: TensorDictBase, max_grad_norm: float | None = None
@@ -130,6 +173,13 @@ class DiscreteAgent:
         if self.target_updater is not None:
             self.target_updater.step()
         return out
+
+
+def _hooks(loss: LossModule, knobs: dict[str, Any], keys: Keys) -> list[Hook]:
+    if not isinstance(loss, MAVENDiscreteLoss) or loss.latent_policy_network.net is None:
+        return []
+    rates = {"lr": knobs["latent_lr"], "episodes": knobs["latent_episodes"]}
+    return [LatentPolicyLearner(loss, keys=keys, **rates)]
 
 
 def discrete_sizes(env: EnvBase, keys: Keys) -> DiscreteSizes:
@@ -221,7 +271,16 @@ def build_discrete(
         HardUpdate(built.loss, value_network_update_interval=interval) if has_targets else None
     )
     agent = DiscreteAgent(
-        built.policy, built.actor, built.loss, optimizers, updater, algorithm, resolved, keys
+        built.policy,
+        built.greedy,
+        built.actor,
+        built.loss,
+        optimizers,
+        updater,
+        algorithm,
+        resolved,
+        _hooks(built.loss, resolved, keys),
+        keys,
     )
     agent.set_frames(0)
     return agent

@@ -14,12 +14,30 @@ from tensordict.nn import TensorDictModuleBase
 from torch import nn
 from torchrl.objectives import LossModule
 
+from vm3ac_modules.baselines import (
+    DOPLoss,
+    EpisodeLatentPolicy,
+    LICALoss,
+    MAVENDiscreteLoss,
+    VDACLoss,
+)
 from vm3ac_modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.latent import CategoricalPrior, LatentSampler
-from vm3ac_modules.nn import FOPMixer, HyperPairNet, RecurrentPolicyNet
+from vm3ac_modules.nn import (
+    DecomposedCriticNet,
+    EpisodeDiscriminatorNet,
+    FOPMixer,
+    HyperPairNet,
+    LatentUtilityNet,
+    LICACritic,
+    QMixer,
+    RecurrentPolicyNet,
+    ValueHead,
+)
 from vm3ac_modules.objectives import FOPLoss, VM3FOPLoss
 from vm3ac_modules.recurrent_actor import RecurrentActor, make_recurrent_policy
+from vm3ac_modules.utility_actor import EpsilonGreedyActor, make_utility_policy
 
 __all__ = ["DISCRETE_BUILDERS", "DiscreteBlueprint", "DiscreteBuilt", "DiscreteSizes"]
 
@@ -68,6 +86,18 @@ class DiscreteBlueprint:
         )
         return RecurrentActor(net, keys=self.keys)
 
+    def built(
+        self,
+        actor: RecurrentActor,
+        loss: LossModule,
+        sampler: LatentSampler | None = None,
+        **optimization: Any,
+    ) -> DiscreteBuilt:
+        """The loss with the policies that play with its actor."""
+        policy = make_recurrent_policy(actor, sampler)
+        greedy = make_recurrent_policy(actor.without_floor(), sampler)
+        return DiscreteBuilt(policy, greedy, actor, loss, self.knobs["lr"], **optimization)
+
     def factorized_critic(self) -> FactorizedCritic:
         """FOP's critics and mixers."""
         sizes, knobs = self.sizes, self.knobs
@@ -94,7 +124,8 @@ class DiscreteBuilt:
 
     Args:
         policy: the policy to collect with.
-        actor: its part with the exploration floor.
+        greedy: the same without the exploration floor, for evaluations.
+        actor: the part with the exploration floor.
         loss: the loss.
         lr: learning rate of every group that is not in ``rates``.
         rates: learning rates by name of the loss.
@@ -102,6 +133,7 @@ class DiscreteBuilt:
     """
 
     policy: TensorDictModuleBase
+    greedy: TensorDictModuleBase
     actor: Any
     loss: LossModule
     lr: float
@@ -126,7 +158,7 @@ def build_fop(plan: DiscreteBlueprint) -> DiscreteBuilt:
     loss = FOPLoss(
         actor, plan.factorized_critic(), temperature=plan.knobs["temperature_start"], **options
     )
-    return DiscreteBuilt(make_recurrent_policy(actor), actor, loss, plan.knobs["lr"])
+    return plan.built(actor, loss)
 
 
 def build_vm3ac(plan: DiscreteBlueprint) -> DiscreteBuilt:
@@ -150,13 +182,102 @@ def build_vm3ac(plan: DiscreteBlueprint) -> DiscreteBuilt:
         temperature=knobs["temperature_start"],
         **plan.options(*_FOP_OPTIONS, "num_latents", "entropy_mix", "exact_latent", "pair_weight"),
     )
-    policy = make_recurrent_policy(actor, sampler)
     rates = {} if knobs["predictor_lr"] is None else {"loss_predictor": knobs["predictor_lr"]}
-    return DiscreteBuilt(policy, actor, loss, knobs["lr"], rates)
+    return plan.built(actor, loss, sampler, rates=rates)
+
+
+def build_dop(plan: DiscreteBlueprint) -> DiscreteBuilt:
+    """DOP."""
+    knobs, sizes = plan.knobs, plan.sizes
+    actor = plan.actor()
+    critic = DecomposedCriticNet(
+        sizes.obs_dim,
+        sizes.state_dim,
+        sizes.num_actions,
+        sizes.num_agents,
+        hidden=knobs["critic_hidden"],
+    )
+    options = plan.options("lam", "tree_backup_lam", "tree_backup_steps")
+    loss = DOPLoss(actor, critic, **options)
+    return plan.built(actor, loss, rates={"loss_qvalue": knobs["critic_lr"]})
+
+
+def build_lica(plan: DiscreteBlueprint) -> DiscreteBuilt:
+    """LICA."""
+    knobs, sizes = plan.knobs, plan.sizes
+    actor = plan.actor()
+    critic = LICACritic(
+        sizes.state_dim,
+        sizes.num_actions,
+        sizes.num_agents,
+        embed_dim=knobs["critic_embed"],
+        bottleneck=knobs["critic_bottleneck"],
+    )
+    loss = LICALoss(actor, critic, **plan.options("lam", "entropy_weight"))
+    return plan.built(actor, loss, rates={"loss_qvalue": knobs["critic_lr"]}, adam=True)
+
+
+def build_vdac(plan: DiscreteBlueprint) -> DiscreteBuilt:
+    """VDAC, mixing by QMIX's network or by a sum."""
+    knobs, sizes = plan.knobs, plan.sizes
+    if knobs["mixer"] not in ("qmix", "sum"):
+        raise ValueError(f"mixer must be 'qmix' or 'sum', got {knobs['mixer']!r}.")
+    actor = plan.actor()
+    mixer = QMixer(sizes.state_dim, sizes.num_agents) if knobs["mixer"] == "qmix" else None
+    share = {"share_params": knobs["share_params"]}
+    values = ValueHead(knobs["hidden_size"], sizes.num_agents, mixer, **share)
+    loss = VDACLoss(actor, values, **plan.options("lam", "value_weight", "entropy_weight"))
+    return plan.built(actor, loss)
+
+
+def build_maven(plan: DiscreteBlueprint) -> DiscreteBuilt:
+    """MAVEN on QMIX; the environment draws the latent, see ``DiscreteAgent.wrap``."""
+    knobs, sizes, keys = plan.knobs, plan.sizes, plan.keys
+    if knobs["latent_policy"] not in ("learned", "uniform"):
+        raise ValueError(
+            f"latent_policy must be 'learned' or 'uniform', got {knobs['latent_policy']!r}."
+        )
+    outcomes = knobs["latent_dim"]
+    net = LatentUtilityNet(
+        sizes.obs_dim,
+        sizes.num_actions,
+        sizes.num_agents,
+        latent_dim=outcomes,
+        hidden_size=knobs["hidden_size"],
+        share_params=knobs["share_params"],
+    )
+    actor = EpsilonGreedyActor(net, keys=keys)
+    prior = EpisodeLatentPolicy(
+        sizes.state_dim,
+        outcomes,
+        uniform=knobs["latent_policy"] == "uniform",
+        situation=keys.state,
+        keys=keys,
+        hidden=(128,),
+    )
+    discriminator = EpisodeDiscriminatorNet(
+        sizes.state_dim + sizes.num_agents * sizes.num_actions,
+        outcomes,
+        recurrent=knobs["recurrent_discriminator"],
+    )
+    loss = MAVENDiscreteLoss(
+        actor,
+        QMixer(sizes.state_dim + outcomes, sizes.num_agents, hypernet_layers=1),
+        discriminator,
+        prior,
+        entropy_weight=knobs["latent_entropy_weight"],
+        **plan.options("mi_weight"),
+    )
+    policies = make_utility_policy(actor), make_utility_policy(actor.without_floor())
+    return DiscreteBuilt(*policies, actor, loss, knobs["lr"])
 
 
 DISCRETE_BUILDERS: dict[str, Callable[[DiscreteBlueprint], DiscreteBuilt]] = {
     "vm3ac": build_vm3ac,
     "fop": build_fop,
+    "dop": build_dop,
+    "lica": build_lica,
+    "vdac": build_vdac,
+    "maven": build_maven,
 }
 """Builder of every algorithm."""

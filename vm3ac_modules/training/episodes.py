@@ -6,7 +6,7 @@ that of :mod:`vm3ac_modules.objectives.episodic`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from torchrl.envs.utils import step_mdp
 
 from vm3ac_modules.keys import Keys
 
-__all__ = ["EpisodeCollector", "Round", "cut_to_longest", "make_episode_replay"]
+__all__ = ["EpisodeCollector", "EpisodeSource", "Round", "cut_to_longest"]
 
 
 class Round(NamedTuple):
@@ -34,6 +34,8 @@ class Round(NamedTuple):
     """Mean over agents of the summed rewards, ``[B]``."""
     info: dict[str, Tensor]
     """What the environment reported at each episode's end, each ``[B]``."""
+    trace: Tensor | None = None
+    """What the observer saw at the start and after every step, ``[B, T + 1, ...]``."""
 
 
 class EpisodeCollector:
@@ -81,12 +83,17 @@ class EpisodeCollector:
         self.seen = [key for key in seen if key not in outcome]
 
     @torch.no_grad()
-    def play(self) -> Round:
+    def play(self, observer: Callable[[EnvBase], Tensor] | None = None) -> Round:
         """Play a round.
+
+        Args:
+            observer: reads something ``[B, ...]`` off the environment after the reset and after
+                every step (where the units are, say).
 
         Returns:
             Its episodes.
         """
+        seen: list[Tensor] = []
         env, keys = self.env, self.keys
         td = env.reset()
         (rows,) = td.batch_size
@@ -94,6 +101,8 @@ class EpisodeCollector:
         lengths = torch.zeros(rows, dtype=torch.int64, device=td.device)
         store: dict[NestedKey, Tensor] = {}
         info: dict[str, Tensor] = {}
+        if observer is not None:
+            seen.append(observer(env))
         for step in range(self.max_steps + 1):
             if bool(over.all()):
                 break
@@ -104,6 +113,8 @@ class EpisodeCollector:
                 )
             td = env.rand_action(td) if self.policy is None else self.policy(td)
             td = env.step(td)
+            if observer is not None:
+                seen.append(observer(env))
             after = td.get("next")
             happened = {keys.reward: after.get(keys.reward)}
             happened[keys.terminated] = after.get(keys.terminated)
@@ -120,7 +131,8 @@ class EpisodeCollector:
             td = following
         episodes = TensorDict(store, [rows, self.max_steps + 1])
         rewards = episodes.get(keys.reward).flatten(2).mean(-1)
-        return Round(episodes, lengths, rewards.sum(-1), info)
+        trace = torch.stack(seen, 1) if seen else None
+        return Round(episodes, lengths, rewards.sum(-1), info, trace)
 
     def _seen(self, td: TensorDictBase) -> dict[NestedKey, Tensor]:
         found = {key: td.get(key, None) for key in self.seen}
@@ -172,28 +184,92 @@ def cut_to_longest(episodes: TensorDictBase, keys: Keys | None = None) -> Tensor
     return episodes[:, : max(longest, 1) + 1]
 
 
-def make_episode_replay(capacity: int, batch_size: int) -> TensorDictReplayBuffer:
-    """A replay with one padded episode per row; the oldest go first.
+class EpisodeSource:
+    """What an algorithm is updated with: a replay of episodes, those just played, or both.
 
     Args:
-        capacity: episodes that it holds.
-        batch_size: episodes of a sample.
-
-    Returns:
-        TorchRL's replay buffer; ``extend`` takes ``[B, L + 1]``, ``sample`` gives the same form.
+        on_policy: False samples from the replay; True gives every episode of the last round once;
+            ``"mixed"`` joins the newest ``batch_size`` episodes, marked ``"on_policy"``, with
+            twice as many from the replay (DOP).
+        capacity: episodes that the replay holds; the oldest go first.
+        batch_size: episodes of an update.
+        updates_per_episode: updates per new episode; not read with ``on_policy=True``, where a
+            batch is used once.
+        start_episodes: episodes to collect before the first update.
+        keys: the tensordict vocabulary.
 
     Raises:
-        ValueError: if a batch does not fit in.
+        ValueError: for sizes out of their range.
 
     Example:
-        >>> replay = make_episode_replay(100, 8)
-        >>> _ = replay.extend(TensorDict({"mask": torch.ones(4, 3, 1, dtype=torch.bool)}, [4, 3]))
-        >>> replay.sample().shape
-        torch.Size([8, 3])
+        >>> source = EpisodeSource(False, capacity=8, batch_size=2, updates_per_episode=0.5)
+        >>> mask = torch.ones(4, 3, 1, dtype=torch.bool)
+        >>> mask[:, -1] = False
+        >>> source.add(TensorDict({"mask": mask}, [4, 3]))
+        >>> [batch.shape for batch in source.batches()]
+        [torch.Size([2, 3]), torch.Size([2, 3])]
     """
-    if not 1 <= batch_size <= capacity:
-        raise ValueError(
-            f"batch_size must be between 1 and the replay's capacity, got {batch_size} episodes "
-            f"of {capacity}."
-        )
-    return TensorDictReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=batch_size)
+
+    def __init__(
+        self,
+        on_policy: bool | str,
+        *,
+        capacity: int,
+        batch_size: int,
+        updates_per_episode: float = 1.0,
+        start_episodes: int = 0,
+        keys: Keys | None = None,
+    ) -> None:
+        if on_policy not in (True, False, "mixed"):
+            raise ValueError(f"on_policy must be True, False or 'mixed', got {on_policy!r}.")
+        if not 1 <= batch_size <= capacity:
+            raise ValueError(
+                f"batch_size must be between 1 and the replay's capacity, got {batch_size} "
+                f"episodes of {capacity}."
+            )
+        if updates_per_episode <= 0:
+            raise ValueError(f"updates_per_episode must be positive, got {updates_per_episode}.")
+        self.on_policy, self.batch_size, self.capacity = on_policy, batch_size, capacity
+        self.updates_per_episode = updates_per_episode
+        self.start_episodes = max(start_episodes, batch_size)
+        self.keys = Keys() if keys is None else keys
+        self.owed, self.added = 0.0, 0
+        self.latest: TensorDictBase | None = None
+        size = 2 * batch_size if on_policy == "mixed" else batch_size
+        self.replay = TensorDictReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=size)
+
+    def __len__(self) -> int:
+        """Episodes in the replay."""
+        return len(self.replay)
+
+    def add(self, episodes: TensorDictBase) -> None:
+        """Take in the episodes of a round, ``[B, L + 1]``."""
+        self.latest = episodes
+        self.added += len(episodes)
+        if self.on_policy is not True:
+            self.replay.extend(episodes)
+            if len(self.replay) >= min(self.start_episodes, self.capacity):
+                self.owed += self.updates_per_episode * len(episodes)
+
+    def batches(self) -> Iterator[TensorDictBase]:
+        """The batches of the updates that are due, each ``[B, T + 1]``."""
+        if self.on_policy is True:
+            if self.latest is not None:
+                for chunk in self.latest.split(self.batch_size):
+                    yield cut_to_longest(chunk, self.keys)
+            self.latest = None
+            return
+        while self.owed >= 1.0:
+            self.owed -= 1.0
+            batch = self.replay.sample()
+            yield cut_to_longest(self._with_newest(batch), self.keys)
+
+    def _with_newest(self, batch: TensorDictBase) -> TensorDictBase:
+        if self.on_policy != "mixed":
+            return batch
+        cursor, size = self.replay.writer._cursor, len(self.replay)
+        index = (cursor - 1 - torch.arange(min(self.batch_size, size))) % size
+        newest = self.replay.storage.get(index)
+        both: TensorDictBase = torch.cat((newest, batch.select(*newest.keys(True, True))))
+        fresh = torch.arange(len(both)) < len(newest)
+        return both.set("on_policy", fresh[:, None, None].expand(*both.shape, 1))

@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vm3ac_modules.baselines import MAVENLoss, SIMOALoss, SocialInfluence
+from vm3ac_modules.baselines import MAVENDiscreteLoss, MAVENLoss, SIMOALoss, SocialInfluence
 from vm3ac_modules.functional.schedules import linear_schedule
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives import CentralizedActorCriticLoss
@@ -224,7 +224,13 @@ class LatentPolicyLearner(Hook):
     optimizer: torch.optim.Optimizer
 
     def __init__(
-        self, loss: MAVENLoss, *, lr: float, episodes: int, seeds: int = 1, keys: Keys | None = None
+        self,
+        loss: MAVENLoss | MAVENDiscreteLoss,
+        *,
+        lr: float,
+        episodes: int,
+        seeds: int = 1,
+        keys: Keys | None = None,
     ) -> None:
         if episodes < 2:
             raise ValueError(
@@ -267,7 +273,7 @@ class LatentPolicyLearner(Hook):
         advantage = returns - self.baseline.unsqueeze(-1)
         advantage = advantage / (returns.std(-1, keepdim=True) + 1e-6)
         advantage = advantage.clamp(-MAX_ADVANTAGE, MAX_ADVANTAGE)
-        if self.loss.seed_dims == 0:
+        if self.seeds == 1:
             situation, latent, advantage = situation[0], latent[0], advantage[0]
         loss, entropy = self.loss.latent_policy_loss(situation, latent, advantage)
         loss.sum().backward()

@@ -1,0 +1,99 @@
+"""Steps per second of SMAX: the compiled step alone, and rollouts through TorchRL.
+
+Actions are random legal ones, and rollouts reset the battles that are over. A step is one of one
+row. Seconds are of the wall clock; the best of the rounds counts, so that other programs count
+less. The first step, which compiles, is not counted but given in a column of its own.
+
+    python recipes/benchmarks/smax_throughput.py --maps 3s_vs_3z --rows 1 8 32 128 [--csv out.csv]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vm3ac_modules.envs import SMAXEnv
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.training import seed_everything
+
+COLUMNS = ("map", "rows", "step_alone", "torchrl", "seconds_to_first_step", "load")
+
+
+def best_rate(play: Callable[[int], None], steps: int, rows: int, rounds: int) -> int:
+    """Most row-steps per second of the rounds."""
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        play(steps)
+        seconds.append(time.perf_counter() - start)
+    return round(steps * rows / min(seconds))
+
+
+def play_step_alone(env: SMAXEnv) -> Callable[[int], None]:
+    """The compiled step with the same actions over and over, from a running battle."""
+    action = env.rand_action()[Keys().action].numpy().astype(np.int32)
+
+    def play(steps: int) -> None:
+        state = env._state
+        for _ in range(steps):
+            state, seen = env._game.step(state, action)
+        seen["state"].block_until_ready()
+
+    return play
+
+
+def measure(map_name: str, rows: int, row_steps: int, rounds: int) -> dict[str, Any]:
+    """One line of the table."""
+    start = time.perf_counter()
+    env = SMAXEnv(map_name, rows, seed=0)
+    env.rollout(2)
+    first = time.perf_counter() - start
+    steps = max(row_steps // rows, 10)
+
+    def rollout(steps: int) -> None:
+        env.rollout(steps, break_when_any_done=False)
+
+    rates = (
+        best_rate(play_step_alone(env), steps, rows, rounds),
+        best_rate(rollout, steps, rows, rounds),
+    )
+    load = round(os.getloadavg()[0], 2)
+    return dict(zip(COLUMNS, (map_name, rows, *rates, round(first, 1), load), strict=True))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--maps", nargs="+", default=["3s_vs_3z"])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--steps", type=int, default=4000, help="row-steps per round")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--csv", type=Path, help="also write the table to this file")
+    args = parser.parse_args()
+    if min(args.rows) < 1 or args.steps < 1 or args.rounds < 1:
+        parser.error("--rows, --steps and --rounds must be at least 1")
+    torch.set_num_threads(1)
+    seed_everything(0)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    found = []
+    for map_name in args.maps:
+        for rows in args.rows:
+            found.append(measure(map_name, rows, args.steps, args.rounds))
+            print("| " + " | ".join(map(str, found[-1].values())) + " |", flush=True)
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(found)
+
+
+if __name__ == "__main__":
+    main()

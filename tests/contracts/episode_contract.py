@@ -1,0 +1,352 @@
+"""What every loss over discrete episodes keeps to: a mixin of tests, and episodes for them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import ClassVar
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.objectives import SoftUpdate
+
+from vm3ac_modules.keys import Keys, MissingKeysError
+from vm3ac_modules.nn import RecurrentPolicyNet
+from vm3ac_modules.recurrent_actor import RecurrentActor
+
+OBS, STATE, ACTIONS, OUTCOMES = 4, 6, 5, 3
+LENGTHS, ENDS = (5, 3, 1, 4), (True, False, True, False)
+NAN = float("nan")
+
+
+def make_actor(num_agents=3, *, epsilon=0.2, keys=None):
+    net = RecurrentPolicyNet(OBS, ACTIONS, num_agents, hidden_size=8)
+    actor = RecurrentActor(net, keys=keys)
+    actor.epsilon.fill_(epsilon)
+    return actor
+
+
+def make_episodes(lengths=LENGTHS, ends=ENDS, *, num_agents=3, slots=None, keys=None, dead=True):
+    """Episodes in float64; ``ends``: is the game over, or was it cut off. Padding is zeros.
+
+    Agent 0 is dead from step 2 on: then it can do nothing but action 0, which nobody else can.
+    """
+    keys = Keys() if keys is None else keys
+    slots = max(lengths) + 1 if slots is None else slots
+    batch = (len(lengths), slots)
+    step = torch.arange(slots)
+    size = torch.tensor(lengths).unsqueeze(-1)
+    mask = step < size
+    seen = step <= size
+    legal = torch.rand(*batch, num_agents, ACTIONS) < 0.6
+    legal[..., 0], legal[..., 1] = False, True
+    if dead:
+        legal[:, 2:, 0] = torch.arange(ACTIONS) == 0
+    # The most likely of random scores: a uniform draw.
+    action = torch.rand_like(legal, dtype=torch.float64).masked_fill(~legal, -1.0).argmax(-1)
+    over = torch.tensor(ends).unsqueeze(-1) & (step == size - 1)
+    double = {"dtype": torch.float64}
+    root = {
+        keys.state: torch.randn(*batch, STATE, **double),
+        keys.observation: torch.randn(*batch, num_agents, OBS, **double),
+        keys.action: action,
+        keys.action_mask: legal,
+        keys.reward: torch.randn(*batch, num_agents, 1, **double),
+        "on_policy": (torch.arange(len(lengths)) % 2 == 0).reshape(-1, 1, 1).expand(*batch, 1),
+        keys.latent: torch.eye(OUTCOMES, **double)[torch.arange(len(lengths)) % OUTCOMES]
+        .unsqueeze(1)
+        .repeat(1, slots, 1),
+    }
+    rows = {
+        key: torch.where(seen.reshape(*batch, *(1,) * (x.ndim - 2)), x, torch.zeros_like(x))
+        for key, x in root.items()
+    }
+    return TensorDict(
+        {**rows, keys.terminated: over.unsqueeze(-1), keys.mask: mask.unsqueeze(-1)}, batch
+    )
+
+
+def episode(td, row):
+    """One episode alone, without padding: ``[1, L + 1]``."""
+    length = int(td["mask"][row].sum())
+    return td[row : row + 1, : length + 1]
+
+
+def with_garbage(td):
+    """NaN and wrong flags wherever nothing was seen."""
+    mask = td["mask"].squeeze(-1)
+    seen = mask.clone()
+    seen[:, 1:] |= mask[:, :-1]
+    td = td.clone()
+    for key in td.keys(True, True):
+        if key == "mask":
+            continue
+        value = td[key]
+        filler = NAN if value.is_floating_point() else 99 if value.dtype == torch.int64 else True
+        value[~seen] = filler
+    return td
+
+
+def discounted(reward, value, over, *, gamma, lam):
+    """Lambda-return of one episode: rewards ``[L]``, values ``[L + 1]``, by its definition."""
+    length, out = len(reward), []
+    for t in range(length):
+        total, weight = 0.0, 1.0
+        for n in range(1, length - t + 1):
+            last = t + n == length
+            n_step = sum(gamma**k * reward[t + k] for k in range(n))
+            if not (last and over):
+                n_step = n_step + gamma**n * value[t + n]
+            total = total + (weight if last else weight * (1 - lam)) * n_step
+            weight = weight * lam
+        out.append(total)
+    return torch.stack(out)
+
+
+def losses_of(out):
+    return {name: value for name, value in out.items() if name.startswith("loss_")}
+
+
+def gradients(loss, out):
+    parameters = [p for group in loss.parameter_groups().values() for p in group]
+    total = sum(losses_of(out).values())
+    return torch.autograd.grad(total, parameters, materialize_grads=True)
+
+
+def assert_equal(actual, expected):
+    for key, value in expected.items():
+        torch.testing.assert_close(actual[key], value, rtol=1e-10, atol=1e-12)
+
+
+def with_targets_moved(loss):
+    """Register what moves the targets, and move them away from their networks."""
+    targets = [name for name in dict(loss.named_children()) if name.startswith("target_")]
+    if targets:
+        loss.updater = SoftUpdate(loss, tau=0.5)
+    with torch.no_grad():
+        for name in targets:
+            for key, target in getattr(loss, name).items(True, True):
+                if key[-1] in ("weight", "bias"):
+                    target.add_(0.1 * torch.randn_like(target))
+    return loss
+
+
+class EpisodeLossContract:
+    """Inherit, set the attributes, and define ``parts`` and ``build``."""
+
+    extra: ClassVar[tuple[str, ...]] = ()
+    """Entries beyond those of every episode batch."""
+    groups: ClassVar[dict[str, tuple[str, ...]]]
+    """Loss key -> prefixes of the parameters that it trains."""
+    elsewhere: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of parameters that ``forward`` does not train."""
+    targets: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[dict] = {}
+    """Options under which the losses are means over transitions."""
+
+    def build(self, num_agents=3, *, keys=None, **options):
+        raise NotImplementedError
+
+    def make(self, num_agents=3, **options):
+        return with_targets_moved(self.build(num_agents, **options).double())
+
+    # --- keys -------------------------------------------------------------------------------
+
+    def test_keys_can_be_renamed(self):
+        loss, td = self.make(), make_episodes()
+        noise = loss.draw_noise(td)
+        expected = loss(td, noise)
+        with pytest.raises(ValueError, match="not an accepted tensordict key"):
+            loss.set_keys(nothing="x")
+        for name in (*self.extra, "mask", "reward"):
+            old, new = getattr(loss.tensor_keys, name), ("other", name)
+            td = td.clone().rename_key_(old, new)
+            loss.set_keys(**{name: new})
+        assert {("other", name) for name in self.extra} <= set(loss.in_keys)
+        assert_equal(loss(td, noise), expected)
+
+    def test_another_group_of_agents(self):
+        keys = Keys("walkers")
+        loss, plain = self.make(keys=keys), self.make()
+        plain.load_state_dict(loss.state_dict())
+        td = make_episodes(keys=keys)
+        noise = loss.draw_noise(td)
+        assert_equal(plain(td.clone().rename_key_("walkers", "agents"), noise), loss(td, noise))
+
+    def test_in_keys_suffice_and_each_is_needed(self):
+        loss, td = self.make(), make_episodes()
+        noise = loss.draw_noise(td)
+        assert_equal(loss(td.select(*loss.in_keys), noise), loss(td, noise))
+        assert len(loss.in_keys) == 7 + len(self.extra)
+        for key in loss.in_keys:
+            with pytest.raises(MissingKeysError, match=type(loss).__name__) as caught:
+                loss(td.clone().exclude(key))
+            assert str(key) in str(caught.value).split("present:")[0]
+
+    def test_out_keys_are_what_is_returned_and_scalars(self):
+        loss = self.make()
+        out = loss(make_episodes())
+        assert set(loss.out_keys) == set(out.keys())
+        for name, value in out.items():
+            assert value.shape == ()
+            assert value.isfinite()
+            assert value.requires_grad == name.startswith("loss_")
+
+    def test_batch_that_is_no_episodes(self):
+        loss, td = self.make(), make_episodes()
+        noise = loss.draw_noise(td)
+        for wrong in (td[:, :1], td[:, 0]):
+            with pytest.raises(ValueError, match="expected episodes"):
+                loss(wrong, noise)
+
+    # --- phases and gradients ---------------------------------------------------------------
+
+    def test_phases_hold_every_loss_once(self):
+        loss = self.make()
+        names = [name for phase in loss.phases for name in phase]
+        assert sorted(names) == sorted(loss.parameter_groups())
+        assert set(names) == {name for name in loss.out_keys if name.startswith("loss_")}
+
+    def test_what_is_asked_for_is_what_comes(self):
+        loss, td = self.make(), make_episodes()
+        noise = loss.draw_noise(td)
+        whole, parts = loss(td, noise), {}
+        for phase in loss.phases:
+            out = loss(td, noise, only=phase)
+            assert set(losses_of(out)) == set(phase)
+            assert all(value.requires_grad for value in losses_of(out).values())
+            parts |= dict(out.items())
+        assert_equal(parts, whole)
+        assert set(parts) == set(whole.keys())
+        with pytest.raises(ValueError, match="takes names of"):
+            loss(td, noise, only=["entropy"])
+
+    def test_each_loss_reaches_all_its_parameters_and_no_others(self):
+        loss = self.make()
+        groups = loss.parameter_groups()
+        names = {id(p): name for name, p in loss.named_parameters()}
+        listed = [id(p) for group in groups.values() for p in group]
+        assert len(set(listed)) == len(listed)
+        trained = {
+            id(p)
+            for name, p in loss.named_parameters()
+            if p.requires_grad and not name.startswith(self.elsewhere)
+        }
+        assert set(listed) == trained
+        out = loss(make_episodes())
+        for name, prefixes in self.groups.items():
+            for parameter in loss.parameters():
+                if not parameter.requires_grad:
+                    continue
+                [gradient] = torch.autograd.grad(
+                    out[name], [parameter], retain_graph=True, allow_unused=True
+                )
+                own = names[id(parameter)].startswith(prefixes)
+                assert (gradient is not None) == own, names[id(parameter)]
+                assert not own or gradient.any(), names[id(parameter)]
+
+    def test_updater_finds_the_targets(self):
+        loss = self.make()
+        found = {name for name in dict(loss.named_children()) if name.startswith("target_")}
+        assert found == {f"target_{name}_params" for name in self.targets}
+
+    # --- padding ----------------------------------------------------------------------------
+
+    def test_garbage_in_the_padding_changes_nothing(self):
+        loss, td = self.make(), make_episodes(slots=7)
+        noise = loss.draw_noise(td)
+        expected = loss(td, noise)
+        actual = loss(with_garbage(td), noise)
+        assert_equal(actual, expected)
+        slopes = zip(gradients(loss, actual), gradients(loss, expected), strict=True)
+        for left, right in slopes:
+            torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12)
+
+    def test_longer_padding_and_empty_episodes_change_nothing(self):
+        loss = self.make()
+        td = make_episodes()
+        noise = loss.draw_noise(td)
+        wide = torch.cat((td, torch.zeros_like(td[:, :2])), dim=1)
+        empty = with_garbage(torch.zeros_like(wide[:1]))
+        empty["on_policy"] = torch.ones_like(empty["on_policy"])
+        more = torch.cat((wide, empty))
+        drawn = loss.draw_noise(more)
+        if "action" in noise:
+            drawn["action"][: len(td)] = noise["action"]
+        actual, expected = loss(more, drawn), loss(td, noise)
+        assert_equal(actual, expected)
+        for left, right in zip(gradients(loss, actual), gradients(loss, expected), strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12)
+
+    def test_nothing_real_at_all(self):
+        loss, td = self.make(), make_episodes()
+        td["mask"] = torch.zeros_like(td["mask"])
+        out = loss(td)
+        for value in (*losses_of(out).values(), *gradients(loss, out)):
+            assert (value == 0).all()
+
+    def test_a_batch_is_the_mean_of_its_episodes(self):
+        loss, td = self.make(**self.linear), make_episodes()
+        td["on_policy"] = torch.ones_like(td["on_policy"])
+        noise = loss.draw_noise(td)
+        weights = torch.tensor(LENGTHS, dtype=torch.float64) / sum(LENGTHS)
+        alone = [loss(episode(td, row), noise[row : row + 1]) for row in range(len(td))]
+        for name, value in loss(td, noise).items():
+            mean = sum(w * out[name] for w, out in zip(weights, alone, strict=True))
+            torch.testing.assert_close(value, mean, rtol=1e-10, atol=1e-12)
+
+    def test_action_of_the_last_slot_is_not_read(self):
+        loss, td = self.make(), make_episodes()
+        noise = loss.draw_noise(td)
+        other = td.clone()
+        for row, length in enumerate(LENGTHS):
+            action = other["agents", "action"]
+            action[row, length] = (action[row, length] + 1) % ACTIONS
+        assert_equal(loss(other, noise), loss(td, noise))
+
+    def test_everyone_dead(self):
+        loss, td = self.make(), make_episodes()
+        legal = torch.zeros_like(td["agents", "action_mask"])
+        legal[..., 0] = True
+        td["agents", "action_mask"] = legal
+        td["agents", "action"] = torch.zeros_like(td["agents", "action"])
+        out = loss(td)
+        for value in (*out.values(), *gradients(loss, out)):
+            assert value.isfinite().all()
+
+    # --- state ------------------------------------------------------------------------------
+
+    def test_input_is_unchanged_and_noise_is_data(self):
+        loss, td = self.make(), make_episodes()
+        before, noise = td.clone(), loss.draw_noise(td)
+        assert_equal(loss(td, noise), loss(td, noise))
+        loss(td)
+        assert (td == before).all()
+
+    @pytest.mark.parametrize("copier", ["state_dict", "deepcopy", "pickle"])
+    def test_copies_give_equal_losses(self, copier):
+        loss, td = self.make(), make_episodes()
+        noise = loss.draw_noise(td)
+        expected = loss(td, noise)
+        name = next(iter(self.groups))
+        if copier == "state_dict":
+            other = self.make()
+            assert other(td, noise)[name] != expected[name]
+            other.load_state_dict(loss.state_dict())
+        else:
+            loss.__dict__.pop("updater", None)
+            copied = copier == "deepcopy"
+            other = copy.deepcopy(loss) if copied else pickle.loads(pickle.dumps(loss))
+        assert_equal(other(td, noise), expected)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.add_(0.1)
+        assert_equal(loss(td, noise), expected)
+        assert other(td, noise)[name] != expected[name]
+
+    @pytest.mark.parametrize("num_agents", [1, 2])
+    def test_numbers_of_agents(self, num_agents):
+        loss = self.make(num_agents)
+        out = loss(make_episodes(num_agents=num_agents))
+        assert all(value.isfinite() for value in out.values())

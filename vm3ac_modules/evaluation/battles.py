@@ -1,0 +1,158 @@
+"""Evaluation over battles: win rate and return of greedy play, and a battle as a picture.
+
+Numbers from SMAX are SMAX's: its rules differ from StarCraft's, and they are never to be reported
+as SMAC's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from vm3ac_modules.evaluation.figures import new_figure
+from vm3ac_modules.evaluation.protocol import (
+    EvaluationResult,
+    policy_with_latent,
+    restart_episodes,
+)
+from vm3ac_modules.keys import Keys, require_extra
+from vm3ac_modules.latent import LatentMode
+from vm3ac_modules.training.episodes import EpisodeCollector
+from vm3ac_modules.training.seeding import fork_rng
+
+__all__ = ["battle_gif", "evaluate_battles", "unit_trace"]
+
+
+def evaluate_battles(
+    policy: TensorDictModuleBase | None,
+    env: EnvBase,
+    *,
+    max_steps: int,
+    seed: int,
+    latent: LatentMode = "sample",
+    keys: Keys | None = None,
+    observer: Callable[[EnvBase], Tensor] | None = None,
+) -> EvaluationResult:
+    """Play one battle in every row, greedily.
+
+    Nothing here moves the random streams of a training that goes on meanwhile.
+
+    Args:
+        policy: the policy; None plays uniformly random legal actions.
+        env: an environment of its own, whose rows are the episodes.
+        max_steps: the environment's time limit.
+        seed: seed of the starts and of the latents.
+        latent: how the latent comes about, see
+            :func:`~vm3ac_modules.evaluation.protocol.evaluate`.
+        keys: the tensordict vocabulary.
+        observer: reads something ``[E, ...]`` off the environment at the start and after every
+            step.
+
+    Returns:
+        Returns, lengths and what the environment reported at each end (``battle_won``: 0 or 1).
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("jaxmarl")
+        >>> from vm3ac_modules.envs.battles import make_battle_env
+        >>> env = make_battle_env("3m", 4, seed=0)
+        >>> result = evaluate_battles(None, env, max_steps=60, seed=1)
+        >>> result.info["battle_won"].shape
+        torch.Size([4])
+    """
+    player = None if policy is None else policy_with_latent(policy, latent, seed=seed)
+    collector = EpisodeCollector(env, player, max_steps, [], keys=keys)
+    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        env.set_seed(seed, static_seed=True)
+        restart_episodes(env)
+        played = collector.play(observer)
+    return EvaluationResult(played.returns, played.lengths, played.info, played.trace)
+
+
+def unit_trace(env: EnvBase) -> Tensor:
+    """All units of every row as numbers, for :func:`battle_gif`.
+
+    Args:
+        env: an :class:`~vm3ac_modules.envs.SMAXEnv`, possibly transformed.
+
+    Returns:
+        ``[B, N + M, 7]``: position (0 to 32), health (fraction), alive, team, the unit that it
+        attacks or -1, and its range.
+    """
+    units = env.base_env.units
+    rest = (units.health, units.alive, units.teams, units.targets, units.ranges)
+    numbers = [value.float().unsqueeze(-1) for value in rest]
+    return torch.cat((units.positions.float(), *numbers), dim=-1)
+
+
+def battle_gif(
+    path_gif: Path | str, trace: Tensor, *, title: str, size: float = 32.0, fps: int = 8
+) -> None:
+    """Draw a battle from above: units with their health, and a line to whom each attacks.
+
+    Agents are blue discs, enemies orange squares; both fade as their health goes, and the dead
+    stay as crosses.
+
+    Args:
+        path_gif: the picture to write.
+        trace: one row of :func:`unit_trace` over time, ``[T, N + M, 7]``.
+        title: first line of the title.
+        size: side of the map.
+        fps: pictures per second.
+
+    Raises:
+        ImportError: if matplotlib or imageio is not installed; names the extra.
+        ValueError: for a trace of another shape.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("imageio"), pytest.importorskip("matplotlib")
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     battle_gif(f"{root}/b.gif", torch.zeros(2, 3, 7), title="still")
+    """
+    if trace.ndim != 3 or trace.shape[-1] != 7 or len(trace) == 0:
+        raise ValueError(f"trace must be [T, units, 7] with T > 0, got {list(trace.shape)}.")
+    require_extra("imageio", "recipes", "Writing a GIF")
+    import imageio.v3 as iio
+
+    frames = trace.detach().cpu().numpy()
+
+    def pictures() -> Iterator[np.ndarray]:
+        for step, units in enumerate(frames):
+            yield _picture(units, f"{title}\nstep {step}", size)
+
+    iio.imwrite(path_gif, list(pictures()), extension=".gif", duration=1000 / fps, loop=0)
+
+
+def _picture(units: np.ndarray, title: str, size: float) -> np.ndarray:
+    figure = new_figure((4.0, 4.2), 70)
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, size), ylim=(0, size), aspect="equal", xticks=[], yticks=[])
+    axes.set_title(title, fontsize=9)
+    for unit in units:
+        _draw_unit(axes, unit, units)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_unit(axes: Any, unit: np.ndarray, units: np.ndarray) -> None:
+    x, y, health, alive, team, target, _ = unit
+    color, marker = ("#0072B2", "o") if team == 0 else ("#E69F00", "s")
+    if not alive:
+        axes.plot(x, y, marker="x", color=color, alpha=0.4, markersize=5)
+        return
+    if target >= 0:
+        # Two units that attack each other get two lines side by side.
+        shift = 0.15 if team == 0 else -0.15
+        other = units[int(target)]
+        axes.plot([x, other[0]], [y + shift, other[1] + shift], color=color, linewidth=0.8)
+    axes.plot(x, y, marker=marker, color=color, alpha=0.35 + 0.65 * health, markersize=7)
+    axes.plot([x - 0.8, x - 0.8 + 1.6 * health], [y + 1.0, y + 1.0], color=color, linewidth=2)
