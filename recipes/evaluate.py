@@ -3,7 +3,7 @@
     python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
 
 latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
-policies' means. Every mode plays the same starts. The result is printed and written to
+policies' means, or the most probable ones of runs of train_smac.py. Every mode plays the same starts. The result is printed and written to
 run_dir/evaluation.json.
 """
 
@@ -16,7 +16,7 @@ import torch
 from command_line import fail
 from omegaconf import DictConfig, OmegaConf
 
-from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.evaluation import evaluate, evaluate_battles
 from vm3ac_modules.latent import CategoricalPrior, LatentMode, LatentSampler
 from vm3ac_modules.training import (
     CheckpointError,
@@ -67,17 +67,21 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     trained = load_agent(cfg.run_dir, device=cfg.device)
     seed = evaluation_seed(trained.config["seed"]) if cfg.seed is None else cfg.seed
     env = trained.make_env(cfg.episodes, device=cfg.device, seed=seed)
-    max_steps = trained.config["task"]["max_steps"]
+    if trained.plays_battles:
+        player, play, max_steps = trained.agent.greedy, evaluate_battles, env.base_env.max_steps
+    else:
+        player, play = trained.agent.policy, evaluate
+        max_steps = trained.config["task"]["max_steps"]
     rows: dict[str, Any] = {}
-    policies = dict.fromkeys(modes_of(trained.agent.policy, cfg.latent), trained.agent.policy)
+    policies = dict.fromkeys(modes_of(player, cfg.latent), player)
     for name, policy in {**policies, "random": None}.items():
         mode = "sample" if name in ("none", "random") else name
-        result = evaluate(policy, env, max_steps=max_steps, seed=seed, latent=mode)
+        result = play(policy, env, max_steps=max_steps, seed=seed, latent=mode)
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
     return {
         "algorithm": trained.agent.algorithm,
-        "task": trained.config["task"]["name"],
+        "task": trained.task,
         "frame": trained.frame,
         "episodes": cfg.episodes,
         "seed": seed,
@@ -102,7 +106,8 @@ def main() -> None:
     )
     for name, row in report["results"].items():
         title = "random policy" if name == "random" else f"z {name}"
-        print(f"  {title:16s} return {row['return_mean']:8.1f} +- {row['return_ci95']:.1f}")
+        won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
+        print(f"  {title:16s} return {row['return_mean']:8.1f} +- {row['return_ci95']:.1f}{won}")
 
 
 if __name__ == "__main__":

@@ -79,13 +79,15 @@ def test_floor_and_its_absence():
     actor, td = make_actor(epsilon=0.5), observe(ROWS)
     mask = td["agents", "action_mask"]
     floored = actor(td.clone())["agents", "logits"].exp()
-    bare = actor.without_floor()(td.clone())["agents", "logits"].exp()
+    greedy = actor.without_floor()
+    greedy.epsilon.fill_(0.5)
+    bare = greedy(td.clone())["agents", "logits"].exp()
     uniform = mask / mask.sum(-1, keepdim=True)
     torch.testing.assert_close(floored, 0.5 * bare + 0.5 * uniform)
     assert (bare[~mask] == 0).all()
     scores = actor.net.score(actor(td.clone())["next", "agents", "hidden"])
     torch.testing.assert_close(bare, scores.masked_fill(~mask, -torch.inf).softmax(-1))
-    assert actor.without_floor().net is actor.net
+    assert greedy.net is actor.net
     assert actor.num_agents == AGENTS
 
 

@@ -38,7 +38,8 @@ def start(**options):
 )
 def test_policy_is_greedy_but_for_a_share(ranks, legal, epsilon):
     utilities = torch.tensor(ranks, dtype=torch.float64)
-    log_prob = epsilon_greedy(masked_log_softmax(utilities, torch.tensor(legal)), epsilon)
+    mask = torch.tensor(legal)
+    log_prob = epsilon_greedy(masked_log_softmax(utilities, mask), epsilon)
     allowed = [a for a in range(4) if legal[a]]
     best = max(allowed, key=lambda a: ranks[a])
     share = min(epsilon, 1.0 - 1e-4)
@@ -48,10 +49,8 @@ def test_policy_is_greedy_but_for_a_share(ranks, legal, epsilon):
         assert (log_prob[a] == ILLEGAL) == (expected == 0)
     # The most probable one even where everything is drawn uniformly.
     assert log_prob.argmax() == best
-    assert (
-        epsilon_greedy(masked_log_softmax(utilities.float(), torch.tensor(legal)), 1.0).argmax()
-        == best
-    )
+    single = masked_log_softmax(utilities.float(), mask)
+    assert epsilon_greedy(single, epsilon).argmax() == best
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
@@ -64,9 +63,11 @@ def test_deterministic_play_is_greedy(epsilon):
     legal = td["agents", "action_mask"]
     greedy = scores.masked_fill(~legal, -torch.inf).argmax(-1)
     assert torch.equal(td["agents", "action"], greedy)
-    bare = actor.without_floor()(td.clone())["agents", "logits"].exp()
+    without = actor.without_floor()
+    without.epsilon.fill_(0.5)
+    bare = without(td.clone())["agents", "logits"].exp()
     torch.testing.assert_close(bare, one_hot(greedy, ACTIONS).float())
-    assert actor.without_floor().net is actor.net
+    assert without.net is actor.net
 
 
 def test_draws_explore_and_are_legal():

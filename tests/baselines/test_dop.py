@@ -37,8 +37,8 @@ class TestDOPContract(EpisodeLossContract):
     }
     targets = ("qvalue_network",)
 
-    def build(self, num_agents=3, *, keys=None, **options):
-        actor = make_actor(num_agents, keys=keys)
+    def build(self, num_agents=3, *, keys=None, actor=None, **options):
+        actor = make_actor(num_agents, keys=keys) if actor is None else actor
         critic = DecomposedCriticNet(OBS, STATE, ACTIONS, num_agents, hidden=(8, 8), embed_dim=4)
         return DOPLoss(actor, critic, keys=keys, **options)
 
@@ -120,7 +120,7 @@ def test_critic_regresses_on_both_kinds_of_targets(num_agents, steps):
     loss = build(num_agents, tree_backup_steps=steps)
     td = make_episodes(num_agents=num_agents)
     errors, targets = [], []
-    for row, on_policy in enumerate((True, False, True, False)):
+    for row, on_policy in enumerate((True, False, False, True)):
         y = target_loop(loss, td, row, on_policy)
         _, values, shares, e = views(loss, episode(td, row), loss.qvalue_network_params)
         chosen = values[:-1].gather(-1, e.action[0, :-1].unsqueeze(-1)).squeeze(-1)
@@ -147,7 +147,7 @@ def test_expected_value_equals_enumeration_and_shares_sum_to_one():
 def test_actor_loss_is_the_decomposed_policy_gradient_of_episodes_on_policy():
     loss, td = build(), make_episodes()
     terms = []
-    for row in (0, 2):
+    for row in (0, 3):
         log_prob, values, shares, e = views(loss, episode(td, row), loss.qvalue_network_params)
         for t, i in itertools.product(range(LENGTHS[row]), range(3)):
             a = e.action[0, t, i]
@@ -178,7 +178,7 @@ def test_actor_reads_the_online_critic():
 def test_episodes_of_other_policies_do_not_reach_the_actor():
     loss, td = build(), make_episodes()
     other = td.clone()
-    other["agents", "observation"][1::2] *= 2.0
+    other["agents", "observation"][1:3] *= 2.0
     assert torch.equal(loss(other)["loss_actor"], loss(td)["loss_actor"])
     td["on_policy"] = torch.zeros_like(td["on_policy"])
     assert loss(td)["loss_actor"] == 0

@@ -33,6 +33,7 @@ class TestLICAContract(EpisodeLossContract):
         "loss_qvalue": ("qvalue_network_params",),
     }
     targets = ("qvalue_network",)
+    floor = False
     linear: ClassVar = {"entropy_weight": 0.0}
 
     def build(self, num_agents=3, *, keys=None, **options):

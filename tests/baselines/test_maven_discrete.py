@@ -55,6 +55,7 @@ class TestMAVENDiscreteContract(EpisodeLossContract):
     }
     elsewhere = ("latent_policy_network_params",)
     targets = ("actor_network", "mixer_network")
+    floor = False
     recurrent = True
 
     def build(self, num_agents=3, *, keys=None, **options):

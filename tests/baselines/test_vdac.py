@@ -29,11 +29,10 @@ class TestVDACContract(EpisodeLossContract):
     groups: ClassVar = {"loss_vdac": ("actor_network_params", "value_network_params")}
     mixed = True
 
-    def build(self, num_agents=3, *, keys=None, **options):
+    def build(self, num_agents=3, *, keys=None, actor=None, **options):
         mixer = QMixer(STATE, num_agents, embed_dim=4, hypernet_hidden=8) if self.mixed else None
-        return VDACLoss(
-            make_actor(num_agents, keys=keys), ValueHead(8, num_agents, mixer), keys=keys, **options
-        )
+        actor = make_actor(num_agents, keys=keys) if actor is None else actor
+        return VDACLoss(actor, ValueHead(8, num_agents, mixer), keys=keys, **options)
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -30,6 +30,7 @@ def make_actor(num_agents=3, *, epsilon=0.2, keys=None):
 def make_episodes(lengths=LENGTHS, ends=ENDS, *, num_agents=3, slots=None, keys=None, dead=True):
     """Episodes in float64; ``ends``: is the game over, or was it cut off. Padding is zeros.
 
+    The first and the fourth are on policy: of either kind one is over and one was cut off.
     Agent 0 is dead from step 2 on: then it can do nothing but action 0, which nobody else can.
     """
     keys = Keys() if keys is None else keys
@@ -53,7 +54,7 @@ def make_episodes(lengths=LENGTHS, ends=ENDS, *, num_agents=3, slots=None, keys=
         keys.action: action,
         keys.action_mask: legal,
         keys.reward: torch.randn(*batch, num_agents, 1, **double),
-        "on_policy": (torch.arange(len(lengths)) % 2 == 0).reshape(-1, 1, 1).expand(*batch, 1),
+        "on_policy": (torch.arange(len(lengths)) % 3 == 0).reshape(-1, 1, 1).expand(*batch, 1),
         keys.latent: torch.eye(OUTCOMES, **double)[torch.arange(len(lengths)) % OUTCOMES]
         .unsqueeze(1)
         .repeat(1, slots, 1),
@@ -71,6 +72,11 @@ def episode(td, row):
     """One episode alone, without padding: ``[1, L + 1]``."""
     length = int(td["mask"][row].sum())
     return td[row : row + 1, : length + 1]
+
+
+def noise_of(noise, rows, slots):
+    """The part of a loss's noise that belongs to these rows and the first slots, as a view."""
+    return noise[rows, :slots] if noise.ndim == 2 else noise[rows]
 
 
 def with_garbage(td):
@@ -142,10 +148,12 @@ class EpisodeLossContract:
     elsewhere: ClassVar[tuple[str, ...]] = ()
     """Prefixes of parameters that ``forward`` does not train."""
     targets: ClassVar[tuple[str, ...]] = ()
+    floor = True
+    """Whether the exploration floor is a part of the policy that is trained."""
     linear: ClassVar[dict] = {}
     """Options under which the losses are means over transitions."""
 
-    def build(self, num_agents=3, *, keys=None, **options):
+    def build(self, num_agents=3, *, keys=None, actor=None, **options):
         raise NotImplementedError
 
     def make(self, num_agents=3, **options):
@@ -199,6 +207,18 @@ class EpisodeLossContract:
         for wrong in (td[:, :1], td[:, 0]):
             with pytest.raises(ValueError, match="expected episodes"):
                 loss(wrong, noise)
+
+    def test_the_floor_is_that_of_the_actor_that_collects(self):
+        if not self.floor:
+            pytest.skip("the floor is no part of what is learned")
+        actor = make_actor(epsilon=0.0)
+        loss = with_targets_moved(self.build(actor=actor))
+        td = make_episodes().apply(lambda x: x.float() if x.is_floating_point() else x)
+        td["on_policy"] = torch.ones_like(td["on_policy"])
+        actor.epsilon.fill_(1.0)
+        real = td["mask"].squeeze(-1)
+        uniform = td["agents", "action_mask"][real].sum(-1).log().mean()
+        torch.testing.assert_close(loss(td)["entropy"], uniform)
 
     # --- phases and gradients ---------------------------------------------------------------
 
@@ -272,8 +292,7 @@ class EpisodeLossContract:
         empty["on_policy"] = torch.ones_like(empty["on_policy"])
         more = torch.cat((wide, empty))
         drawn = loss.draw_noise(more)
-        if "action" in noise:
-            drawn["action"][: len(td)] = noise["action"]
+        noise_of(drawn, slice(len(td)), td.shape[1]).update_(noise)
         actual, expected = loss(more, drawn), loss(td, noise)
         assert_equal(actual, expected)
         for left, right in zip(gradients(loss, actual), gradients(loss, expected), strict=True):
@@ -291,7 +310,10 @@ class EpisodeLossContract:
         td["on_policy"] = torch.ones_like(td["on_policy"])
         noise = loss.draw_noise(td)
         weights = torch.tensor(LENGTHS, dtype=torch.float64) / sum(LENGTHS)
-        alone = [loss(episode(td, row), noise[row : row + 1]) for row in range(len(td))]
+        alone = [
+            loss(episode(td, row), noise_of(noise, slice(row, row + 1), length + 1))
+            for row, length in enumerate(LENGTHS)
+        ]
         for name, value in loss(td, noise).items():
             mean = sum(w * out[name] for w, out in zip(weights, alone, strict=True))
             torch.testing.assert_close(value, mean, rtol=1e-10, atol=1e-12)

@@ -195,6 +195,10 @@ def test_a_game_that_always_fails_is_given_up():
         def reset(self):
             raise OSError("no display")
 
+    class Silent(SMACStub):
+        def step(self, actions):
+            return 0.0, True, {}
+
     def make(seed):
         seeds.append(seed)
         return Broken(seed=seed)
@@ -205,6 +209,10 @@ def test_a_game_that_always_fails_is_given_up():
     assert seeds[0] == 7
     assert len(set(seeds)) == 3, "another try with the same seed would fail alike"
     assert env.lost_episodes == 3
+    # a connection that is lost in every first step would otherwise go on for ever
+    env = SMACEnv(lambda seed: Silent(seed=seed), seed=0, max_restarts=2)
+    with pytest.raises(RuntimeError, match=r"failed 3 times in a row.*empty info"):
+        env.rollout(9, break_when_any_done=False)
     # failures in a row, not in all
     env = SMACEnv(partial(SMACStub, raise_at=2), seed=0, max_restarts=1)
     env.rollout(12, break_when_any_done=False)

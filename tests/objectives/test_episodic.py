@@ -51,10 +51,7 @@ def test_what_is_read():
 
 def test_garbage_in_the_padding_is_removed():
     td = make_episodes(slots=7)
-    clean, dirty = (
-        read_episodes(td, Keys(), "test"),
-        read_episodes(with_garbage(td), Keys(), "test"),
-    )
+    clean, dirty = (read_episodes(x, Keys(), "test") for x in (td, with_garbage(td)))
     for name, value in clean._asdict().items():
         assert torch.equal(getattr(dirty, name), value), name
 

@@ -1,9 +1,6 @@
-"""What the losses over episodes of discrete actions share: key names, options, small checks."""
+"""Small pieces that the losses over episodes of discrete actions share."""
 
 from __future__ import annotations
-
-from collections.abc import Collection
-from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -12,46 +9,17 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 
 from vm3ac_modules.functional.categorical import gumbel_noise
-from vm3ac_modules.keys import Keys, require_keys
-from vm3ac_modules.objectives.common import ordered_keys
+from vm3ac_modules.keys import require_keys
 from vm3ac_modules.objectives.episodic import Episodes
 from vm3ac_modules.objectives.slots import ParameterSlots
 
 __all__ = [
-    "EpisodeKeyNames",
     "check_shares",
     "chosen",
     "final_slots",
     "first_slot_noise",
-    "key_names",
     "network_slots",
-    "read_keys",
-    "wanted_losses",
 ]
-
-
-@dataclass
-class EpisodeKeyNames:
-    """Names of the entries of an episode batch."""
-
-    observation: NestedKey = Keys().observation
-    action: NestedKey = Keys().action
-    action_mask: NestedKey = Keys().action_mask
-    reward: NestedKey = Keys().reward
-    terminated: NestedKey = Keys().terminated
-    mask: NestedKey = Keys().mask
-    state: NestedKey = Keys().state
-
-
-def key_names(accepted: type[EpisodeKeyNames], keys: Keys) -> dict[str, NestedKey]:
-    """The vocabulary's names of the entries that a loss reads."""
-    names = (name for name in accepted.__dataclass_fields__ if hasattr(keys, name))
-    return {name: getattr(keys, name) for name in names}
-
-
-def read_keys(names: EpisodeKeyNames) -> list[NestedKey]:
-    """All entries, each once."""
-    return ordered_keys(getattr(names, name) for name in names.__dataclass_fields__)
 
 
 def check_shares(**values: float) -> None:
@@ -66,19 +34,6 @@ def network_slots(loss: LossModule, *names: str) -> dict[str, ParameterSlots]:
     return {
         name: ParameterSlots(getattr(loss, name), getattr(loss, f"{name}_params")) for name in names
     }
-
-
-def wanted_losses(out_keys: Collection[str], only: Collection[str] | None) -> set[str]:
-    """The losses to compute: those asked for, or all.
-
-    Raises:
-        ValueError: for a name that is none of them.
-    """
-    known = {name for name in out_keys if name.startswith("loss_")}
-    wanted = known if only is None else set(only)
-    if wanted - known:
-        raise ValueError(f"only= takes names of {sorted(known)}, got {sorted(wanted)}.")
-    return wanted
 
 
 def chosen(values: Tensor, action: Tensor) -> Tensor:

@@ -16,22 +16,19 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.baselines._discrete import (
-    EpisodeKeyNames,
-    check_shares,
-    chosen,
-    final_slots,
-    key_names,
-    network_slots,
-    read_keys,
-    wanted_losses,
-)
+from vm3ac_modules.baselines._discrete import check_shares, chosen, final_slots, network_slots
 from vm3ac_modules.functional.categorical import categorical_entropy, expectation
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.tree_backup import tree_backup_target
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.nn.decomposed_critic import DecomposedCriticNet
-from vm3ac_modules.objectives.episodic import Episodes, lambda_return, read_episodes
+from vm3ac_modules.objectives.episodic import (
+    EpisodeKeys,
+    Episodes,
+    lambda_return,
+    read_episodes,
+    wanted_losses,
+)
 from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["DOPLoss"]
@@ -102,7 +99,7 @@ class DOPLoss(LossModule):
     """
 
     @dataclass
-    class _AcceptedKeys(EpisodeKeyNames):
+    class _AcceptedKeys(EpisodeKeys):
         on_policy: NestedKey = "on_policy"
 
     default_keys = _AcceptedKeys
@@ -142,7 +139,7 @@ class DOPLoss(LossModule):
         self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
         self.slots = network_slots(self, "actor_network", "qvalue_network")
         if keys is not None:
-            self.set_keys(**key_names(self._AcceptedKeys, keys))
+            self.set_keys(**self._AcceptedKeys.named_by(keys))
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         return None
@@ -150,7 +147,7 @@ class DOPLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that ``forward`` reads."""
-        return read_keys(self.tensor_keys)
+        return self.tensor_keys.all()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that each loss trains, disjoint."""

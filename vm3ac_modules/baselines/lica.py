@@ -17,20 +17,22 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from vm3ac_modules.baselines._discrete import (
-    EpisodeKeyNames,
     check_shares,
     final_slots,
     first_slot_noise,
-    key_names,
     network_slots,
-    read_keys,
-    wanted_losses,
 )
 from vm3ac_modules.functional.categorical import categorical_entropy, draw_categorical
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.nn.lica_critic import LICACritic
-from vm3ac_modules.objectives.episodic import Episodes, lambda_return, read_episodes
+from vm3ac_modules.objectives.episodic import (
+    EpisodeKeys,
+    Episodes,
+    lambda_return,
+    read_episodes,
+    wanted_losses,
+)
 from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["LICALoss"]
@@ -93,9 +95,9 @@ class LICALoss(LossModule):
         :mod:`vm3ac_modules.objectives.episodic` for the form of a batch.
     """
 
-    _AcceptedKeys = EpisodeKeyNames
-    default_keys = EpisodeKeyNames
-    tensor_keys: EpisodeKeyNames
+    _AcceptedKeys = EpisodeKeys
+    default_keys = EpisodeKeys
+    tensor_keys: EpisodeKeys
     out_keys: tuple[str, ...] = (
         *("loss_actor", "loss_qvalue"),
         *("entropy", "policy_value", "state_action_value", "qvalue_target"),
@@ -129,7 +131,7 @@ class LICALoss(LossModule):
         self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
         self.slots = network_slots(self, "actor_network", "qvalue_network")
         if keys is not None:
-            self.set_keys(**key_names(self._AcceptedKeys, keys))
+            self.set_keys(**self._AcceptedKeys.named_by(keys))
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         return None
@@ -137,7 +139,7 @@ class LICALoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that ``forward`` reads."""
-        return read_keys(self.tensor_keys)
+        return self.tensor_keys.all()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that each loss trains, disjoint."""

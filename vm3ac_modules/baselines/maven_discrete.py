@@ -17,22 +17,14 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.baselines._discrete import (
-    EpisodeKeyNames,
-    check_shares,
-    chosen,
-    key_names,
-    network_slots,
-    read_keys,
-    wanted_losses,
-)
+from vm3ac_modules.baselines._discrete import check_shares, chosen, network_slots
 from vm3ac_modules.baselines.maven import EpisodeLatentPolicy
 from vm3ac_modules.functional.categorical import masked_log_softmax
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.nn.episode_discriminator import EpisodeDiscriminatorNet
 from vm3ac_modules.nn.mixers import QMixer
-from vm3ac_modules.objectives.episodic import Episodes, read_episodes
+from vm3ac_modules.objectives.episodic import EpisodeKeys, Episodes, read_episodes, wanted_losses
 from vm3ac_modules.utility_actor import EpsilonGreedyActor
 
 __all__ = ["MAVENDiscreteLoss"]
@@ -102,7 +94,7 @@ class MAVENDiscreteLoss(LossModule):
     """
 
     @dataclass
-    class _AcceptedKeys(EpisodeKeyNames):
+    class _AcceptedKeys(EpisodeKeys):
         latent: NestedKey = Keys().latent
 
     default_keys = _AcceptedKeys
@@ -159,7 +151,7 @@ class MAVENDiscreteLoss(LossModule):
         names = ("actor", "mixer", "discriminator", "latent_policy")
         self.slots = network_slots(self, *(f"{name}_network" for name in names))
         if keys is not None:
-            self.set_keys(**key_names(self._AcceptedKeys, keys))
+            self.set_keys(**self._AcceptedKeys.named_by(keys))
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         return None
@@ -167,7 +159,7 @@ class MAVENDiscreteLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that ``forward`` reads."""
-        return read_keys(self.tensor_keys)
+        return self.tensor_keys.all()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that the loss trains; those of the prior are not among them."""

@@ -14,20 +14,18 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.baselines._discrete import (
-    EpisodeKeyNames,
-    check_shares,
-    chosen,
-    key_names,
-    network_slots,
-    read_keys,
-    wanted_losses,
-)
+from vm3ac_modules.baselines._discrete import check_shares, chosen, network_slots
 from vm3ac_modules.functional.categorical import categorical_entropy
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.nn.value_head import ValueHead
-from vm3ac_modules.objectives.episodic import Episodes, lambda_return, read_episodes
+from vm3ac_modules.objectives.episodic import (
+    EpisodeKeys,
+    Episodes,
+    lambda_return,
+    read_episodes,
+    wanted_losses,
+)
 from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["VDACLoss"]
@@ -87,9 +85,9 @@ class VDACLoss(LossModule):
         :mod:`vm3ac_modules.objectives.episodic` for the form of a batch.
     """
 
-    _AcceptedKeys = EpisodeKeyNames
-    default_keys = EpisodeKeyNames
-    tensor_keys: EpisodeKeyNames
+    _AcceptedKeys = EpisodeKeys
+    default_keys = EpisodeKeys
+    tensor_keys: EpisodeKeys
     out_keys: tuple[str, ...] = (
         *("loss_vdac", "policy_part", "value_part"),
         *("entropy", "state_value", "value_target"),
@@ -127,7 +125,7 @@ class VDACLoss(LossModule):
         self.convert_to_functional(value_network, "value_network")
         self.slots = network_slots(self, "actor_network", "value_network")
         if keys is not None:
-            self.set_keys(**key_names(self._AcceptedKeys, keys))
+            self.set_keys(**self._AcceptedKeys.named_by(keys))
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         return None
@@ -135,7 +133,7 @@ class VDACLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that ``forward`` reads."""
-        return read_keys(self.tensor_keys)
+        return self.tensor_keys.all()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that the loss trains: those of the actor, the values and their mixer."""

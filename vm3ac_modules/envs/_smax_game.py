@@ -229,3 +229,18 @@ class SmaxGame:
             "targets": target.astype(np.int64),
             "ranges": np.asarray(self.env.unit_type_attack_ranges)[types],
         }
+
+
+@cache
+def smax_game(
+    units: SmaxMap, max_steps: int, sparse: SparseReward | None, walls_cause_death: bool
+) -> SmaxGame:
+    """The game of these rules: one per process, since compiling it takes seconds.
+
+    Args:
+        units: the map.
+        max_steps: time limit.
+        sparse: constants of the sparse reward; without them SMAX's own reward.
+        walls_cause_death: units that touch the border die.
+    """
+    return SmaxGame(units, max_steps, sparse, walls_cause_death)

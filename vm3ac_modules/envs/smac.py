@@ -35,6 +35,10 @@ __all__ = ["SMACEnv", "make_smac_env"]
 NO_OP = 0
 
 
+class _GivenUpError(RuntimeError):
+    """The game has failed too often in a row."""
+
+
 class SMACEnv(EnvBase):
     r"""One game of SMAC, SMACv2 or of anything with their methods.
 
@@ -165,16 +169,19 @@ class SMACEnv(EnvBase):
             game = self._running()
             own_reward, ended, info = game.step(action.tolist())
             if not info:
-                # The game lost its connection and restarted itself.
+                # SMAC has lost its connection, and has started the game anew by itself.
+                self._count_failure(ConnectionError("the game reported nothing (empty info)"))
                 return self._cut_short()
             before = self._counts
             self._counts = tuple(float(info.get(name, 0)) for name in METRICS)
             self._steps += 1
             self._over = bool(ended)
             seen = self._look(game)
+        except _GivenUpError:
+            raise
         except Exception as error:
             self._fail(error)
-            return self._cut_short(counted=True)
+            return self._cut_short()
         self._failures = 0
         if self._sparse is None:
             return self._paid(seen, float(own_reward))
@@ -182,12 +189,15 @@ class SMACEnv(EnvBase):
         return self._paid(seen, self._sparse(enemies, allies, won))
 
     def _fail(self, error: Exception) -> None:
-        """Put an end to a game that raised, and raise in turn if it does so time and again."""
+        """Put an end to a game that raised."""
+        self._end_game()
+        self._count_failure(error)
+
+    def _count_failure(self, error: Exception) -> None:
         self._failures += 1
         self._lost += 1
-        self._end_game()
         if self._failures > self._max_restarts:
-            raise RuntimeError(
+            raise _GivenUpError(
                 f"SMACEnv: the game failed {self._failures} times in a row, the last time with "
                 f"{type(error).__name__}: {error}; run python -m vm3ac_modules.doctor"
             ) from error
@@ -199,9 +209,8 @@ class SMACEnv(EnvBase):
             with suppress(Exception):
                 game.close()
 
-    def _cut_short(self, counted: bool = False) -> TensorDictBase:
+    def _cut_short(self) -> TensorDictBase:
         """The last observations again, as the end of an episode that was lost."""
-        self._lost += not counted
         self._over = True
         for name, value in zip(ENDS, (True, False, True), strict=True):
             self._seen.set(name, torch.full((*self.batch_size, 1), value, device=self.device))

@@ -26,7 +26,8 @@ def focus_fire_action(env: SMAXEnv) -> Tensor:
 
     Example:
         >>> import pytest
-        >>> _ = pytest.importorskip("jaxmarl")
+        >>> from importlib.util import find_spec
+        >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
         >>> from vm3ac_modules.envs import SMAXEnv, focus_fire_action
         >>> env = SMAXEnv("3s_vs_3z", num_envs=2, seed=0)
         >>> td = env.reset()

@@ -115,15 +115,19 @@ class HyperPairNet(nn.Module):
         return own, pairs, w2, self.b2(state)
 
     def _log_q(self, hidden: Tensor, w2: Tensor, b2: Tensor, mask: Tensor) -> Tensor:
-        rows = hidden.flatten(w2.ndim - 2, -2).reshape(w2[..., 0, 0].numel(), -1, self.embed_dim)
-        bias = b2.reshape(-1, 1, self.num_actions)
-        logits = torch.baddbmm(bias, rows, w2.reshape(-1, *w2.shape[-2:]))
-        logits = logits.reshape(*hidden.shape[:-1], self.num_actions)
-        # Once per agent and not per pair of actions: the table is large.
-        legal = mask | ~mask.any(-1, keepdim=True)
-        logits = logits + torch.where(legal, 0.0, ILLEGAL)
+        """Second layer and normalization, ``[*B, .., N, E]`` to ``[*B, .., N, A]``."""
+        # The actions stand before the rows: a softmax over a short last dimension is many times
+        # slower on a CPU.
+        lead = w2.ndim - 2
+        rows = hidden.flatten(lead, -2).reshape(w2[..., 0, 0].numel(), -1, self.embed_dim)
+        maps = w2.reshape(-1, *w2.shape[-2:]).transpose(1, 2)
+        logits = torch.baddbmm(b2.reshape(-1, self.num_actions, 1), maps, rows.transpose(1, 2))
+        logits = logits.reshape(*w2.shape[:-2], self.num_actions, *hidden.shape[lead:-1])
+        legal = (mask | ~mask.any(-1, keepdim=True)).movedim(-1, lead)
+        barred = torch.where(legal, 0.0, ILLEGAL)
+        logits = logits + barred
         if self.smoothing == 0.0:
-            return torch.log_softmax(logits, dim=-1).clamp_min(ILLEGAL)
-        uniform = self.smoothing / legal.sum(-1, keepdim=True)
-        mixed = torch.softmax(logits, dim=-1) * (1.0 - self.smoothing) + uniform
-        return torch.where(legal, mixed.log(), ILLEGAL)
+            return torch.log_softmax(logits, dim=lead).movedim(lead, -1)
+        uniform = self.smoothing / legal.sum(lead, keepdim=True).to(logits.dtype)
+        mixed = torch.softmax(logits, dim=lead) * (1.0 - self.smoothing) + uniform
+        return (mixed.log() + barred).movedim(lead, -1)

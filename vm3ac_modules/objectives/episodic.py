@@ -9,7 +9,9 @@ later ones are padding and may hold anything.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -18,21 +20,57 @@ from torch import Tensor
 from torchrl.objectives.value.functional import td_lambda_return_estimate
 
 from vm3ac_modules.functional.episodes import last_transitions, previous_actions
-from vm3ac_modules.keys import require_keys
+from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.objectives.common import ordered_keys
 
-__all__ = ["EpisodeKeys", "Episodes", "lambda_return", "read_episodes"]
+__all__ = ["EpisodeKeys", "Episodes", "lambda_return", "read_episodes", "wanted_losses"]
 
 
-class EpisodeKeys(Protocol):
-    """Names of the entries that :func:`read_episodes` reads: a loss's ``tensor_keys``."""
+@dataclass
+class EpisodeKeys:
+    """Names of the entries of an episode batch: what a loss accepts as ``tensor_keys``."""
 
-    observation: NestedKey
-    action: NestedKey
-    action_mask: NestedKey
-    reward: NestedKey
-    terminated: NestedKey
-    mask: NestedKey
-    state: NestedKey
+    observation: NestedKey = Keys().observation
+    action: NestedKey = Keys().action
+    action_mask: NestedKey = Keys().action_mask
+    reward: NestedKey = Keys().reward
+    terminated: NestedKey = Keys().terminated
+    mask: NestedKey = Keys().mask
+    state: NestedKey = Keys().state
+
+    def all(self) -> list[NestedKey]:
+        """The names, each once, in the order of the fields."""
+        return ordered_keys(getattr(self, field) for field in self.__dataclass_fields__)
+
+    @classmethod
+    def named_by(cls, keys: Keys) -> dict[str, NestedKey]:
+        """The vocabulary's names, for ``set_keys``."""
+        fields = [name for name in cls.__dataclass_fields__ if hasattr(keys, name)]
+        return {name: getattr(keys, name) for name in fields}
+
+
+def wanted_losses(out_keys: Collection[str], only: Collection[str] | None) -> set[str]:
+    """Names of the losses to compute: those asked for, or all.
+
+    Args:
+        out_keys: what the loss returns.
+        only: names asked for; None for all.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: for a name that is none of the losses.
+
+    Example:
+        >>> wanted_losses(("loss_actor", "entropy"), None)
+        {'loss_actor'}
+    """
+    known = {name for name in out_keys if name.startswith("loss_")}
+    wanted = known if only is None else set(only)
+    if wanted - known:
+        raise ValueError(f"only= takes names of {sorted(known)}, got {sorted(wanted)}.")
+    return wanted
 
 
 class Episodes(NamedTuple):

@@ -27,8 +27,13 @@ from vm3ac_modules.functional.categorical import (
 )
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys, require_keys
-from vm3ac_modules.objectives.common import ordered_keys
-from vm3ac_modules.objectives.episodic import Episodes, lambda_return, read_episodes
+from vm3ac_modules.objectives.episodic import (
+    EpisodeKeys,
+    Episodes,
+    lambda_return,
+    read_episodes,
+    wanted_losses,
+)
 from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.recurrent_actor import RecurrentActor
 
@@ -108,14 +113,8 @@ class FOPLoss(LossModule):
     """
 
     @dataclass
-    class _AcceptedKeys:
-        observation: NestedKey = Keys().observation
-        action: NestedKey = Keys().action
-        action_mask: NestedKey = Keys().action_mask
-        reward: NestedKey = Keys().reward
-        terminated: NestedKey = Keys().terminated
-        mask: NestedKey = Keys().mask
-        state: NestedKey = Keys().state
+    class _AcceptedKeys(EpisodeKeys):
+        pass
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
@@ -164,8 +163,7 @@ class FOPLoss(LossModule):
             for name in ("actor_network", "qvalue_network")
         }
         if keys is not None:
-            fields = self._AcceptedKeys.__dataclass_fields__
-            self.set_keys(**{name: getattr(keys, name) for name in fields})
+            self.set_keys(**self._AcceptedKeys.named_by(keys))
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         return None
@@ -173,8 +171,7 @@ class FOPLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that ``forward`` reads."""
-        fields = self._AcceptedKeys.__dataclass_fields__
-        return ordered_keys(getattr(self.tensor_keys, name) for name in fields)
+        return self.tensor_keys.all()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that each loss trains, disjoint."""
@@ -214,11 +211,13 @@ class FOPLoss(LossModule):
         Returns:
             Losses and diagnostics, see the class.
         """
+        dropped = set(self.parameter_groups()) - wanted_losses(self.out_keys, only)
         episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
         noise = self.draw_noise(tensordict) if noise is None else noise
         with self.slots["actor_network"].filled(self.actor_network_params):
             view = self._policies(episodes, noise)
-        return TensorDict(self._losses(episodes, view, noise), [])
+        found = self._losses(episodes, view, noise)
+        return TensorDict({name: x for name, x in found.items() if name not in dropped}, [])
 
     def _losses(
         self, episodes: Episodes, view: PolicyView, noise: TensorDictBase

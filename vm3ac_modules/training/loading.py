@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torchrl.envs import TransformedEnv
+from torchrl.envs import EnvBase, TransformedEnv
 
+from vm3ac_modules.envs.battles import make_battle_env
 from vm3ac_modules.envs.factory import make_env
 from vm3ac_modules.training.checkpoint import load_checkpoint
+from vm3ac_modules.training.discrete import DiscreteAgent, build_discrete
 from vm3ac_modules.training.registry import Agent, build
 
 __all__ = ["TrainedAgent", "load_agent"]
@@ -18,19 +20,31 @@ __all__ = ["TrainedAgent", "load_agent"]
 class TrainedAgent(NamedTuple):
     """A trained agent and what it was trained on."""
 
-    agent: Agent
+    agent: Agent | DiscreteAgent
     """Policy, loss and fresh optimizers."""
     config: dict[str, Any]
     """The run's configuration."""
     frame: int
     """Environment steps that the agent was trained for."""
 
+    @property
+    def task(self) -> str:
+        """Name of the task or map."""
+        name: str = self.config["map"] if self.plays_battles else self.config["task"]["name"]
+        return name
+
+    @property
+    def plays_battles(self) -> bool:
+        """Whether it was trained on StarCraft-like battles."""
+        return "map" in self.config
+
     def make_env(self, num_envs: int, **options: Any) -> TransformedEnv:
         """Build the task that the agent was trained on.
 
         Args:
             num_envs: rows B.
-            options: passed to :func:`~vm3ac_modules.envs.make_env`, e.g. ``seed``, ``device``.
+            options: passed to :func:`~vm3ac_modules.envs.make_env` (or
+                :func:`~vm3ac_modules.envs.battles.make_battle_env`), e.g. ``seed``, ``device``.
 
         Returns:
             The environment, ``[B]``.
@@ -38,7 +52,10 @@ class TrainedAgent(NamedTuple):
         return self.agent.wrap(_make_env(self.config, num_envs, **options))
 
 
-def _make_env(config: dict[str, Any], num_envs: int, **options: Any) -> TransformedEnv:
+def _make_env(config: dict[str, Any], num_envs: int, **options: Any) -> EnvBase:
+    if "map" in config:
+        choice = {"backend": config["backend"], "reward": config["reward"], **config["env"]}
+        return make_battle_env(config["map"], num_envs, **{**choice, **options})
     task = config["task"]
     return make_env(
         task["name"], num_envs, **{"max_steps": task["max_steps"], **task["env"], **options}
@@ -49,7 +66,7 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
     """Load the agent of a run's last checkpoint.
 
     Args:
-        run_dir: directory of a run of ``recipes/train_continuous.py``.
+        run_dir: directory of a run of ``recipes/train_continuous.py`` or ``recipes/train_smac.py``.
         device: where the networks shall live.
 
     Returns:
@@ -57,6 +74,7 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
 
     Raises:
         CheckpointError: if there is no readable checkpoint.
+        ImportError: if what the task needs is not installed; names the extra.
 
     Example:
         >>> trained = load_agent("runs/demo")  # doctest: +SKIP
@@ -65,6 +83,9 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
     saved = load_checkpoint(run_dir, replay=False)
     described = saved.state["agent"]
     env = _make_env(saved.config, 1, device=device, seed=0)
-    agent = build(described["algorithm"], env, device=device, **described["knobs"])
+    make = build_discrete if "map" in saved.config else build
+    agent: Agent | DiscreteAgent = make(
+        described["algorithm"], env, device=device, **described["knobs"]
+    )
     agent.loss.load_state_dict(saved.state["loss"])
     return TrainedAgent(agent, saved.config, saved.frame)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("jaxmarl")
+pytest.importorskip("hydra")
+
+from vm3ac_modules.training import (
+    DISCRETE_ALGORITHMS,
+    DISCRETE_COMMON,
+    CheckpointError,
+    RunDirectoryError,
+    load_agent,
+    load_checkpoint,
+    read_csv_log,
+)
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "curve.png", "rollout.gif")
+SUMMARY = {
+    *("algorithm", "task", "seed", "frames", "updates", "wall_seconds", "eval_return_mean"),
+    *("eval_return_ci95", "eval_episodes", "latent_mode", "random_return_mean", "versions"),
+    *("git_commit", "win_rate", "backend", "map", "reward"),
+}
+TINY = {
+    "map": "3m",
+    "frames": 120,
+    "num_envs": 4,
+    "batch_size": 4,
+    "updates_per_episode": 0.5,
+    "start_episodes": 4,
+    "buffer_size": 16,
+    "hidden_size": 8,
+    "eval_episodes": 4,
+    "eval_every_frames": 60,
+    "checkpoint_every_frames": 60,
+    "log_every_updates": 1,
+    "+env.max_steps": 12,
+}
+
+
+@pytest.fixture
+def recipe():
+    import train_smac
+
+    return train_smac
+
+
+@pytest.fixture
+def compose(tmp_path):
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    def make(*overrides, **knobs):
+        values = {**TINY, "run_dir": str(tmp_path / "run"), **knobs}
+        arguments = [f"{key}={value}" for key, value in values.items()]
+        with initialize_config_dir(str(RECIPES / "config_smac"), version_base="1.3"):
+            return hydra_compose("train_smac", overrides=[*overrides, *arguments])
+
+    return make
+
+
+@pytest.mark.parametrize("algorithm", list(DISCRETE_ALGORITHMS))
+def test_every_algorithm_trains_and_resumes(recipe, compose, tmp_path, algorithm, monkeypatch):
+    first = {}
+    original = recipe.build_agent
+
+    def remember(cfg, env):
+        agent = original(cfg, env)
+        first.update({k: v.clone() for k, v in agent.loss.state_dict().items()} | first)
+        return agent
+
+    monkeypatch.setattr(recipe, "build_agent", remember)
+    summary = recipe.train(compose(f"algorithm={algorithm}"))
+    run = tmp_path / "run"
+    assert all((run / name).stat().st_size > 0 for name in FILES)
+    assert not SUMMARY - set(json.loads((run / "summary.json").read_text()))
+    assert summary["frames"] >= 120
+    assert summary["updates"] > 0
+    metrics = read_csv_log(run / "metrics.csv")
+    losses = [name for name in metrics if name.startswith("loss_") and "latent" not in name]
+    assert all(math.isfinite(value) for name in losses for value in metrics[name])
+    evaluations = read_csv_log(run / "eval.csv")
+    assert evaluations["frame"][0] == 0.0
+    assert evaluations["frame"][-1] == summary["frames"]
+    assert all(0.0 <= rate <= 1.0 for rate in evaluations["win_rate"])
+    last = load_checkpoint(run).state["loss"]
+    trained = [k for k in first if "target" not in k and k.endswith("weight")]
+    frozen = [k for k in trained if torch.equal(first[k], last[k])]
+    # The prior of MAVEN's latent learns from groups of eight episodes.
+    assert not frozen, frozen
+
+    more = recipe.train(compose(f"algorithm={algorithm}", frames=200, resume="true"))
+    assert more["frames"] >= 200
+    assert more["updates"] > summary["updates"]
+    assert read_csv_log(run / "metrics.csv")["update"][-1] == more["updates"]
+
+
+@pytest.mark.parametrize("name", ["3s_vs_3z", "8m_vs_9m"])
+def test_other_maps_train(recipe, compose, name):
+    summary = recipe.train(compose("algorithm=vm3ac", map=name, draw="false"))
+    assert summary["map"] == name
+    assert summary["updates"] > 0
+    assert math.isfinite(summary["eval_return_mean"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["3s_vs_3z", "8m_vs_9m"])
+@pytest.mark.parametrize("algorithm", list(DISCRETE_ALGORITHMS))
+def test_every_pair_of_algorithm_and_map(recipe, compose, algorithm, name):
+    summary = recipe.train(compose(f"algorithm={algorithm}", map=name, draw="false"))
+    assert summary["updates"] > 0
+    assert math.isfinite(summary["eval_return_mean"])
+
+
+def test_interrupted_and_resumed_is_the_same_as_uninterrupted(recipe, compose, tmp_path):
+    whole = recipe.train(compose("algorithm=fop", frames=160, run_dir=tmp_path / "whole"))
+    recipe.train(compose("algorithm=fop", frames=100, checkpoint_every_frames=1000))
+    recipe.train(compose("algorithm=fop", frames=160, resume="true"))
+    runs = [load_checkpoint(path).state for path in (tmp_path / "whole", tmp_path / "run")]
+    assert runs[0]["frames"] == runs[1]["frames"] == whole["frames"]
+    for key, value in runs[0]["loss"].items():
+        torch.testing.assert_close(runs[1]["loss"][key], value, rtol=0, atol=0)
+
+
+def test_a_trained_run_is_evaluated_with_every_latent(recipe, compose, tmp_path, monkeypatch):
+    import evaluate
+
+    recipe.train(compose("algorithm=vm3ac", draw="false"))
+    trained = load_agent(tmp_path / "run")
+    assert trained.task == "3m"
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"run_dir={tmp_path / 'run'}", "episodes=4"])
+    evaluate.main()
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]
+    assert list(found) == ["sample", "constant", "synchronized", "independent", "random"]
+    assert all(0.0 <= row["battle_won"] <= 1.0 for row in found.values())
+
+
+def test_presets_are_those_of_the_library(compose):
+    of_the_recipe = ("num_envs", "batch_size", "updates_per_episode", "max_grad_norm", "name")
+    top = ("gamma", "hidden_size", "share_params")
+    for algorithm, preset in DISCRETE_ALGORITHMS.items():
+        cfg = compose(f"algorithm={algorithm}", hidden_size=64)
+        said = {k: v for k, v in cfg.algorithm.items() if k not in of_the_recipe}
+        said |= {name: cfg[name] for name in top}
+        expected = {**DISCRETE_COMMON, **preset}
+        expected.pop("reward_scale")
+        assert said == expected, algorithm
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"map": "3q"}, ValueError, "3s_vs_3z"),
+        ({"map": "MMM"}, ValueError, "medivac"),
+        ({"backend": "starcraft"}, ValueError, "unknown backend 'starcraft'"),
+        ({"backend": "smac"}, ImportError, "smac"),
+        ({"reward": "dense"}, ValueError, "dense"),
+        ({"frames": 0}, ValueError, "frames must be positive"),
+        ({"batch_size": 64}, ValueError, "between 1 and the replay's capacity"),
+        ({"algorithm.latent_dim": 0}, ValueError, "outcome"),
+        ({"algorithm.temperature_schedule": "steep"}, ValueError, "'paper' or 'code'"),
+    ],
+)
+def test_bad_input_is_said_before_anything_is_written(
+    recipe, compose, tmp_path, overrides, error, message
+):
+    with pytest.raises(error, match=message):
+        recipe.train(compose(**overrides))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_mixed(recipe, compose):
+    recipe.train(compose("algorithm=fop", draw="false"))
+    with pytest.raises(RunDirectoryError, match="overwrite=true"):
+        recipe.train(compose("algorithm=fop"))
+    with pytest.raises(CheckpointError, match="lam"):
+        recipe.train(compose("algorithm=fop", resume="true", **{"algorithm.lam": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("algorithm=qmix", "unknown algorithm 'qmix'; valid: dop, fop, lica, maven, vdac, vm3ac"),
+        ("algorithm.lamb=1", "Did you mean algorithm.lam"),
+        ("map:3m", "not of the form key=value"),
+    ],
+)
+def test_command_line_says_what_is_wrong(argument, message):
+    program = [sys.executable, str(RECIPES / "train_smac.py"), argument]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
