@@ -3,8 +3,8 @@
     python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
 
 latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
-policies' means, or the most probable ones of runs of train_smac.py. Every mode plays the same starts. The result is printed and written to
-run_dir/evaluation.json.
+policies' means, or the most probable ones of runs of train_smac.py. Every mode plays the same
+starts. The result is printed and written to run_dir/evaluation.json.
 """
 
 from __future__ import annotations

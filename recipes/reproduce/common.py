@@ -32,7 +32,7 @@ TITLES = {
 SHARED_RUNS = "runs/reproduce/figure3"
 ERRORS = (ValueError, ImportError, CheckpointError, RunDirectoryError)
 # What the programs themselves say to train_continuous.py.
-RESERVED = ("algorithm", "task", "seed", "seeds", "run_dir", "resume", "overwrite", "device")
+RESERVED = ("algorithm", "task", "map", "seed", "seeds", "run_dir", "resume", "overwrite", "device")
 
 
 class Budget(NamedTuple):
@@ -73,6 +73,49 @@ BUDGETS = {
 }
 
 
+# Budgets of recipes/train_smac.py.
+BATTLE_BUDGETS = {
+    "smoke": _budget(
+        2,
+        "frames=100 num_envs=4 batch_size=4 start_episodes=4 buffer_size=16 hidden_size=8",
+        "eval_episodes=4 eval_every_frames=50 checkpoint_every_frames=50 log_every_updates=1",
+        "draw=false +env.max_steps=10",
+    ),
+    # Two to seven minutes of one core per run.
+    "cpu": _budget(
+        3,
+        "frames=150000 eval_every_frames=15000 checkpoint_every_frames=150000",
+        "replay_checkpoint_bytes=0 draw=false",
+    ),
+    # The baselines' codes stop at 2.05 million steps.
+    "gpu": _budget(
+        5,
+        "frames=2050000 updates_per_episode=1 eval_every_frames=50000",
+        "checkpoint_every_frames=250000 draw=false",
+    ),
+}
+
+
+class Program(NamedTuple):
+    """A training recipe that the programs of this folder run."""
+
+    script: str
+    config_dir: str
+    task_key: str
+    budgets: dict[str, Budget]
+    together: bool
+    """Whether it trains several seeds in one process."""
+    measures: tuple[str, ...]
+    """Entries of its summary that results.csv has besides."""
+
+
+CONTINUOUS = Program("train_continuous", "config", "task", BUDGETS, True, ())
+BATTLES = Program(
+    "train_smac", "config_smac", "map", BATTLE_BUDGETS, False,
+    ("win_rate", "random_win_rate", "backend", "reward"),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of a figure: an algorithm with its knobs on a task, trained with several seeds."""
@@ -84,7 +127,7 @@ class Case:
 
     @property
     def configuration(self) -> str:
-        """All that is said to train_continuous.py but seeds, place and device."""
+        """All that is said to the recipe but seeds, place and device."""
         return " ".join(self.arguments)
 
     @property
@@ -95,10 +138,15 @@ class Case:
 
 
 def make_parser(
-    doc: str, out: str, tasks: Sequence[str], algorithms: Sequence[str] = ()
+    doc: str,
+    out: str,
+    tasks: Sequence[str],
+    algorithms: Sequence[str] = (),
+    program: Program = CONTINUOUS,
 ) -> argparse.ArgumentParser:
     """The options that all programs have; ``--algorithms`` where there is a choice."""
-    table = [(name, budget.seeds, budget.knobs.items()) for name, budget in BUDGETS.items()]
+    budgets = program.budgets
+    table = [(name, budget.seeds, budget.knobs.items()) for name, budget in budgets.items()]
     lines = [f"  {n}: seeds={s} " + " ".join(f"{k}={v}" for k, v in knobs) for n, s, knobs in table]
     parser = argparse.ArgumentParser(
         prog=f"{Path(out).name}.py",
@@ -107,7 +155,8 @@ def make_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--budget", choices=list(BUDGETS), default="cpu", help="how much is trained (default cpu)")
+    parser.set_defaults(program=program)
+    add("--budget", choices=list(budgets), default="cpu", help="how much is trained (default cpu)")
     add("--tasks", type=names, default=list(tasks), help=f"default {','.join(tasks)}")
     if algorithms:
         listed = ",".join(algorithms)
@@ -117,10 +166,12 @@ def make_parser(
     add("--separate", action="store_true", help="a process for each seed, not one for all seeds")
     add("--device", help="where to train: cpu, cuda, cuda:<k> (default cpu, cuda for gpu)")
     add("--out", type=Path, default=Path(out), help=f"what to write into (default {out})")
-    runs = "--out" if out == SHARED_RUNS else SHARED_RUNS
+    own_runs = out == SHARED_RUNS or program is not CONTINUOUS
+    parser.set_defaults(own_runs=own_runs)
+    runs = "--out" if own_runs else SHARED_RUNS
     add("--runs", type=Path, help=f"where the trained runs lie (default {runs})")
     add("--draw-only", action="store_true", help="train nothing, use the runs that are there")
-    add("overrides", nargs="*", metavar="key=value", help="knobs of train_continuous.py")
+    add("overrides", nargs="*", metavar="key=value", help=f"knobs of {program.script}.py")
     return parser
 
 
@@ -148,9 +199,10 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     if reserved := [key for key in args.overrides if key.lstrip("+~") in RESERVED]:
         fail(f"{reserved[0]} is the program's own: see --help for its options.")
     args.device = args.device or ("cuda" if args.budget == "gpu" else "cpu")
-    args.seeds = args.seeds or BUDGETS[args.budget].seeds
+    args.seeds = args.seeds or args.program.budgets[args.budget].seeds
+    args.separate = args.separate or not args.program.together
     if args.runs is None:
-        args.runs = args.out if str(parser.get_default("out")) == SHARED_RUNS else Path(SHARED_RUNS)
+        args.runs = args.out if args.own_runs else Path(SHARED_RUNS)
     try:
         require_extra("rliable", "reproduce", "The statistics of these programs")
         require_extra("matplotlib", "recipes", "Drawing")

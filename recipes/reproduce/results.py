@@ -28,14 +28,15 @@ class Results:
 
     Args:
         path: the table; need not exist.
+        measures: entries of a run's summary that the table has besides.
 
     Raises:
         ValueError: if it is of another format version, or no such table.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = read(path)
+    def __init__(self, path: Path, measures: Sequence[str] = ()) -> None:
+        self.path, self.columns = path, (*COLUMNS, *measures)
+        self.rows = read(path, self.columns)
 
     def find(self, configuration: str, seed: int) -> Row | None:
         """The row of a run, if it is there."""
@@ -45,15 +46,15 @@ class Results:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a run and replace the file at once, with what another command added meanwhile."""
-        self.rows = read(self.path)
+        self.rows = read(self.path, self.columns)
         if self.find(str(row["configuration"]), int(row["seed"])) is None:
             complete = {"format_version": FORMAT, **row}
-            self.rows.append({name: str(complete[name]) for name in COLUMNS})
+            self.rows.append({name: str(complete[name]) for name in self.columns})
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_rows(self.path, self.rows)
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
     """Read the table; no rows if there is none."""
     if not path.exists():
         return []
@@ -61,7 +62,7 @@ def read(path: Path) -> list[Row]:
         reader = csv.DictReader(file)
         rows, header = list(reader), tuple(reader.fieldnames or ())
     others = {str(row.get("format_version")) for row in rows} - {str(FORMAT)}
-    if header != COLUMNS or others:
+    if header != tuple(columns) or others:
         named = f"format version {', '.join(sorted(others))}" if others else "other columns"
         raise ValueError(
             f"{path} is a table of {named}, this program reads and writes format version {FORMAT}: "
@@ -70,24 +71,26 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def row_of(run_dir: Path, root: Path, configuration: str, seeds_together: int) -> dict[str, Any]:
+def row_of(
+    run_dir: Path, results: Results, configuration: str, seeds_together: int
+) -> dict[str, Any]:
     """The row of a finished run, from its summary.
 
     Args:
         run_dir: directory of the run.
-        root: the directory that the table lies in.
+        results: the table that it is for.
         configuration: the arguments it was trained with.
         seeds_together: number of seeds that were trained in its process.
     """
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     renamed = {"return_mean": "eval_return_mean", "return_ci95": "eval_return_ci95"}
-    found = {name: summary.get(renamed.get(name, name)) for name in COLUMNS[1:]}
+    found = {name: summary.get(renamed.get(name, name)) for name in results.columns[1:]}
     row = {name: "" if value is None else value for name, value in found.items()}
     versions = " ".join(f"{name}={value}" for name, value in summary["versions"].items())
     return row | {
         "versions": versions,
         "seeds_together": seeds_together,
-        "run_dir": run_dir.relative_to(root).as_posix(),
+        "run_dir": run_dir.relative_to(results.path.parent).as_posix(),
         "configuration": configuration,
     }
 

@@ -1,6 +1,6 @@
 """Trainings of the programs of this folder: what is there, what is missing, and making it.
 
-A run directory of recipes/train_continuous.py lies in
+A run directory of a training recipe lies in
 ``<runs>/trained/<task>/<algorithm>-<hash of its configuration>/seeds_<a>_<b>/seed_<k>``, and
 ``<runs>/results.csv`` has a row for it. One command at a time per ``<runs>``: nothing is locked.
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from command_line import check_overrides, fail, register_stock_tasks
-from common import BUDGETS, Case
+from common import Case
 from results import Results, Row, row_of
 
 from vm3ac_modules.evaluation import AggregatedCurve, aggregate_curves
@@ -62,10 +62,11 @@ def make_case(args: argparse.Namespace, task: str, algorithm: str, **knobs: obje
         **knobs: what is peculiar to the case, the strongest; ``__`` stands for a dot.
     """
     own = {name.replace("__", "."): str(value) for name, value in knobs.items()}
-    merged = BUDGETS[args.budget].knobs | args.overrides | own
+    merged = args.program.budgets[args.budget].knobs | args.overrides | own
     listed = sorted(f"{name}={value}" for name, value in merged.items())
     said = " ".join(f"{name}={value}" for name, value in own.items())
-    return Case(task, algorithm, (f"algorithm={algorithm}", f"task={task}", *listed), said)
+    chosen = (f"algorithm={algorithm}", f"{args.program.task_key}={task}")
+    return Case(task, algorithm, (*chosen, *listed), said)
 
 
 def trained(args: argparse.Namespace, cases: Iterable[Case]) -> dict[Case, list[Row]]:
@@ -78,7 +79,10 @@ def trained(args: argparse.Namespace, cases: Iterable[Case]) -> dict[Case, list[
     Returns:
         The rows by case, in the order of the seeds; with ``--draw-only`` those that are there.
     """
-    cases, results = list(dict.fromkeys(cases)), Results(args.runs / "results.csv")
+    cases, results = (
+        list(dict.fromkeys(cases)),
+        Results(args.runs / "results.csv", args.program.measures),
+    )
     for case in cases:
         collect(args.runs, results, case)
     batches = [batch for case in cases for batch in plan(args, results, case)]
@@ -122,7 +126,8 @@ def collect(root: Path, results: Results, case: Case) -> None:
         if batch.finished:
             for seed, folder in zip(batch.seeds, batch.seed_folders, strict=True):
                 if results.find(case.configuration, seed) is None:
-                    results.add(row_of(folder, root, case.configuration, len(batch.seeds)))
+                    together = len(batch.seeds)
+                    results.add(row_of(folder, results, case.configuration, together))
 
 
 def plan(args: argparse.Namespace, results: Results, case: Case) -> list[Batch]:
@@ -152,14 +157,16 @@ def spans(numbers: Iterable[int]) -> list[range]:
 
 
 def check(args: argparse.Namespace, batches: Sequence[Batch]) -> None:
-    """End with one sentence if train_continuous.py would refuse one of the trainings."""
+    """End with one sentence if the recipe would refuse one of the trainings."""
     register_stock_tasks()
+    program = args.program
     for batch in batches:
-        check_overrides(arguments_of(args, batch), RECIPES / "config")
+        said = arguments_of(args, batch)
+        check_overrides(said, RECIPES / program.config_dir, program.script)
 
 
 def arguments_of(args: argparse.Namespace, batch: Batch) -> list[str]:
-    """What is said to train_continuous.py; one seed's run directory is its run_dir itself."""
+    """What is said to the recipe; one seed's run directory is its run_dir itself."""
     several = len(batch.seeds) > 1
     place = batch.folder if several else batch.seed_folders[0]
     listed = [*batch.case.arguments, f"device={args.device}", f"seed={batch.seeds[0]}"]
@@ -181,7 +188,7 @@ def resumable(batch: Batch) -> bool:
 
 def train(args: argparse.Namespace, batch: Batch) -> float:
     """Train a batch in a process of its own and return its seconds; its output goes to a log."""
-    script, started = str(RECIPES / "train_continuous.py"), time.monotonic()
+    script, started = str(RECIPES / f"{args.program.script}.py"), time.monotonic()
     command = [sys.executable, script, *arguments_of(args, batch)]
     command += ["resume=true"] if resumable(batch) else []
     launch(command, batch.folder.with_suffix(".log"))
@@ -221,7 +228,9 @@ def train_all(args: argparse.Namespace, results: Results, batches: Sequence[Batc
         )
 
 
-def curve_of(args: argparse.Namespace, rows: Sequence[Mapping[str, str]]) -> AggregatedCurve:
+def curve_of(
+    args: argparse.Namespace, rows: Sequence[Mapping[str, str]], column: str = "return_mean"
+) -> AggregatedCurve:
     """The aggregated evaluation curve of a case's runs."""
     logs = [read_csv_log(args.runs / row["run_dir"] / "eval.csv") for row in rows]
-    return aggregate_curves([(log["frame"], log["return_mean"]) for log in logs])
+    return aggregate_curves([(log["frame"], log[column]) for log in logs])

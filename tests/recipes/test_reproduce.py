@@ -478,7 +478,7 @@ def test_a_command_that_fails_is_an_error(tmp_path):
     assert log.read_text() == "why\n"
 
 
-@pytest.mark.parametrize("name", ["figure3", "figure5", "figure6", "table3"])
+@pytest.mark.parametrize("name", ["figure3", "figure4", "figure5", "figure6", "table3"])
 def test_help(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as ended:
@@ -487,4 +487,4 @@ def test_help(name, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert f"usage: {name}.py" in said
     assert f"python recipes/reproduce/{name}.py --budget cpu" in said
-    assert "smoke: seeds=2 frames=256" in said
+    assert f"smoke: seeds=2 frames={100 if name == 'figure4' else 256}" in said

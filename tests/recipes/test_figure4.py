@@ -1,0 +1,85 @@
+"""Figure 4: runs of train_smac.py in the tables and curves of the programs of recipes/reproduce."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jaxmarl")
+pytest.importorskip("hydra")
+pytest.importorskip("rliable")
+RECIPES = Path(__file__).parents[2] / "recipes"
+sys.path.insert(0, str(RECIPES / "reproduce"))
+
+import figure4
+import runs
+
+TINY = ("--budget", "smoke", "--tasks", "3m", "--algorithms", "vm3ac,fop")
+
+
+def table(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def in_this_process(command, log):
+    import train_smac
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(RECIPES / "config_smac"), version_base="1.3"):
+        train_smac.train(compose("train_smac", overrides=command[2:]))
+
+
+def test_figure_4_of_real_runs(tmp_path, monkeypatch):
+    commands = []
+
+    def launch(command, log):
+        commands.append(command)
+        in_this_process(command, log)
+
+    monkeypatch.setattr(runs, "launch", launch)
+    figure4.main([*TINY, "--out", str(tmp_path)])
+    assert all(Path(command[1]).name == "train_smac.py" for command in commands)
+    # A process per seed: this recipe trains one at a time.
+    said = [dict(text.split("=", 1) for text in command[2:]) for command in commands]
+    assert [one["seed"] for one in said] == ["0", "1", "0", "1"]
+    assert all("seeds" not in one for one in said)
+    rows = table(tmp_path / "results.csv")
+    assert [(row["algorithm"], row["seed"]) for row in rows] == [
+        *(("vm3ac", "0"), ("vm3ac", "1"), ("fop", "0"), ("fop", "1"))
+    ]
+    for row in rows:
+        summary = json.loads((tmp_path / row["run_dir"] / "summary.json").read_text())
+        assert float(row["win_rate"]) == summary["win_rate"]
+        assert (row["backend"], row["reward"], row["task"]) == ("smax", "sparse", "3m")
+    panels = {row["panel"] for row in table(tmp_path / "curves.csv")}
+    assert panels == {"3m (SMAX): win rate", "3m (SMAX): return"}
+    found = {row["algorithm"]: row for row in table(tmp_path / "statistics.csv")}
+    assert set(found) == {"vm3ac", "fop"}
+    rates = [float(row["win_rate"]) for row in rows[:2]]
+    assert float(found["vm3ac"]["win_rate_mean"]) == pytest.approx(sum(rates) / 2)
+    assert found["vm3ac"]["backend"] == "SMAX"
+    assert (tmp_path / "figure4.png").stat().st_size > 1000
+    commands.clear()
+    figure4.main([*TINY, "--out", str(tmp_path)])
+    assert commands == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["algorithm=fop"], "algorithm is the program's own"),
+        (["map=3m"], "map is the program's own"),
+        (["latent_dim=3"], "unknown key 'latent_dim'"),
+        (["--algorithms", "qmix"], "unknown algorithm 'qmix'"),
+    ],
+)
+def test_bad_arguments_end_with_one_sentence(tmp_path, monkeypatch, capsys, given, said):
+    monkeypatch.setattr(runs, "launch", in_this_process)
+    with pytest.raises(SystemExit) as ended:
+        figure4.main([*TINY, "--out", str(tmp_path), *given])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
