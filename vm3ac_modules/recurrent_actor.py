@@ -147,7 +147,8 @@ class RecurrentActor(TensorDictModuleBase):
                     {
                         keys.hidden[-1]: Unbounded((*size, self.net.hidden_size)),
                         keys.last_action[-1]: Unbounded(size, dtype=torch.int64),
-                    }
+                    },
+                    shape=size,
                 )
             }
         )

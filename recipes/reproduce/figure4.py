@@ -3,8 +3,8 @@
     python recipes/reproduce/figure4.py --budget cpu [--tasks 3s_vs_3z] [--jobs 2] [key=value]
 
 The paper compares VM3-AC with FOP, DOP, LICA, VDAC and MAVEN on maps of SMAC, of which its text
-names one, 3s_vs_3z. The default backend is SMAX: its numbers are not SMAC's, and every title says so.
-Evaluations are greedy, on fixed starts, z ~ prior. key=value arguments are knobs of
+names one, 3s_vs_3z. The default backend is SMAX: its numbers are not SMAC's, and every title says
+so. Evaluations are greedy, on fixed starts, z ~ prior. key=value arguments are knobs of
 recipes/train_smac.py for every run, e.g. reward=shaped or backend=smacv2.
 
 A run that has its row is not trained again and an interrupted one goes on, so the same command

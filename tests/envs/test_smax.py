@@ -401,7 +401,8 @@ def test_every_map_of_jaxmarl_is_here_with_its_units():
 
 def test_import_is_silent_and_on_the_cpu():
     code = (
-        "import sys, io; out = sys.stdout = io.StringIO(); err = sys.stderr\n"
+        "import sys, io; out = sys.stdout = io.StringIO()\n"
+        "err = sys.stderr = open(2, 'w', closefd=False)\n"
         "from vm3ac_modules.envs._smax_game import load_jax\n"
         "assert 'jax' not in sys.modules\n"
         "jax, *_ = load_jax()\n"

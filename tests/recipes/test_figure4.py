@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("jaxmarl")
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
-RECIPES = Path(__file__).parents[2] / "recipes"
-sys.path.insert(0, str(RECIPES / "reproduce"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))
 
 import figure4
 import runs
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "3m", "--algorithms", "vm3ac,fop")
 
 

@@ -26,6 +26,7 @@ _EXPORTS: dict[str, str] = {
     "check_homogeneous_continuous": "vm3ac_modules.envs.checks",
     "env_rng_state": "vm3ac_modules.envs.rng",
     "focus_fire_action": "vm3ac_modules.envs.smax_scripts",
+    "make_battle_env": "vm3ac_modules.envs.battles",
     "make_env": "vm3ac_modules.envs.factory",
     "make_smac_env": "vm3ac_modules.envs.smac",
     "set_env_rng_state": "vm3ac_modules.envs.rng",

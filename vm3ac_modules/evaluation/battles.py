@@ -87,7 +87,7 @@ def unit_trace(env: EnvBase) -> Tensor:
         ``[B, N + M, 7]``: position (0 to 32), health (fraction), alive, team, the unit that it
         attacks or -1, and its range.
     """
-    units = env.base_env.units
+    units = getattr(env, "base_env", env).units
     rest = (units.health, units.alive, units.teams, units.targets, units.ranges)
     numbers = [value.float().unsqueeze(-1) for value in rest]
     return torch.cat((units.positions.float(), *numbers), dim=-1)
