@@ -13,7 +13,7 @@ from reporting import SeedFiles, device_name
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.envs import env_rng_state, set_env_rng_state
+from vm3ac_modules.envs import env_rng_state, lost_episodes, set_env_rng_state
 from vm3ac_modules.evaluation import (
     EvaluationResult,
     battle_gif,
@@ -278,7 +278,7 @@ class BattleRun:
             "latent_mode": "sample" if latent else "none",
             "random_return_mean": random.mean,
             "random_win_rate": win_rate(random),
-            "lost_episodes": int(getattr(self.env.base_env, "lost_episodes", 0)),
+            "lost_episodes": lost_episodes(self.env),
             "device": device_name(cfg.device),
             "versions": versions(),
             "git_commit": git_commit(Path(__file__).parent),

@@ -16,6 +16,7 @@ import torch
 from command_line import fail
 from omegaconf import DictConfig, OmegaConf
 
+from vm3ac_modules.envs import time_limit
 from vm3ac_modules.evaluation import evaluate, evaluate_battles
 from vm3ac_modules.latent import CategoricalPrior, LatentMode, LatentSampler
 from vm3ac_modules.training import (
@@ -68,7 +69,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     seed = evaluation_seed(trained.config["seed"]) if cfg.seed is None else cfg.seed
     env = trained.make_env(cfg.episodes, device=cfg.device, seed=seed)
     if trained.plays_battles:
-        player, play, max_steps = trained.agent.greedy, evaluate_battles, env.base_env.max_steps
+        player, play, max_steps = trained.agent.greedy, evaluate_battles, time_limit(env)
     else:
         player, play = trained.agent.policy, evaluate
         max_steps = trained.config["task"]["max_steps"]

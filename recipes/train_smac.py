@@ -19,7 +19,7 @@ from progress import resumed_config
 from torchrl.envs import EnvBase
 from tqdm import tqdm
 
-from vm3ac_modules.envs.battles import make_battle_env
+from vm3ac_modules.envs import make_battle_env, time_limit
 from vm3ac_modules.training import (
     CheckpointError,
     DiscreteAgent,
@@ -58,7 +58,7 @@ def build_agent(cfg: DictConfig, env: EnvBase) -> DiscreteAgent:
     knobs |= {name: cfg[name] for name in ("lr", "gamma", "hidden_size", "share_params")}
     scale = cfg.reward_scale
     if scale is None:
-        scale = SHAPED_SCALE if cfg.reward == "shaped" else 1.0
+        scale = SHAPED_SCALE if (cfg.backend, cfg.reward) == ("smax", "shaped") else 1.0
     return build_discrete(algorithm, env, device=cfg.device, reward_scale=scale, **knobs)
 
 
@@ -71,7 +71,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     seed_everything(cfg.seed)
     env = make_env(cfg, cfg.num_envs, cfg.seed)
     agent = build_agent(cfg, env)
-    max_steps, env = env.max_steps, agent.wrap(env)
+    max_steps, env = time_limit(env), agent.wrap(env)
     source = EpisodeSource(
         agent.loss.on_policy,
         capacity=cfg.buffer_size,

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from omegaconf import OmegaConf
 
-from vm3ac_modules.envs.battles import make_battle_env
+from vm3ac_modules.envs import make_battle_env, time_limit
 from vm3ac_modules.training import (
     DISCRETE_ALGORITHMS,
     DiscreteAgent,
@@ -47,7 +47,7 @@ class Timing(NamedTuple):
 def collect(agent: DiscreteAgent, map_name: str, rows: int, seconds: float) -> tuple[float, Any]:
     """Frames per second of playing, and the last round."""
     env = make_battle_env(map_name, rows, seed=0)
-    max_steps = env.max_steps
+    max_steps = time_limit(env)
     collector = EpisodeCollector(agent.wrap(env), agent.policy, max_steps, agent.recorded)
     played = collector.play()
     frames, started = 0, time.perf_counter()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
-pytest.importorskip("jaxmarl")
+if find_spec("jaxmarl") is None:
+    pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("imageio")
 
 from vm3ac_modules.envs import focus_fire_action, make_battle_env

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("jaxmarl")
+if find_spec("jaxmarl") is None:
+    pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))

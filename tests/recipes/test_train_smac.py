@@ -4,12 +4,14 @@ import json
 import math
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
-pytest.importorskip("jaxmarl")
+if find_spec("jaxmarl") is None:
+    pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("hydra")
 
 from vm3ac_modules.training import (
@@ -141,6 +143,27 @@ def test_a_trained_run_is_evaluated_with_every_latent(recipe, compose, tmp_path,
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]
     assert list(found) == ["sample", "constant", "synchronized", "independent", "random"]
     assert all(0.0 <= row["battle_won"] <= 1.0 for row in found.values())
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_the_real_game_s_adapter_trains(recipe, compose, tmp_path, monkeypatch, num_envs):
+    """The loop over StarCraft's interface, a stub in its place; two games are two processes."""
+    from vm3ac_modules.envs import make_smac_env
+    from vm3ac_modules.testing import SMACStub
+
+    def make(cfg, rows, seed):
+        # The second game in a row loses its connection in its third step.
+        return make_smac_env("3m", SMACStub, rows, seed=seed, raise_at=3)
+
+    monkeypatch.setattr(recipe, "make_env", make)
+    tiny = {"batch_size": 2, "start_episodes": 2, "eval_episodes": 1, "frames": 60}
+    choice = {**tiny, "num_envs": num_envs, "backend": "smac"}
+    summary = recipe.train(compose("algorithm=vm3ac", **choice))
+    assert summary["updates"] > 0
+    assert summary["lost_episodes"] > 0
+    assert summary["backend"] == "smac"
+    more = recipe.train(compose("algorithm=vm3ac", **{**choice, "frames": 90, "resume": "true"}))
+    assert more["frames"] >= 90
 
 
 def test_presets_are_those_of_the_library(compose):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-pytest.importorskip("jaxmarl")
+if find_spec("jaxmarl") is None:
+    pytest.skip("needs the extra smax", allow_module_level=True)
 
 from vm3ac_modules.envs import make_battle_env
 from vm3ac_modules.training import (

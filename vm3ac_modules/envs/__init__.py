@@ -26,10 +26,12 @@ _EXPORTS: dict[str, str] = {
     "check_homogeneous_continuous": "vm3ac_modules.envs.checks",
     "env_rng_state": "vm3ac_modules.envs.rng",
     "focus_fire_action": "vm3ac_modules.envs.smax_scripts",
+    "lost_episodes": "vm3ac_modules.envs.battles",
     "make_battle_env": "vm3ac_modules.envs.battles",
     "make_env": "vm3ac_modules.envs.factory",
     "make_smac_env": "vm3ac_modules.envs.smac",
     "set_env_rng_state": "vm3ac_modules.envs.rng",
+    "time_limit": "vm3ac_modules.envs.battles",
 }
 
 __all__ = sorted(_EXPORTS)

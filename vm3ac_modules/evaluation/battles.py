@@ -61,7 +61,8 @@ def evaluate_battles(
 
     Example:
         >>> import pytest
-        >>> _ = pytest.importorskip("jaxmarl")
+        >>> from importlib.util import find_spec
+        >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
         >>> from vm3ac_modules.envs.battles import make_battle_env
         >>> env = make_battle_env("3m", 4, seed=0)
         >>> result = evaluate_battles(None, env, max_steps=60, seed=1)

@@ -79,7 +79,7 @@ class DiscreteAgent:
         """Add the transforms that the policy needs of every environment that it plays in.
 
         Args:
-            env: an environment of battles.
+            env: an environment of battles; one that has transforms already is changed.
 
         Returns:
             The environment with an empty memory at every reset, and with the counters that
@@ -90,7 +90,10 @@ class DiscreteAgent:
             parts.append(EpisodeLatent(self.loss.latent_policy_network))
         elif self.has_latent:
             parts += [StepCounter(), EpisodeCounter(env.batch_size)]
-        return TransformedEnv(env, Compose(*parts))
+        wrapped = env if isinstance(env, TransformedEnv) else TransformedEnv(env, Compose())
+        for part in parts:
+            wrapped.append_transform(part)
+        return wrapped
 
     def set_frames(self, frames: int) -> None:
         """Set the exploration floor and the temperature for this point of the training.
@@ -243,7 +246,8 @@ def build_discrete(
 
     Example:
         >>> import pytest
-        >>> _ = pytest.importorskip("jaxmarl")
+        >>> from importlib.util import find_spec
+        >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
         >>> from vm3ac_modules.envs.battles import make_battle_env
         >>> agent = build_discrete("vm3ac", make_battle_env("3m", 2, seed=0))
         >>> list(agent.optimizers)

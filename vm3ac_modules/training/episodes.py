@@ -57,7 +57,8 @@ class EpisodeCollector:
 
     Example:
         >>> import pytest
-        >>> _ = pytest.importorskip("jaxmarl")
+        >>> from importlib.util import find_spec
+        >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
         >>> from vm3ac_modules.envs.battles import make_battle_env
         >>> env = make_battle_env("3m", 2, seed=0, max_steps=5)
         >>> collector = EpisodeCollector(env, None, 5, [("agents", "observation")])
