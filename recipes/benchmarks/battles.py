@@ -2,7 +2,8 @@
 
     python recipes/benchmarks/battles.py --map 3s_vs_3z [--rows 32] [--seconds 5] [--csv out.csv]
 
-Played by the untrained policy through TorchRL, one torch thread, SMAX compiled beforehand; updates
+Seconds are of CPU time (wall time says little where other programs run). Played by the untrained
+policy through TorchRL, one torch thread, SMAX compiled beforehand; updates
 on the recipe's batch of those episodes, as many per episode as the recipe makes. The reference
 point steps one environment at a time, as EPyMARL's episode runner does, with the same updates.
 """
@@ -50,11 +51,11 @@ def collect(agent: DiscreteAgent, map_name: str, rows: int, seconds: float) -> t
     max_steps = time_limit(env)
     collector = EpisodeCollector(agent.wrap(env), agent.policy, max_steps, agent.recorded)
     played = collector.play()
-    frames, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
+    frames, started = 0, time.process_time()
+    while time.process_time() - started < seconds:
         played = collector.play()
         frames += int(played.lengths.sum())
-    return frames / (time.perf_counter() - started), played
+    return frames / (time.process_time() - started), played
 
 
 def time_updates(agent: DiscreteAgent, source: EpisodeSource, seconds: float) -> tuple[float, int]:
@@ -62,11 +63,11 @@ def time_updates(agent: DiscreteAgent, source: EpisodeSource, seconds: float) ->
     batches = list(source.batches())
     for batch in batches[:2]:
         agent.update(batch, 10.0)
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
+    done, started = 0, time.process_time()
+    while time.process_time() - started < seconds:
         agent.update(batches[done % len(batches)], 10.0)
         done += 1
-    return (time.perf_counter() - started) / done, len(batches)
+    return (time.process_time() - started) / done, len(batches)
 
 
 def measure(algorithm: str, map_name: str, rows: int | None, seconds: float) -> list[Timing]:

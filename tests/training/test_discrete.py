@@ -159,7 +159,7 @@ def test_mavens_prior_learns_from_rounds(battle):
 @pytest.mark.parametrize(
     ("algorithm", "knobs", "message"),
     [
-        ("qmix", {}, "unknown algorithm 'qmix' for discrete actions; valid: vm3ac, fop"),
+        ("qmix", {}, "unknown algorithm 'qmix'; valid: vm3ac, fop"),
         ("fop", {"latent_dim": 3}, r"unknown knob\(s\) latent_dim for algorithm 'fop'"),
         ("vdac", {"mixer": "mean"}, "mixer must be 'qmix' or 'sum'"),
         ("maven", {"latent_policy": "best"}, "latent_policy must be 'learned' or 'uniform'"),

@@ -6,6 +6,7 @@ Shapes: ``*B`` batch, ``N`` agents, ``A`` actions, ``S`` state, ``E`` embedding.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -119,9 +120,10 @@ class HyperPairNet(nn.Module):
         # The actions stand before the rows: a softmax over a short last dimension is many times
         # slower on a CPU.
         lead = w2.ndim - 2
-        rows = hidden.flatten(lead, -2).reshape(w2[..., 0, 0].numel(), -1, self.embed_dim)
-        maps = w2.reshape(-1, *w2.shape[-2:]).transpose(1, 2)
-        logits = torch.baddbmm(b2.reshape(-1, self.num_actions, 1), maps, rows.transpose(1, 2))
+        count, each = math.prod(w2.shape[:lead]), math.prod(hidden.shape[lead:-1])
+        rows = hidden.reshape(count, each, self.embed_dim).transpose(1, 2)
+        maps = w2.reshape(count, *w2.shape[-2:]).transpose(1, 2)
+        logits = torch.baddbmm(b2.reshape(count, self.num_actions, 1), maps, rows)
         logits = logits.reshape(*w2.shape[:-2], self.num_actions, *hidden.shape[lead:-1])
         legal = (mask | ~mask.any(-1, keepdim=True)).movedim(-1, lead)
         barred = torch.where(legal, 0.0, ILLEGAL)

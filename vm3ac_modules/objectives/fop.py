@@ -49,6 +49,8 @@ class PolicyView(NamedTuple):
     """The same under every outcome of the latent, ``[Z, B, T + 1, N, A]``; None if not wanted."""
     action: Tensor
     """A joint draw from the policies under the drawn latent, int64 ``[B, T + 1, N]``."""
+    log_q: Tensor | None = None
+    """Predictions from these actions, ``[B, T + 1, N, N, A]``; None without a predictor."""
 
 
 class FOPLoss(LossModule):

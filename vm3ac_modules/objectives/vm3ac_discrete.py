@@ -32,7 +32,7 @@ from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["VM3FOPLoss"]
 
-TABLE_ENTRIES = 2**24
+TABLE_ENTRIES = 2**22
 
 
 class VM3FOPLoss(FOPLoss):
@@ -211,16 +211,25 @@ class VM3FOPLoss(FOPLoss):
         index = noise.get("latent").argmax(-1)[None, ..., None, None]
         drawn = outcomes.gather(0, index.expand(1, *outcomes.shape[1:])).squeeze(0)
         action = draw_categorical(drawn.detach(), noise.get("action"))
-        return PolicyView(drawn, outcomes, action)
+        return PolicyView(drawn, outcomes, action, self._predictions(episodes, action))
+
+    def _predictions(self, episodes: Episodes, action: Tensor) -> Tensor:
+        """Log-probabilities of everyone's action given each one's; 0 where nothing was seen."""
+        seen = episodes.seen
+        with self.slots["predictor_network"].filled(self.predictor_network_params):
+            found = self.predictor_network(
+                action[seen], episodes.state[seen], episodes.action_mask[seen]
+            )
+        out = found.new_zeros(*seen.shape, *found.shape[1:])
+        return out.index_put((seen,), found)
 
     def _losses(
         self, episodes: Episodes, view: PolicyView, noise: TensorDictBase
     ) -> dict[str, Tensor]:
         out = super()._losses(episodes, view, noise)
-        with self.slots["predictor_network"].filled(self.predictor_network_params):
-            log_q = self.predictor_network(view.action, episodes.state, episodes.action_mask)
+        assert view.log_q is not None
         # Exact over the partner's action, given the drawn one of the owner: [.., i, j].
-        fit = expectation(view.log_prob.detach().unsqueeze(-3), log_q)
+        fit = expectation(view.log_prob.detach().unsqueeze(-3), view.log_q)
         off_diagonal = self._pair_mean(fit)[:, :-1]
         out["loss_predictor"] = -masked_mean(off_diagonal, episodes.mask)
         out["pair_log_prob"] = -out["loss_predictor"].detach()
@@ -247,10 +256,9 @@ class VM3FOPLoss(FOPLoss):
     def _soft_bonus(self, episodes: Episodes, view: PolicyView) -> Tensor:
         """Bonus of the target at every slot, ``[B, T + 1]``, nats."""
         log_pi = self._entropy_log_prob(view).gather(-1, view.action.unsqueeze(-1)).squeeze(-1)
-        with self.slots["predictor_network"].filled(self.predictor_network_params):
-            log_q = self.predictor_network(view.action, episodes.state, episodes.action_mask)
-        index = view.action[..., None, :, None].expand(*log_q.shape[:-1], 1)
-        pairs = fill_diagonal_zero(log_q.gather(-1, index).squeeze(-1))
+        assert view.log_q is not None
+        index = view.action[..., None, :, None].expand(*view.log_q.shape[:-1], 1)
+        pairs = fill_diagonal_zero(view.log_q.gather(-1, index).squeeze(-1))
         weight = weight_of_pairs(pairs.shape[-1], self.pair_weight)
         # Summed over all pairs, both directions are the matrix and its transpose.
         return -log_pi.mean(-1) + weight * 2.0 * pairs.sum((-1, -2)) / pairs.shape[-1]
@@ -273,17 +281,23 @@ class VM3FOPLoss(FOPLoss):
     def _partner_bonus(self, episodes: Episodes, policies: Tensor) -> Tensor:
         r""":math:`w \sum_{j \ne i} \sum_b \pi_j(b|z) \log q(b | a, s)`, ``[Z, B, T + 1, N, A]``.
 
-        Computed in slices of time, so that the table of all pairs of actions stays small.
+        Computed for the slots that hold something, in slices, so that the table of all pairs of
+        actions stays small.
         """
-        state, mask = episodes.state, episodes.action_mask
-        batch, _, num_agents, num_actions = mask.shape
-        size = batch * (num_agents * num_actions) ** 2
-        steps = max(1, TABLE_ENTRIES // size)
+        state, mask = episodes.state[episodes.seen], episodes.action_mask[episodes.seen]
+        num_agents, num_actions = mask.shape[-2:]
+        width = self.predictor_network.embed_dim
+        rows = max(1, TABLE_ENTRIES // ((num_agents * num_actions) * num_agents * width))
         others = 1.0 - torch.eye(num_agents, device=state.device, dtype=state.dtype)
-        parts = []
-        slices = state.split(steps, 1), mask.split(steps, 1), policies.split(steps, 2)
+        probs, parts = policies[:, episodes.seen].exp(), []
+        slices = state.split(rows), mask.split(rows), probs.split(rows, 1)
         with self.slots["predictor_network"].filled(self.predictor_network_params):
-            for at, legal, log_prob in zip(*slices, strict=True):
-                table = self.predictor_network.table(at, legal)
-                parts.append(torch.einsum("zbtjc,btiajc,ij->zbtia", log_prob.exp(), table, others))
-        return weight_of_pairs(num_agents, self.pair_weight) * torch.cat(parts, dim=2)
+            for at, legal, prob in zip(*slices, strict=True):
+                fit = (self.predictor_network.table(at, legal) * prob[..., None, None, :, :]).sum(
+                    -1
+                )
+                parts.append((fit * others.unsqueeze(1)).sum(-1))
+        out = torch.zeros_like(policies)
+        if parts:
+            out[:, episodes.seen] = torch.cat(parts, dim=1)
+        return weight_of_pairs(num_agents, self.pair_weight) * out

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vm3ac_modules.training.presets import fill_in
+
 __all__ = ["DISCRETE_ALGORITHMS", "DISCRETE_COMMON", "resolve_discrete_knobs"]
 
 DISCRETE_COMMON: dict[str, Any] = {
@@ -110,16 +112,4 @@ def resolve_discrete_knobs(algorithm: str, knobs: Mapping[str, Any]) -> dict[str
         >>> resolve_discrete_knobs("fop", {"lam": 0.6})["lam"]
         0.6
     """
-    if algorithm not in DISCRETE_ALGORITHMS:
-        raise ValueError(
-            f"unknown algorithm {algorithm!r} for discrete actions; valid: "
-            f"{', '.join(DISCRETE_ALGORITHMS)}."
-        )
-    preset = {**DISCRETE_COMMON, **DISCRETE_ALGORITHMS[algorithm]}
-    unknown = sorted(set(knobs) - set(preset))
-    if unknown:
-        raise ValueError(
-            f"unknown knob(s) {', '.join(unknown)} for algorithm {algorithm!r}; valid: "
-            f"{', '.join(preset)}."
-        )
-    return {**preset, **knobs}
+    return fill_in(algorithm, knobs, DISCRETE_COMMON, DISCRETE_ALGORITHMS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ALGORITHMS", "COMMON", "resolve_knobs"]
+__all__ = ["ALGORITHMS", "COMMON", "fill_in", "resolve_knobs"]
 
 COMMON: dict[str, Any] = {
     "beta": 0.1,
@@ -113,9 +113,36 @@ def resolve_knobs(algorithm: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
         >>> resolve_knobs("vm3ac", {"beta": 0.15})["beta"]
         0.15
     """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {algorithm!r}; valid: {', '.join(ALGORITHMS)}.")
-    preset = {**COMMON, **ALGORITHMS[algorithm]}
+    return fill_in(algorithm, knobs, COMMON, ALGORITHMS)
+
+
+def fill_in(
+    algorithm: str,
+    knobs: Mapping[str, Any],
+    common: Mapping[str, Any],
+    presets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Common knobs, an algorithm's preset over them, and over both what is given.
+
+    Args:
+        algorithm: name of the algorithm.
+        knobs: the knobs that differ from the preset.
+        common: knobs of every algorithm.
+        presets: own knobs of each, by name.
+
+    Returns:
+        Every knob of the algorithm.
+
+    Raises:
+        ValueError: for an unknown algorithm or knob; names the valid ones.
+
+    Example:
+        >>> fill_in("a", {"x": 3}, {"x": 1, "y": 1}, {"a": {"y": 2}})
+        {'x': 3, 'y': 2}
+    """
+    if algorithm not in presets:
+        raise ValueError(f"unknown algorithm {algorithm!r}; valid: {', '.join(presets)}.")
+    preset = {**common, **presets[algorithm]}
     unknown = sorted(set(knobs) - set(preset))
     if unknown:
         raise ValueError(
