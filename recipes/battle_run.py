@@ -68,7 +68,7 @@ class BattleRun:
         self.cfg, self.run_dir, self.agent = cfg, run_dir, agent
         self.env, self.test_env, self.max_steps, self.source = env, test_env, max_steps, source
         self.frames = self.updates = self.episodes = 0
-        self.saved_frame = -1
+        self.saved_frame, self.lost_before = -1, 0
         self.last_checkpoint: Path | None = None
         self.started, self.seconds_before = time.monotonic(), 0.0
         self.names = [str(key) for key in agent.loss.out_keys]
@@ -96,6 +96,11 @@ class BattleRun:
     def wall_seconds(self) -> float:
         """Seconds of this run, what was done before a resume included."""
         return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def lost_episodes(self) -> int:
+        """Training battles that crashes cut short, what was done before a resume included."""
+        return self.lost_before + lost_episodes(self.env)
 
     def crossed(self, new: int, every: int) -> bool:
         """Whether the last ``new`` frames passed a multiple of ``every``."""
@@ -151,12 +156,14 @@ class BattleRun:
         """Evaluate greedily on the protocol's fixed starts."""
         policy = options.pop("policy", self.agent.greedy)
         seed = evaluation_seed(self.cfg.seed)
-        limit = {"max_steps": self.max_steps, "seed": seed}
+        rounds = -(-self.cfg.eval_episodes // self.test_env.batch_size[0])
+        limit = {"max_steps": self.max_steps, "seed": seed, "rounds": rounds}
         return evaluate_battles(policy, self.test_env, **limit, **options)
 
     def evaluate(self) -> str:
         """Evaluate, write a row of eval.csv, and say the result in a few words."""
         assert self.files is not None
+        lost = lost_episodes(self.test_env)
         result = self.play()
         row = {
             "frame": self.frames,
@@ -167,6 +174,8 @@ class BattleRun:
             "episodes": result.returns.numel(),
             "length_mean": float(result.lengths.float().mean()),
             **{name: float(values.mean()) for name, values in result.info.items()},
+            # They count as battles that were not won.
+            "lost_episodes": lost_episodes(self.test_env) - lost,
             **self.coordination(),
         }
         self.files.write_evaluation(row)
@@ -199,6 +208,7 @@ class BattleRun:
             "frames": self.frames,
             "updates": self.updates,
             "episodes": self.episodes,
+            "lost_episodes": self.lost_episodes,
             "wall_seconds": self.wall_seconds,
             "rng": rng_state(),
             "env_rng": env_rng_state(self.env),
@@ -225,7 +235,7 @@ class BattleRun:
         self.source.owed = state["owed"]
         self.frames, self.updates = state["frames"], state["updates"]
         self.episodes, self.seconds_before = state["episodes"], state["wall_seconds"]
-        self.saved_frame = self.frames
+        self.saved_frame, self.lost_before = self.frames, state["lost_episodes"]
         self.env.load_state_dict(state["env"])
         set_env_rng_state(self.env, state["env_rng"])
         set_rng_state(state["rng"])
@@ -278,7 +288,7 @@ class BattleRun:
             "latent_mode": "sample" if latent else "none",
             "random_return_mean": random.mean,
             "random_win_rate": win_rate(random),
-            "lost_episodes": lost_episodes(self.env),
+            "lost_episodes": self.lost_episodes,
             "device": device_name(cfg.device),
             "versions": versions(),
             "git_commit": git_commit(Path(__file__).parent),

@@ -46,7 +46,7 @@ SHAPED_SCALE = 10.0
 def make_env(cfg: DictConfig, num_envs: int, seed: int) -> EnvBase:
     """Build the configuration's battles."""
     options = OmegaConf.to_container(cfg.env, resolve=True)
-    choice = {"backend": cfg.backend, "reward": cfg.reward, "seed": seed}
+    choice = {"backend": cfg.backend, "reward": cfg.reward, "seed": seed, "device": cfg.device}
     return make_battle_env(cfg.map, num_envs, **choice, **options)
 
 
@@ -72,6 +72,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     env = make_env(cfg, cfg.num_envs, cfg.seed)
     agent = build_agent(cfg, env)
     max_steps, env = time_limit(env), agent.wrap(env)
+    if agent.loss.on_policy is True and cfg.num_envs % cfg.batch_size:
+        raise ValueError(
+            f"{agent.algorithm} uses every episode once: num_envs must be a multiple of "
+            f"batch_size, got {cfg.num_envs} and {cfg.batch_size}."
+        )
     source = EpisodeSource(
         agent.loss.on_policy,
         capacity=cfg.buffer_size,
@@ -82,7 +87,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     collector = EpisodeCollector(env, agent.policy, max_steps, agent.recorded)
     # Nothing is written before all of the above could be built.
     run_dir = open_run_directory(cfg.run_dir, resume=cfg.resume, overwrite=cfg.overwrite)
-    test_env = agent.wrap(make_env(cfg, cfg.eval_episodes, cfg.seed))
+    # A row of the real game is a process: no more of them than in training, in several rounds.
+    test_rows = cfg.eval_episodes if cfg.backend == "smax" else min(cfg.eval_episodes, cfg.num_envs)
+    test_env = agent.wrap(make_env(cfg, test_rows, cfg.seed))
     with BattleRun(cfg, run_dir, agent, env, test_env, max_steps, source) as run:
         if cfg.resume:
             run.restore()

@@ -3,9 +3,9 @@
     python recipes/benchmarks/battles.py --map 3s_vs_3z [--rows 32] [--seconds 5] [--csv out.csv]
 
 Seconds are of CPU time (wall time says little where other programs run). Played by the untrained
-policy through TorchRL, one torch thread, SMAX compiled beforehand; updates
-on the recipe's batch of those episodes, as many per episode as the recipe makes. The reference
-point steps one environment at a time, as EPyMARL's episode runner does, with the same updates.
+policy through TorchRL, one torch thread, SMAX compiled beforehand; updates on the recipe's batch
+of those episodes, as many per episode as the recipe makes. The reference point steps one
+environment at a time, as EPyMARL's episode runner does, with the same updates.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def measure(algorithm: str, map_name: str, rows: int | None, seconds: float) -> 
     rows = preset.num_envs if rows is None else rows
     torch.manual_seed(0)
     agent = build_discrete(algorithm, make_battle_env(map_name, 1, seed=0))
-    agent.set_frames(50_000)
+    # Exploration as at the start: nearly random play, so all algorithms see episodes of a length.
+    agent.set_frames(0)
     source = EpisodeSource(
         agent.loss.on_policy,
         capacity=1000,

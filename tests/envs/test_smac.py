@@ -320,3 +320,15 @@ def test_the_right_smac_is_used(tmp_path, monkeypatch):
     assert env.rollout(2)[ACTION].shape == (1, 2, 2)
     for name in [name for name in sys.modules if name.partition(".")[0] == "smacv2"]:
         monkeypatch.delitem(sys.modules, name)
+
+
+def test_constants_of_the_reward_are_the_environment_s():
+    env = make_smac_env("3m", backend=SMACStub, seed=0, step_cost=7.0)
+    assert (env.rollout(1)["next", "agents", "reward"] == -7.0).all()
+
+
+def test_a_time_limit_is_the_map_s():
+    from vm3ac_modules.envs import make_battle_env
+
+    with pytest.raises(ValueError, match="max_steps cannot be set with backend='smac'"):
+        make_battle_env("3m", backend="smac", max_steps=10)

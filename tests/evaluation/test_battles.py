@@ -70,3 +70,25 @@ def test_a_battle_as_a_picture(battle, tmp_path):
     assert len(iio.imread(path)) == length + 1
     with pytest.raises(ValueError, match="trace must be"):
         battle_gif(path, trace[0], title="3m")
+
+
+def test_several_games_fight_several_battles_and_rounds_go_on(battle):
+    from vm3ac_modules.envs import make_smac_env
+    from vm3ac_modules.testing import SMACStub
+
+    games = make_smac_env("3m", SMACStub, 2, seed=0)
+    try:
+        start = []
+        evaluate_battles(None, games, max_steps=20, seed=5, observer=lambda env: (
+            start.append(env.base_env.shared_tensordicts[0]["state"].clone())
+            or start.append(env.base_env.shared_tensordicts[1]["state"].clone())
+            or torch.zeros(2)
+        ))  # fmt: skip
+        assert not torch.equal(start[0], start[1])
+    finally:
+        games.close()
+    one = evaluate_battles(None, battle, max_steps=40, seed=5)
+    two = evaluate_battles(None, battle, max_steps=40, seed=5, rounds=2)
+    assert two.returns.shape == two.info["battle_won"].shape == two.lengths.shape == (16,)
+    assert torch.equal(two.lengths[:8], one.lengths)
+    assert not torch.equal(two.lengths[8:], one.lengths)

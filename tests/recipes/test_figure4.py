@@ -64,6 +64,7 @@ def test_figure_4_of_real_runs(tmp_path, monkeypatch):
     rates = [float(row["win_rate"]) for row in rows[:2]]
     assert float(found["vm3ac"]["win_rate_mean"]) == pytest.approx(sum(rates) / 2)
     assert found["vm3ac"]["backend"] == "SMAX"
+    assert 0.0 <= float(found["fop"]["win_rate_area"]) <= 1.0
     assert (tmp_path / "figure4.png").stat().st_size > 1000
     commands.clear()
     figure4.main([*TINY, "--out", str(tmp_path)])
@@ -85,3 +86,11 @@ def test_bad_arguments_end_with_one_sentence(tmp_path, monkeypatch, capsys, give
         figure4.main([*TINY, "--out", str(tmp_path), *given])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_area_is_the_mean_over_frames(tmp_path):
+    from types import SimpleNamespace
+
+    (tmp_path / "eval.csv").write_text("frame,win_rate\n0,0\n10,1\n30,1\n")
+    found = figure4.area(SimpleNamespace(runs=tmp_path), {"run_dir": "."})
+    assert found == pytest.approx((5 + 20) / 30)

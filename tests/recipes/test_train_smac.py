@@ -184,7 +184,7 @@ def test_presets_are_those_of_the_library(compose):
         ({"map": "3q"}, ValueError, "3s_vs_3z"),
         ({"map": "MMM"}, ValueError, "medivac"),
         ({"backend": "starcraft"}, ValueError, "unknown backend 'starcraft'"),
-        ({"backend": "smac"}, ImportError, "smac"),
+        ({"backend": "smac"}, ValueError, "limits of their own"),
         ({"reward": "dense"}, ValueError, "dense"),
         ({"frames": 0}, ValueError, "frames must be positive"),
         ({"batch_size": 64}, ValueError, "between 1 and the replay's capacity"),
@@ -197,6 +197,12 @@ def test_bad_input_is_said_before_anything_is_written(
 ):
     with pytest.raises(error, match=message):
         recipe.train(compose(**overrides))
+    assert not (tmp_path / "run").exists()
+
+
+def test_on_policy_batches_must_use_every_episode(recipe, compose, tmp_path):
+    with pytest.raises(ValueError, match="num_envs must be a multiple of batch_size, got 4 and 3"):
+        recipe.train(compose("algorithm=vdac", batch_size=3))
     assert not (tmp_path / "run").exists()
 
 

@@ -89,6 +89,15 @@ def test_the_floor_reaches_what_is_played_and_not_the_greedy_twin(battle):
     assert (greedy - uniform).abs().max() > 1e-3
 
 
+def test_the_floor_follows_the_frames_after_a_move(battle):
+    agent = build_discrete("fop", battle, hidden_size=8)
+    agent.policy.double()
+    agent.loss.double()
+    agent.set_frames(50_000)
+    learned = agent.loss.actor_network_params.get("epsilon")
+    assert float(learned) == float(agent.actor.epsilon) == pytest.approx(0.05)
+
+
 def test_targets_are_copied_at_every_interval(battle):
     torch.manual_seed(0)
     agent = build_discrete("fop", battle, hidden_size=8, target_interval=3)
@@ -165,6 +174,9 @@ def test_mavens_prior_learns_from_rounds(battle):
         ("maven", {"latent_policy": "best"}, "latent_policy must be 'learned' or 'uniform'"),
         ("fop", {"mixer_weights": "qatten"}, "needs unit_dim"),
         ("fop", {"temperature_schedule": "steep"}, "'paper' or 'code'"),
+        ("fop", {"temperature_end": 0.0}, "temperature_end must be positive"),
+        ("dop", {"epsilon_start": 1.5}, r"epsilon_start must be in \[0, 1\], got 1.5"),
+        ("maven", {"target_interval": 0}, "target_interval must be at least 1"),
     ],
 )
 def test_bad_knobs(battle, algorithm, knobs, message):

@@ -57,6 +57,11 @@ def make_battle_env(
         raise ValueError(f"unknown backend {backend!r}; valid: {', '.join(BACKENDS)}.")
     if backend == "smax":
         return SMAXEnv(map_name, num_envs, device, seed, reward=reward, **options)
+    if "max_steps" in options:
+        raise ValueError(
+            f"max_steps cannot be set with backend={backend!r}: StarCraft's maps have limits of "
+            "their own."
+        )
     return make_smac_env(map_name, backend, num_envs, device, seed, reward=reward, **options)
 
 

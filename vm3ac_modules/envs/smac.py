@@ -294,6 +294,10 @@ def make_smac_env(
     seed: int | None = None,
     *,
     reward: str = "sparse",
+    enemy_death: float = 10.0,
+    ally_death: float = 1.0,
+    step_cost: float = 0.1,
+    win: float = 200.0,
     max_restarts: int = 3,
     **options: Any,
 ) -> EnvBase:
@@ -308,6 +312,10 @@ def make_smac_env(
         seed: seed of the first game; the following ones have the following seeds. Without one it is
             drawn from torch's default generator.
         reward: ``"sparse"`` or ``"shaped"``; see :class:`SMACEnv`.
+        enemy_death: what an enemy's death pays; this and the following three in ``"sparse"`` only.
+        ally_death: what an ally's death costs.
+        step_cost: what a step costs.
+        win: what a victory pays.
         max_restarts: how many times in a row a game may fail before the error is raised.
         **options: arguments of the game, e.g. ``difficulty``.
 
@@ -331,7 +339,14 @@ def make_smac_env(
     seed = int(torch.randint(2**31, (1,))) if seed is None else seed
     make = backend if callable(backend) else partial(starcraft, backend)
     make_game = partial(make, map_name=map_name, **options)
-    common: dict[str, Any] = {"reward": reward, "max_restarts": max_restarts}
+    common: dict[str, Any] = {
+        "reward": reward,
+        "enemy_death": enemy_death,
+        "ally_death": ally_death,
+        "step_cost": step_cost,
+        "win": win,
+        "max_restarts": max_restarts,
+    }
     if num_envs == 1:
         return SMACEnv(make_game, [1], device, seed, **common)
     makers = [partial(SMACEnv, make_game, seed=seed + i, **common) for i in range(num_envs)]

@@ -40,8 +40,9 @@ def evaluate_battles(
     latent: LatentMode = "sample",
     keys: Keys | None = None,
     observer: Callable[[EnvBase], Tensor] | None = None,
+    rounds: int = 1,
 ) -> EvaluationResult:
-    """Play one battle in every row, greedily.
+    """Play one battle in every row, greedily, or several one after the other.
 
     Nothing here moves the random streams of a training that goes on meanwhile.
 
@@ -54,7 +55,8 @@ def evaluate_battles(
             :func:`~vm3ac_modules.evaluation.protocol.evaluate`.
         keys: the tensordict vocabulary.
         observer: reads something ``[E, ...]`` off the environment at the start and after every
-            step.
+            step of the first round.
+        rounds: battles of every row, where rows are dear (games of StarCraft).
 
     Returns:
         Returns, lengths and what the environment reported at each end (``battle_won``: 0 or 1).
@@ -72,10 +74,15 @@ def evaluate_battles(
     player = None if policy is None else policy_with_latent(policy, latent, seed=seed)
     collector = EpisodeCollector(env, player, max_steps, [], keys=keys)
     with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        env.set_seed(seed, static_seed=True)
+        # Not static: several games behind one environment would all fight the same battle.
+        env.set_seed(seed, static_seed=False)
         restart_episodes(env)
-        played = collector.play(observer)
-    return EvaluationResult(played.returns, played.lengths, played.info, played.trace)
+        played = [collector.play(observer)] + [collector.play() for _ in range(rounds - 1)]
+    info = {name: torch.cat([one.info[name] for one in played]) for name in played[0].info}
+    returns, lengths = (
+        torch.cat([getattr(one, name) for one in played]) for name in ("returns", "lengths")
+    )
+    return EvaluationResult(returns, lengths, info, played[0].trace)
 
 
 def unit_trace(env: EnvBase) -> Tensor:

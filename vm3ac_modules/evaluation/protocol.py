@@ -153,7 +153,7 @@ def evaluate(
     keys = Keys() if keys is None else keys
     player = None if policy is None else policy_with_latent(policy, latent, seed=seed)
     with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        env.set_seed(seed, static_seed=True)
+        env.set_seed(seed, static_seed=False)
         restart_episodes(env)
         seen: list[Tensor] = []
         callback = None if observer is None else lambda env, _: seen.append(observer(env).clone())

@@ -156,7 +156,8 @@ class FOPMixer(nn.Module):
 
     The advantages are constants, so :math:`\partial Q_{tot} / \partial Q_i = 1` and the weights
     learn by their own factor. With ``weights="qatten"`` :math:`Q_i` is first multiplied by an
-    attention weight of the state, as the first of FOP's public versions did,
+    attention weight of the state, as the first of FOP's public versions did (its regularizer of
+    the scores, 1e-3, is left out),
     :math:`\sum_h \mathrm{softmax}_i(\langle q_h(s), k_h(\mathrm{unit}_i) \rangle / \sqrt E)`.
 
     References:

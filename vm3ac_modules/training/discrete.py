@@ -108,7 +108,9 @@ class DiscreteAgent:
             end=knobs["epsilon_end"],
             duration=knobs["epsilon_frames"],
         )
-        self.actor.epsilon.fill_(self.coefficients["epsilon"])
+        # After a move to a device the loss has a buffer of its own.
+        for floor in (self.actor.epsilon, self.loss.actor_network_params.get("epsilon")):
+            floor.fill_(self.coefficients["epsilon"])
         if "temperature_schedule" not in knobs:
             return
         ends = {"start": knobs["temperature_start"], "end": knobs["temperature_end"]}
@@ -136,7 +138,9 @@ class DiscreteAgent:
             {
                 keys.situation: start.get(keys.state),
                 keys.latent: start.get(keys.latent),
-                ("next", keys.done): torch.ones(rows, 1, dtype=torch.bool),
+                ("next", keys.done): torch.ones_like(played.lengths, dtype=torch.bool).unsqueeze(
+                    -1
+                ),
                 ("next", *keys.episode_reward): played.returns[:, None, None],
             },
             [rows],
@@ -221,6 +225,23 @@ def discrete_sizes(env: EnvBase, keys: Keys) -> DiscreteSizes:
     )
 
 
+def _check_schedules(knobs: dict[str, Any]) -> None:
+    """Refuse at once what would go wrong in the middle of a training."""
+    if knobs.get("temperature_schedule", "paper") not in ("paper", "code"):
+        raise ValueError(
+            f"temperature_schedule must be 'paper' or 'code', got "
+            f"{knobs['temperature_schedule']!r}."
+        )
+    for name in ("temperature_start", "temperature_end"):
+        if not knobs.get(name, 1.0) > 0.0:
+            raise ValueError(f"{name} must be positive (V_i divides by it), got {knobs[name]}.")
+    for name in ("epsilon_start", "epsilon_end"):
+        if not 0.0 <= knobs[name] <= 1.0:
+            raise ValueError(f"{name} must be in [0, 1], got {knobs[name]}.")
+    if knobs["target_interval"] < 1:
+        raise ValueError(f"target_interval must be at least 1, got {knobs['target_interval']}.")
+
+
 def build_discrete(
     algorithm: str,
     env: EnvBase,
@@ -255,11 +276,7 @@ def build_discrete(
     """
     keys = Keys() if keys is None else keys
     resolved = resolve_discrete_knobs(algorithm, knobs)
-    if resolved.get("temperature_schedule", "paper") not in ("paper", "code"):
-        raise ValueError(
-            f"temperature_schedule must be 'paper' or 'code', got "
-            f"{resolved['temperature_schedule']!r}."
-        )
+    _check_schedules(resolved)
     plan = DiscreteBlueprint(resolved, discrete_sizes(env, keys), keys)
     built = DISCRETE_BUILDERS[algorithm](plan)
     built.policy.to(device)
