@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 _EXPORTS: dict[str, str] = {
+    "CategoricalPredictor": "vm3ac_modules.categorical_predictor",
     "CategoricalPrior": "vm3ac_modules.latent",
     "CentralizedActorCriticLoss": "vm3ac_modules.objectives",
     "GaussianPrior": "vm3ac_modules.latent",

@@ -123,7 +123,7 @@ def estimate_information(
     require_keys(tensordict, [*reader.in_keys, key], "estimate_information")
     observation = tensordict.get(key)
     batch = tensordict.batch_size
-    latent, extras = _latents(reader, observation, batch, num_latents)
+    latent, extras = reader.draw_latents(batch, num_latents, observation)
     loc, scale = reader.heads(tensordict, latent)
     draw = sample_squashed_gaussian(loc, scale, torch.randn_like(loc), center, half_range)
     chunks = [
@@ -157,12 +157,3 @@ def estimate_information(
         latent_share=mean(latent_variance_share(*heads), 1),
         ceiling=math.log(num_latents + 1),
     )
-
-
-def _latents(
-    reader: PolicyReader, like: Tensor, batch: torch.Size, num_latents: int
-) -> tuple[Tensor, Tensor]:
-    if reader.sampler is None:
-        return like.new_zeros((*batch, 0)), like.new_zeros((*batch, num_latents, 0))
-    prior = reader.sampler.prior
-    return prior.sample(batch, like=like), prior.sample((*batch, num_latents), like=like)

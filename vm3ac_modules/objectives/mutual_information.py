@@ -15,6 +15,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
+from vm3ac_modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.functional.pairwise import pair_sum, scatter_others
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys, require_keys
@@ -26,9 +27,10 @@ from vm3ac_modules.objectives.common import (
     valid_mask,
     without_masked,
 )
-from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
-from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predictor_loss
-from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
+from vm3ac_modules.objectives.diagnostics import InformationEstimates
+from vm3ac_modules.objectives.information_terms import information_terms
+from vm3ac_modules.objectives.pairs import predictor_loss
+from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.predictor import VariationalPredictor
 
@@ -41,6 +43,9 @@ class MutualInformationLoss(LossModule):
     .. math:: L_{mi} = -w_{mi} \frac1N \sum_i \Big[ c\, H_K(a_i|s)
         + \frac1N \sum_{j \ne i} \log q_{\xi_i}(\mathrm{sg}\, a_j | a_i) \Big]
 
+    Actions of a categorical policy are summed over instead of drawn: :math:`\log q` is then
+    :math:`\sum_a \pi_i(a|z) \sum_b \mathrm{sg}[\pi_j(b|z) \log q(b|a, s)]`, under a drawn z.
+
     Add ``loss_mi`` to the host's actor loss and let the host's actor optimizer step both: the
     policy has ONE optimizer. Only ``loss_predictor`` has its own. The host's critics do not see
     the bonus of Eq. (46): their values stay those of the host's objective, which makes the term a
@@ -52,30 +57,37 @@ class MutualInformationLoss(LossModule):
     Args:
         actor_network: the policy, sampler included (:func:`~vm3ac_modules.actor.make_policy`): any
             TorchRL sequence of a :class:`~vm3ac_modules.latent.LatentSampler`, networks that write
-            ``loc`` and ``scale``, and a ``TanhNormal``.
-        predictor_network: the variational predictor.
+            ``loc`` and ``scale``, and a ``TanhNormal``; or networks that write ``logits``, and a
+            ``Categorical``, ``OneHotCategorical`` or ``MaskedCategorical`` (with its ``mask``).
+        predictor_network: a :class:`~vm3ac_modules.predictor.VariationalPredictor`; for a
+            categorical policy a :class:`~vm3ac_modules.categorical_predictor.CategoricalPredictor`,
+            whose table of all pairs of actions costs (N A)^2 numbers per transition.
         weight: weight >= 0 of the term (nats to loss).
         entropy_weight: weight c of the entropy; 0 where the host has an entropy bonus of its own,
             1 where it has none.
         num_latents: extra latents K >= 0 of the entropy family.
         pair_weight: ``"paper"`` for 1/N over the sum of partners, ``"mean"`` for 1/(N - 1).
-        reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
+        reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``;
+            the same for the one model of a categorical predictor.
         diagnostic_latents: K >= 2 of the bracket of the mutual information in every call, drawn
             apart from the call's noise; 0 leaves it to :meth:`diagnose`. Not with seeds.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
-        seed_dims: number of leading seed dimensions of the networks and batches.
-        keys: the tensordict vocabulary.
+        seed_dims: number of leading seed dimensions of the networks and batches; 0 with a
+            categorical policy.
+        keys: the tensordict vocabulary; the state and mask of a categorical predictor are named by
+            the predictor's own.
 
     Returns:
         ``forward`` returns ``loss_mi`` and ``loss_predictor``, and detached diagnostics:
         ``entropy`` (nats per agent, of pi_K), ``pair_log_prob`` and ``pair_log_prob_matrix``
         ``[*S, N, N]`` (nats); with ``diagnostic_latents`` also ``mi_lower_bound``,
         ``mi_upper_bound``, ``mi_surrogate`` and ``mi_lower_bound_ceiling`` (nats, means over pairs)
-        and ``latent_share``.
+        and, for Gaussian policies, ``latent_share``.
 
     Raises:
         ValueError: for negative weights or K, unknown options, a sampler whose mode is not
-            ``"sample"``, or (when called) a predictor built for another number of agents.
+            ``"sample"``, a predictor of the other kind of actions, or (when called) a predictor
+            built for another number of agents.
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
@@ -91,6 +103,23 @@ class MutualInformationLoss(LossModule):
         >>> mi(td)["loss_mi"].shape
         torch.Size([])
 
+        Discrete actions, here of a network that maps observation and latent to 5 logits:
+
+        >>> from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+        >>> from torchrl.modules import OneHotCategorical, ProbabilisticActor
+        >>> class Net(torch.nn.Linear):
+        ...     def forward(self, observation, latent):
+        ...         latent = latent.unsqueeze(-2).expand(*observation.shape[:-1], 3)
+        ...         return super().forward(torch.cat((observation, latent), -1))
+        >>> logits, action = ("agents", "logits"), ("agents", "action")
+        >>> net = TensorDictModule(Net(4 + 3, 5), [("agents", "observation"), "latent"], [logits])
+        >>> actor = ProbabilisticActor(net, {"logits": logits}, [action],
+        ...                            distribution_class=OneHotCategorical)
+        >>> policy = vm.make_policy(vm.LatentSampler(vm.CategoricalPrior(3)), actor)
+        >>> predictor = vm.CategoricalPredictor(4, 2, 5, situation="observations")
+        >>> vm.MutualInformationLoss(policy, predictor, weight=0.1)(td)["loss_mi"].shape
+        torch.Size([])
+
     See Also:
         ``recipes/add_mi_to_sac.py`` for the whole of a host, and
         :func:`~vm3ac_modules.objectives.estimate_information` for what the policy really has.
@@ -99,7 +128,7 @@ class MutualInformationLoss(LossModule):
     @dataclass
     class _AcceptedKeys:
         observation: NestedKey = Keys().observation  # what the predictor reads
-        action: NestedKey = Keys().action
+        action: NestedKey = Keys().action  # of Gaussian policies only
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
@@ -107,16 +136,17 @@ class MutualInformationLoss(LossModule):
     actor_network: TensorDictModuleBase
     actor_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
-    predictor_network: VariationalPredictor
+    predictor_network: VariationalPredictor | CategoricalPredictor
     predictor_network_params: TensorDictParams
     target_predictor_network_params: TensorDictParams
+    # The range of continuous actions.
     center: Tensor
     half_range: Tensor
 
     def __init__(
         self,
         actor_network: TensorDictModuleBase,
-        predictor_network: VariationalPredictor,
+        predictor_network: VariationalPredictor | CategoricalPredictor,
         *,
         weight: float = 0.1,
         entropy_weight: float = 0.0,
@@ -145,12 +175,14 @@ class MutualInformationLoss(LossModule):
                 f"per seed instead (got {diagnostic_latents} with seed_dims={seed_dims})."
             )
         weight_of_pairs(1, pair_weight)
-        check_predictor(predictor_network, reverse_model, type(self).__name__)
+        self.terms = information_terms(actor_network)
+        self.terms.check(predictor_network, reverse_model, seed_dims, type(self).__name__)
         self.weight, self.entropy_weight, self.pair_weight = weight, entropy_weight, pair_weight
         self.num_latents, self.diagnostic_latents = num_latents, diagnostic_latents
         self.reverse_model, self.reduction, self.seed_dims = reverse_model, reduction, seed_dims
-        self.reader = PolicyReader(actor_network)
-        self.reader.register_range(self)
+        self.reader = self.terms.reader
+        if isinstance(self.reader, PolicyReader):
+            self.reader.register_range(self)
         self.convert_to_functional(actor_network, "actor_network")
         self.convert_to_functional(predictor_network, "predictor_network")
         self.slots = {
@@ -165,18 +197,14 @@ class MutualInformationLoss(LossModule):
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Entries that ``forward`` reads (of the action, its shape only)."""
-        keys = self.tensor_keys
-        return ordered_keys([*self.reader.in_keys, keys.observation, keys.action])
+        """Entries that ``forward`` reads (of a continuous action, its shape only)."""
+        return ordered_keys([*self.reader.in_keys, *self.terms.in_keys(self)])
 
     @property
     def out_keys(self) -> list[str]:
         """Entries that ``forward`` returns."""
         out = ["loss_mi", "loss_predictor", "entropy", "pair_log_prob", "pair_log_prob_matrix"]
-        if self.diagnostic_latents:
-            out += ["mi_lower_bound", "mi_upper_bound", "mi_surrogate", "mi_lower_bound_ceiling"]
-            out += ["latent_share"]
-        return out
+        return [*out, *self.terms.diagnostics] if self.diagnostic_latents else out
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that each loss trains; ``loss_mi`` belongs to the host's actor optimizer."""
@@ -186,9 +214,9 @@ class MutualInformationLoss(LossModule):
         }
 
     def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
-        """Draw all that one call needs: latents and standard normals (noise is data)."""
+        """Draw all that one call needs: latents and, of Gaussian policies, standard normals."""
         with self.slots["actor_network"].filled(self.actor_network_params):
-            return draw_noise(self.reader, tensordict, self.tensor_keys.action, self.num_latents)
+            return self.terms.draw_noise(self, tensordict)
 
     def forward(
         self, tensordict: TensorDictBase, noise: TensorDictBase | None = None
@@ -204,24 +232,14 @@ class MutualInformationLoss(LossModule):
         """
         keys = self.in_keys
         require_keys(tensordict, keys, type(self).__name__)
-        mask = valid_mask(self, tensordict, self.center.device)
+        mask = valid_mask(self, tensordict, tensordict.get(keys[0]).device)
         tensordict = without_masked(tensordict, mask, keys)
         noise = self.draw_noise(tensordict) if noise is None else noise
-        observation = tensordict.get(self.tensor_keys.observation)
-        with self.slots["actor_network"].filled(self.actor_network_params):
-            sample = sample_policy(self.reader, tensordict, noise, self.center, self.half_range)
-        pairs = pair_terms(
-            self.predictor_network,
-            self.slots["predictor_network"],
-            self.predictor_network_params,
-            sample.action,
-            observation,
-            self.reverse_model,
-        )
-        num_agents = observation.shape[-2]
+        log_prob, pairs = self.terms.evaluate(self, tensordict, noise)
+        num_agents = log_prob.shape[-1]
         bonus = weight_of_pairs(num_agents, self.pair_weight) * pair_sum(pairs.policy)
         if self.entropy_weight:
-            bonus = bonus - self.entropy_weight * sample.log_prob
+            bonus = bonus - self.entropy_weight * log_prob
         losses = {"loss_mi": -self.weight * bonus.mean(-1), "loss_predictor": predictor_loss(pairs)}
         out = {
             name: reduce_loss(values, mask, self.seed_dims, self.reduction)
@@ -229,13 +247,14 @@ class MutualInformationLoss(LossModule):
         }
         matrix = scatter_others(matrix_mean(pairs.partner.detach(), mask, self.seed_dims))
         num_pairs = max(num_agents * (num_agents - 1), 1)
-        entropy = -sample.log_prob.detach().mean(-1)
+        entropy = -log_prob.detach().mean(-1)
         out["entropy"] = reduce_loss(entropy, mask, self.seed_dims, "mean")
         out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
         out["pair_log_prob_matrix"] = matrix
         if self.diagnostic_latents:
             valid = tensordict if mask is None else tensordict[mask]
-            out.update(self.diagnose(valid, self.diagnostic_latents).scalars())
+            found = self.diagnose(valid, self.diagnostic_latents).scalars()
+            out.update({name: found[name] for name in self.terms.diagnostics})
         return TensorDict(out, [])
 
     def diagnose(self, tensordict: TensorDictBase, num_latents: int = 1024) -> InformationEstimates:
@@ -243,22 +262,20 @@ class MutualInformationLoss(LossModule):
 
         Args:
             tensordict: observations, ``[*B]``; tens of rows.
-            num_latents: extra latents K; their ceiling log(K + 1) comes with the estimates.
+            num_latents: extra latents K; their ceiling log(K + 1) comes with the estimates. A
+                categorical latent of a categorical policy is enumerated instead.
 
         Returns:
-            The estimates of :func:`~vm3ac_modules.objectives.diagnostics.estimate_information`.
+            The estimates of :func:`~vm3ac_modules.objectives.diagnostics.estimate_information`;
+            for a categorical policy those of
+            :func:`~vm3ac_modules.objectives.categorical_diagnostics.estimate_categorical_information`:
+            ``upper`` is then the mutual information itself if the latent is categorical, and
+            ``latent_share`` is nan.
         """
-        require_keys(tensordict, [*self.reader.in_keys, self.tensor_keys.observation], "diagnose")
+        needed = [key for key in self.in_keys if key != self.tensor_keys.action]
+        require_keys(tensordict, needed, "diagnose")
         with (
             self.slots["actor_network"].filled(self.actor_network_params),
             self.slots["predictor_network"].filled(self.predictor_network_params),
         ):
-            return estimate_information(
-                self.reader,
-                self.predictor_network,
-                tensordict,
-                center=self.center,
-                half_range=self.half_range,
-                num_latents=num_latents,
-                observation_key=self.tensor_keys.observation,
-            )
+            return self.terms.diagnose(self, tensordict, num_latents)

@@ -21,7 +21,7 @@ REVERSE_MODELS = ("own", "partner")
 """Whose model predicts agent i from j."""
 
 
-def check_predictor(predictor: VariationalPredictor | None, reverse_model: str, owner: str) -> None:
+def check_predictor(predictor: object, reverse_model: str, owner: str) -> None:
     """Check what a loss was given as a predictor.
 
     Args:

@@ -6,16 +6,12 @@ extra latents. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (7), (46), (49).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from tensordict.nn import (
-    ProbabilisticTensorDictModule,
-    TensorDictModuleBase,
-    TensorDictSequential,
-)
+from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import TanhNormal
@@ -23,8 +19,7 @@ from torchrl.modules import TanhNormal
 from vm3ac_modules.functional.information import gaussian_log_density, mixture_log_prob
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
 from vm3ac_modules.keys import require_keys
-from vm3ac_modules.latent import LatentSampler
-from vm3ac_modules.objectives.common import call_network
+from vm3ac_modules.objectives.policy_body import PolicyBody
 
 __all__ = ["PolicyReader", "PolicySample", "draw_noise", "extra_head_log_prob", "sample_policy"]
 
@@ -46,19 +41,8 @@ class PolicySample(NamedTuple):
     """Standard deviation of the pre-squash Gaussian, ``[*B, N, A]``."""
 
 
-def _leaves(module: TensorDictModuleBase) -> Iterator[TensorDictModuleBase]:
-    if isinstance(module, TensorDictSequential):
-        for child in module.module:
-            yield from _leaves(child)
-    else:
-        yield module
-
-
-class PolicyReader:
+class PolicyReader(PolicyBody):
     """Read a policy ``(LatentSampler, network, TanhNormal)`` part by part.
-
-    Losses draw their own latent, so they call the network between the sampler and the distribution
-    directly. The reader holds the policy's own modules, no copies.
 
     Args:
         policy: a policy of :func:`~vm3ac_modules.actor.make_policy`, or any TorchRL sequence of an
@@ -77,39 +61,20 @@ class PolicyReader:
     """
 
     def __init__(self, policy: TensorDictModuleBase) -> None:
-        leaves = list(_leaves(policy))
-        samplers = [leaf for leaf in leaves if isinstance(leaf, LatentSampler)]
-        self.sampler: LatentSampler | None = samplers[0] if samplers else None
-        if self.sampler is not None and self.sampler.mode != "sample":
-            raise ValueError(
-                f"a loss trains on latents drawn from the prior, but the policy's sampler has mode "
-                f"{self.sampler.mode!r}: pass the policy with sampler.with_mode('sample')."
-            )
-        head = leaves[-1]
-        if not isinstance(head, ProbabilisticTensorDictModule):
-            raise ValueError("the policy must end in a distribution (a TorchRL actor).")
+        super().__init__(policy)
+        self.loc_key, self.scale_key = self.wanted
+
+    def _accept(self, head: ProbabilisticTensorDictModule, names: list[str]) -> Sequence[str]:
         options = dict(head.distribution_kwargs)
         if not issubclass(head.distribution_class, TanhNormal) or options.get("tanh_loc", False):
             raise ValueError(
                 f"the policy's distribution must be a TanhNormal with tanh_loc=False, got "
                 f"{getattr(head.distribution_class, '__name__', head.distribution_class)}."
             )
-        self.body = [leaf for leaf in leaves[:-1] if not isinstance(leaf, LatentSampler)]
-        names = [key if isinstance(key, str) else key[-1] for key in head.dist_keys]
-        parameters = dict(zip(names, head.in_keys, strict=True))
-        self.loc_key, self.scale_key = parameters["loc"], parameters["scale"]
-        self.action_key: NestedKey = head.dist_sample_keys[0]
         low = torch.as_tensor(options.get("low", -1.0), dtype=torch.get_default_dtype())
         high = torch.as_tensor(options.get("high", 1.0), dtype=torch.get_default_dtype())
         self.center, self.half_range = 0.5 * (low + high), 0.5 * (high - low)
-        self.latent_key: NestedKey | None = self.sampler.out_keys[0] if self.sampler else None
-        produced = {key for module in self.body for key in module.out_keys} | {self.latent_key}
-        read = [key for module in self.body for key in module.in_keys if key not in produced]
-        self.in_keys: list[NestedKey] = list(dict.fromkeys(read))
-        self.broadcasts = all(
-            getattr(getattr(module, "net", None), "broadcasts_latent", False)
-            for module in self.body
-        )
+        return ["loc", "scale"]
 
     def heads(self, tensordict: TensorDictBase, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters of every agent's pre-squash Gaussian under one latent per transition.
@@ -121,8 +86,8 @@ class PolicyReader:
         Returns:
             ``loc`` and ``scale``, ``[*B, N, A]``.
         """
-        inputs = {key: tensordict.get(key) for key in self.in_keys}
-        return self._run(inputs, latent, tensordict.batch_size)
+        loc, scale = self._parameters(tensordict, latent)
+        return loc, scale
 
     def many_heads(self, tensordict: TensorDictBase, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters under K latents per transition, in one call.
@@ -134,32 +99,8 @@ class PolicyReader:
         Returns:
             ``loc`` and ``scale``, ``[*B, K, N, A]``.
         """
-        batch = tensordict.batch_size
-        size = batch if self.broadcasts else torch.Size((*batch, latents.shape[-2]))
-        inputs = {}
-        for key in self.in_keys:
-            value = tensordict.get(key).unsqueeze(len(batch))
-            inputs[key] = (
-                value if self.broadcasts else value.expand(*size, *value.shape[len(size) :])
-            )
-        loc, scale = self._run(inputs, latents, size)
-        # A policy that reads no latent has given one head for all of them.
-        shape = (*batch, latents.shape[-2], *loc.shape[-2:])
-        return loc.expand(shape), scale.expand(shape)
-
-    def _run(
-        self, inputs: dict[NestedKey, Tensor], latent: Tensor, batch_size: torch.Size
-    ) -> tuple[Tensor, Tensor]:
-        if self.latent_key is not None:
-            inputs[self.latent_key] = latent
-        wanted = [self.loc_key, self.scale_key]
-        if len(self.body) == 1:
-            loc, scale = call_network(self.body[0], inputs, wanted, batch_size)
-            return loc, scale
-        td = TensorDict(inputs, batch_size)
-        for module in self.body:
-            td = module(td)
-        return td.get(self.loc_key), td.get(self.scale_key)
+        loc, scale = self._many_parameters(tensordict, latents)
+        return loc, scale
 
     def register_range(self, module: nn.Module) -> None:
         """Give a loss the centre and half range of the actions as buffers."""
@@ -184,12 +125,7 @@ def draw_noise(
     """
     require_keys(tensordict, [action_key], "draw_noise")
     action, batch = tensordict.get(action_key), tensordict.batch_size
-    if reader.sampler is None:
-        latent = action.new_zeros((*batch, 0))
-        extra = action.new_zeros((*batch, num_latents, 0))
-    else:
-        latent = reader.sampler.prior.sample(batch, like=action)
-        extra = reader.sampler.prior.sample((*batch, num_latents), like=action)
+    latent, extra = reader.draw_latents(batch, num_latents, action)
     return TensorDict(
         {"latent": latent, "extra_latents": extra, "action": torch.randn_like(action)}, batch
     )
