@@ -26,7 +26,7 @@ import runs
 import table3
 
 from vm3ac_modules.evaluation import evaluate
-from vm3ac_modules.training import evaluation_seed, load_agent
+from vm3ac_modules.training import evaluation_seed, load_agent, write_json
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")
@@ -56,7 +56,11 @@ def launched(monkeypatch):
 
 
 def fake(given, *, finished=True):
-    """The run directories of a training, ``run_dir/seed_<k>`` each if there are several seeds."""
+    """The run directories of a training, ``run_dir/seed_<k>`` each if there are several seeds.
+
+    As in a real training the summaries appear whole: with two jobs the rows of one are collected
+    while the other writes.
+    """
     first, count = int(given["seed"]), int(given.get("seeds", 1))
     for seed in range(first, first + count):
         place = Path(given["run_dir"]) / (f"seed_{seed}" if count > 1 else "")
@@ -69,9 +73,9 @@ def fake(given, *, finished=True):
         summary |= {"eval_return_mean": final, "eval_return_ci95": 1.0, "seed": seed}
         summary |= {"frames": 256, "versions": {"torch": "2"}, "git_commit": None}
         if finished:
-            (place / "summary.json").write_text(json.dumps(summary))
+            write_json(place / "summary.json", summary)
     if count > 1 and finished:
-        (Path(given["run_dir"]) / "summary.json").write_text(json.dumps({"seeds": count}))
+        write_json(Path(given["run_dir"]) / "summary.json", {"seeds": count})
 
 
 def begin(monkeypatch, *, checkpoint):
