@@ -18,7 +18,7 @@ from typing import Final, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["normal_icdf", "philox4x32", "uniform_bits", "uniforms_at"]
+__all__ = ["normal_icdf", "normal_table", "philox4x32", "uniform_bits", "uniforms_at"]
 
 _ROUNDS: Final = 10
 _MULTIPLIERS: Final = (0xD2511F53, 0xCD9E8D57)
@@ -119,16 +119,46 @@ def uniform_bits(words: Tensor) -> Tensor:
 
 
 @cache
-def _normal_table(device: torch.device) -> Tensor:
+def _table_bytes() -> bytearray:
     file = resources.files("vm3ac_modules").joinpath("functional", "normal_icdf.f64")
+    return bytearray(file.read_bytes())
+
+
+def normal_table(device: torch.device | str = "cpu") -> Tensor:
+    """The table of :func:`normal_icdf`, for a module that must carry it along.
+
+    Args:
+        device: where it shall live.
+
+    Returns:
+        float64 ``[256, 11]``: low edge, center, 1 / half width and eight coefficients of each piece.
+
+    Example:
+        >>> from vm3ac_modules.functional.counter import normal_table
+        >>> normal_table().shape
+        torch.Size([256, 11])
+    """
     # A table first read in inference mode would otherwise stay an inference tensor for ever.
     with torch.inference_mode(False):
-        raw = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.float64)
+        raw = torch.frombuffer(_table_bytes(), dtype=torch.float64)
         return raw.reshape(-1, _TABLE_COLUMNS).to(device)
 
 
+_TABLES: dict[torch.device, Tensor] = {}
+
+
+def _kept_table(device: torch.device) -> Tensor:
+    if device not in _TABLES:
+        table = normal_table(device)
+        if type(table) is not Tensor:
+            # While a program is traced tensors are stand-ins, useless to whoever calls later.
+            return table
+        _TABLES[device] = table
+    return _TABLES[device]
+
+
 @_eager_only
-def normal_icdf(u: Tensor) -> Tensor:
+def normal_icdf(u: Tensor, table: Tensor | None = None) -> Tensor:
     r"""Invert the standard normal distribution function, rounding alike in torch and NumPy.
 
     .. math:: \Phi^{-1}(u) = \mp \sum_k c_k t^k, \qquad p = \min(u, 1 - u)
@@ -139,6 +169,8 @@ def normal_icdf(u: Tensor) -> Tensor:
 
     Args:
         u: probabilities, float64 ``[*B]``; beyond ``[2^-33, 1 - 2^-33]`` the nearest end is taken.
+        table: :func:`normal_table` on the device of u. If given, pieces are found by comparisons
+            alone, which exported programs can express; the numbers are the same.
 
     Returns:
         Standard normal quantiles, float64 ``[*B]``.
@@ -157,10 +189,13 @@ def normal_icdf(u: Tensor) -> Tensor:
     """
     if u.dtype != torch.float64:
         raise ValueError(f"normal_icdf: u must be float64, got {u.dtype}.")
-    table = _normal_table(u.device)
     tail = torch.minimum(u, 1.0 - u).clamp(min=_SMALLEST_TAIL)
-    edges = table[:, 0].contiguous()
-    row = torch.searchsorted(edges, tail.contiguous(), right=True).clamp(1, len(edges)) - 1
+    if table is None:
+        table = _kept_table(u.device)
+        edges = table[:, 0].contiguous()
+        row = torch.searchsorted(edges, tail.contiguous(), right=True).clamp(1, len(edges)) - 1
+    else:
+        row = (table[:, 0] <= tail.unsqueeze(-1)).sum(-1).clamp(1, len(table)) - 1
     center, inverse_half_width, *coefficients = table[row][..., 1:].unbind(-1)
     t = (tail - center) * inverse_half_width
     magnitude = coefficients[-1]
@@ -172,7 +207,7 @@ def normal_icdf(u: Tensor) -> Tensor:
 
 
 @_eager_only
-def uniforms_at(seed: int, episode: Tensor, step: Tensor, num_uniforms: int) -> Tensor:
+def uniforms_at(seed: int | Tensor, episode: Tensor, step: Tensor, num_uniforms: int) -> Tensor:
     """Draw the uniforms that belong to one step of one episode.
 
     ``key = (seed_lo, seed_hi)``, ``counter = (block, step, episode_lo, episode_hi)``: the block has
@@ -182,7 +217,8 @@ def uniforms_at(seed: int, episode: Tensor, step: Tensor, num_uniforms: int) -> 
         Kim et al. 2023, arXiv:2303.00451, Appendix H (synchronized latents); Salmon et al. 2011.
 
     Args:
-        seed: the run's seed, ``0 <= seed < 2^64``.
+        seed: the run's seed, ``0 <= seed < 2^64``; or an int64 scalar with its 64 bits, as programs
+            that are exported read it.
         episode: number of the episode, int64, broadcast with step to ``[*B]``.
         step: number of the step within it, below ``2^32``, int64.
         num_uniforms: how many uniforms each step needs.
@@ -202,12 +238,17 @@ def uniforms_at(seed: int, episode: Tensor, step: Tensor, num_uniforms: int) -> 
     See Also:
         :func:`vm3ac_modules.latent.latent_at`.
     """
-    if not 0 <= seed < 2**64:
+    if not isinstance(seed, Tensor) and not 0 <= seed < 2**64:
         raise ValueError(f"seed must satisfy 0 <= seed < 2^64, got {seed}.")
     num_blocks = (num_uniforms + 3) // 4
     batch = torch.broadcast_shapes(episode.shape, step.shape)  # type: ignore[no-untyped-call]
     step, episode = step[..., None], episode[..., None]
     words = (torch.arange(num_blocks, device=step.device), step, episode & _WORD, episode >> 32)
     counter = torch.stack([word.expand(*batch, num_blocks) for word in words], -1)
-    key = torch.tensor([seed & _WORD, seed >> 32], device=step.device)
+    # The mask after the shift is for a tensor, whose sign is carried along.
+    low, high = seed & _WORD, (seed >> 32) & _WORD
+    if isinstance(low, Tensor) and isinstance(high, Tensor):
+        key = torch.stack((low, high))
+    else:
+        key = torch.tensor([low, high], device=step.device)
     return uniform_bits(philox4x32(counter, key)).flatten(-2)[..., :num_uniforms]

@@ -29,6 +29,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "common_frame",
+    "checkpoint_identity",
     "config_hash",
     "has_checkpoint",
     "load_checkpoint",
@@ -139,6 +140,31 @@ def has_checkpoint(run_dir: Path | str) -> bool:
         True if :func:`load_checkpoint` would find something to read.
     """
     return (Path(run_dir) / "checkpoint" / "latest").exists()
+
+
+def checkpoint_identity(run_dir: Path | str) -> dict[str, Any]:
+    """What tells a run's last checkpoint from all others.
+
+    Args:
+        run_dir: directory of the run.
+
+    Returns:
+        ``"sha256"`` of the networks' file, ``"frame"``, and ``"config_sha256"``.
+
+    Raises:
+        CheckpointError: if there is no checkpoint.
+    """
+    folder = Path(run_dir) / "checkpoint"
+    if not has_checkpoint(run_dir):
+        raise CheckpointError(
+            f"{folder} holds no checkpoint: train first, or give the directory of another run."
+        )
+    meta = _read_meta(pointed(folder))
+    return {
+        "sha256": meta["files"]["state.pt"]["sha256"],
+        "frame": meta["frame"],
+        "config_sha256": meta["config_hash"],
+    }
 
 
 def common_frame(run_dirs: Sequence[Path | str]) -> int | None:

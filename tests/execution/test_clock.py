@@ -1,0 +1,359 @@
+"""The clock without torch: torch's bits, in any process, of independent draws of the prior."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+
+import vm3ac_modules.execution
+from vm3ac_modules.execution import clock
+from vm3ac_modules.execution.clock import LatentClock, latent_at
+from vm3ac_modules.latent import latent_at as torch_latent_at
+from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior, prior_from
+
+GAUSSIAN = {"law": "gaussian", "dim": 4}
+LAWS = [
+    pytest.param({"law": "gaussian", "dim": 5}, id="gaussian"),
+    pytest.param({"law": "uniform", "dim": 2, "low": -0.3, "high": 0.1}, id="uniform"),
+    pytest.param({"law": "categorical", "probs": [0.57, 0.2300001, 0.0, 0.2]}, id="categorical"),
+]
+# Each statistical check may fail by chance once in a million.
+LEVEL = 1e-6
+# What another process computes: 1,000,000 latents, episodes and steps of every size among them.
+OTHER_PROCESS = """
+import hashlib, sys
+{block}
+import numpy as np
+from vm3ac_modules.execution.clock import latent_at
+episode = np.concatenate([np.arange(990), 2 ** np.arange(53, 63)])[:, None]
+step = np.concatenate([np.arange(990), 2 ** 32 - 1 - np.arange(10)])
+z = latent_at(2**63 + 5, episode, step, {prior})
+assert z.size == 1_000_000
+print(hashlib.sha256(z.tobytes()).hexdigest(), "torch" in sys.modules)
+"""
+BLOCK_TORCH = """
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "tensordict", "torchrl"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def words(z):
+    return np.asarray(z).view(np.uint32)
+
+
+@pytest.mark.parametrize("prior", LAWS)
+def test_equals_torch_to_the_bit(prior):
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(2**64, size=4, dtype=np.uint64)
+    for seed in [0, 2**63 + 17, 2**64 - 1, *map(int, drawn), 12345]:
+        episode = generator.integers(2**63, size=42_000) >> generator.integers(63, size=42_000)
+        step = generator.integers(2**32, size=42_000) >> generator.integers(32, size=42_000)
+        z = latent_at(seed, episode, step, prior)
+        pair = torch.from_numpy(episode), torch.from_numpy(step)
+        expected = torch_latent_at(seed, *pair, prior_from(prior)).numpy()
+        assert z.dtype == expected.dtype
+        assert np.array_equal(words(z), words(expected))
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=12).filter(any),
+    st.integers(0, 2**64 - 1),
+)
+def test_equals_torch_for_any_probabilities(weights, seed):
+    probs = [weight / sum(weights) for weight in weights]
+    prior, step = CategoricalPrior(len(probs), probs), np.arange(200)
+    described = json.loads(json.dumps(prior.describe()))
+    expected = torch_latent_at(seed, 3, torch.from_numpy(step), prior).numpy()
+    assert np.array_equal(latent_at(seed, 3, step, described), expected)
+
+
+def test_an_outcome_changes_exactly_where_torch_changes_it():
+    # Edges that are uniforms of the grid: a last bit more or less moves one of them.
+    u = torch.tensor([[0.3], [0.25 + 2.0**-33], [0.55]], dtype=torch.float64)
+    for probs in ([0.3, 0.25, 0.45], [0.25 + 2.0**-33, 0.75 - 2.0**-33], [0.57, 0.4300001]):
+        prior = CategoricalPrior(len(probs), probs)
+        law = LatentClock(0, prior.describe())._law
+        at_edges = torch.tensor(prior._edges, dtype=torch.float64).unsqueeze(-1)
+        below = torch.nextafter(at_edges, torch.zeros(()).double())
+        for points in (u, at_edges, below):
+            expected = prior.from_uniforms(points).numpy()
+            assert np.array_equal(law.transform(points.numpy()), expected)
+
+
+def test_golden_values():
+    # The bits that tests/test_latent.py pins for torch: a change breaks every exported agent.
+    def bits(*arguments):
+        return " ".join(f"{word:08x}" for word in words(latent_at(*arguments)).tolist())
+
+    six, three = {"law": "gaussian", "dim": 6}, {"law": "categorical", "probs": [1 / 3] * 3}
+    uniform = {"law": "uniform", "dim": 3, "low": -1.0, "high": 1.0}
+    assert bits(0, 0, 0, GAUSSIAN) == "be82fa50 3f96bb4f 3f2153b7 3e88fdeb"
+    expected = "3f51162b 3e36afdc bf8293a0 be20fc9e 3ebf1b9a bf16fb67"
+    assert bits(2**63 + 5, 2**40 + 3, 99, six) == expected
+    assert bits(7, 1, 2, uniform) == "3e3a0303 bf452519 bf46e946"
+    outcomes = latent_at(7, 1, np.arange(12), three).argmax(-1)
+    assert outcomes.tolist() == [1, 0, 1, 2, 0, 1, 0, 1, 0, 0, 2, 1]
+
+
+@pytest.mark.parametrize("block", ["", BLOCK_TORCH], ids=["torch there", "torch not importable"])
+def test_another_process_computes_the_same_bytes(block):
+    prior = {"law": "gaussian", "dim": 1}
+    code = OTHER_PROCESS.format(block=block, prior=prior)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    episode = np.concatenate([np.arange(990), 2 ** np.arange(53, 63)])[:, None]
+    step = np.concatenate([np.arange(990), 2**32 - 1 - np.arange(10)])
+    here = latent_at(2**63 + 5, episode, step, prior).tobytes()
+    assert done.stdout.split() == [hashlib.sha256(here).hexdigest(), "False"]
+
+
+# --- which numbers it depends on ------------------------------------------------------------
+
+PLACES = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1))
+
+
+@given(PLACES, PLACES, st.integers(0, 2))
+def test_a_change_of_seed_episode_or_step_changes_the_latent(place, other, which):
+    assume(place[which] != other[which])
+    moved = [*place]
+    moved[which] = other[which]
+    assert not np.array_equal(latent_at(*place, GAUSSIAN), latent_at(*moved, GAUSSIAN))
+
+
+@given(PLACES, st.sampled_from([0, 1, 2]), st.integers(0, 63))
+def test_every_bit_of_the_place_counts(place, which, bit):
+    bit %= (64, 63, 32)[which]
+    moved = [*place]
+    moved[which] ^= 1 << bit
+    assert not np.array_equal(latent_at(*place, GAUSSIAN), latent_at(*moved, GAUSSIAN))
+
+
+def test_broadcasts_and_does_not_depend_on_what_else_is_asked_for():
+    wide = {"law": "gaussian", "dim": 9}
+    grid = latent_at(3, np.arange(300)[:, None], np.arange(100, dtype=np.uint8), wide)
+    assert grid.shape == (300, 100, 9)
+    assert np.array_equal(latent_at(3, 299, 99, wide), grid[299, 99])
+    assert np.array_equal(latent_at(3, [4, 7], np.int64(5), wide), grid[[4, 7], 5])
+    assert latent_at(0, np.arange(0), 1, wide).shape == (0, 9)
+    assert latent_at(0, np.arange(3), 1, {"law": "gaussian", "dim": 0}).shape == (3, 0)
+
+
+# --- what the numbers are like --------------------------------------------------------------
+
+
+def within(statistic, count):
+    """Whether standard normal statistics, ``count`` looked at together, are ordinary."""
+    return bool((np.abs(statistic) < stats.norm.isf(LEVEL / 2 / count)).all())
+
+
+def episode_steps(dim=8):
+    """Latents of 400 episodes of 250 steps, ``[400, 250, Z]``."""
+    law = {"law": "gaussian", "dim": dim}
+    return latent_at(2024, np.arange(400)[:, None], np.arange(250), law).astype(np.float64)
+
+
+def test_mean_and_covariance_are_the_priors():
+    z = episode_steps().reshape(-1, 8)
+    n = len(z)
+    assert within(z.mean(0) * n**0.5, 8)
+    products = (z.T @ z - n * np.eye(8)) / n**0.5
+    # A square has variance 2, a product of two independent ones 1.
+    assert within(products / (1 + np.eye(8)) ** 0.5, 36)
+
+
+def test_each_entry_is_normal():
+    z = episode_steps().reshape(-1, 8)
+    for column in z.T:
+        assert stats.kstest(column, "norm").pvalue > LEVEL / 8
+
+
+@pytest.mark.parametrize("lag", [1, 2, 7])
+@pytest.mark.parametrize("axis", [0, 1], ids=["episodes", "steps"])
+def test_episodes_and_steps_are_independent(axis, lag):
+    z = np.moveaxis(episode_steps(), axis, 0)
+    now, later = z[:-lag].reshape(-1, 8), z[lag:].reshape(-1, 8)
+    for change in (lambda x: x, lambda x: (x**2 - 1) / 2**0.5):
+        assert within(change(now).T @ change(later) / len(now) ** 0.5, 64)
+
+
+def test_seeds_are_independent():
+    z = [latent_at(seed, 0, np.arange(100_000), GAUSSIAN).astype(np.float64) for seed in (0, 1)]
+    assert within(z[0].T @ z[1] / len(z[0]) ** 0.5, 16)
+
+
+def test_outcomes_have_their_probabilities_whatever_came_before():
+    probs = [0.2, 0.5, 0.3]
+    prior = {"law": "categorical", "probs": probs}
+    outcome = latent_at(5, np.arange(1000)[:, None], np.arange(100), prior).argmax(-1)
+    counts = np.bincount(outcome.ravel(), minlength=3)
+    assert stats.chisquare(counts, np.array(probs) * outcome.size).pvalue > LEVEL
+    for before, after in ((outcome[:, :-1], outcome[:, 1:]), (outcome[:-1], outcome[1:])):
+        table = np.bincount((3 * before + after).ravel(), minlength=9).reshape(3, 3)
+        assert stats.chi2_contingency(table).pvalue > LEVEL
+
+
+def test_uniform_entries_are_uniform():
+    prior = {"law": "uniform", "dim": 2, "low": 0.0, "high": 0.1}
+    z = latent_at(1, 0, np.arange(100_000), prior).astype(np.float64)
+    for column in z.T:
+        assert stats.kstest(column, "uniform", args=(0.0, 0.1)).pvalue > LEVEL / 2
+
+
+# --- the clock ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", LAWS)
+def test_clock_is_latent_at_with_the_priors_constants(prior):
+    theirs, ours = prior_from(prior), LatentClock(7, prior)
+    assert ours.dim == theirs.dim
+    assert np.array_equal(ours.at(3, [4, 5]), latent_at(7, 3, [4, 5], prior))
+    for ours_value, value in (
+        (ours.constant(), theirs.constant()),
+        (ours.mean(force=True), theirs.mean(force=True)),
+    ):
+        assert ours_value.dtype == np.float32
+        assert np.array_equal(ours_value, value.numpy())
+    if prior["law"] == "categorical":
+        with pytest.raises(ValueError, match="outside the support"):
+            ours.mean()
+    else:
+        assert np.array_equal(ours.mean(), theirs.mean().numpy())
+
+
+def test_clock_keeps_a_copy_and_its_constants_are_the_callers():
+    given = {"law": "categorical", "probs": [0.5, 0.5]}
+    ours = LatentClock(0, given)
+    given["probs"][0] = 7.0
+    assert ours.prior["probs"] == [0.5, 0.5]
+    ours.constant()[:] = 7.0
+    assert ours.constant().tolist() == [1.0, 0.0]
+    assert json.loads(json.dumps(ours.prior)) == ours.prior
+    assert ours == LatentClock(0, {"law": "categorical", "probs": [0.5, 0.5]})
+    assert hash(ours) == hash(LatentClock(0, ours.prior))
+    with pytest.raises(AttributeError):
+        ours.seed = 1
+
+
+def test_priors_of_latents_describe_what_the_clock_takes():
+    for prior in (GaussianPrior(3), UniformPrior(2, low=0, high=1), CategoricalPrior(3)):
+        assert LatentClock(0, prior.describe()).dim == prior.dim
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((-1, 0, 0), ValueError, "seed must satisfy 0 <= seed < 2\\^64, got -1"),
+        ((2**64, 0, 0), ValueError, "0 <= seed < 2\\^64"),
+        ((0.0, 0, 0), TypeError, "seed must be an integer, got 0.0"),
+        ((True, 0, 0), TypeError, "seed must be an integer, got True"),
+        ((0, -1, 0), ValueError, "0 <= episode < 2\\^63, got -1"),
+        ((0, 2**63, 0), ValueError, f"0 <= episode < 2\\^63, got {2**63}"),
+        ((0, [1, 2**70], 0), ValueError, f"0 <= episode < 2\\^63, got {2**70}"),
+        ((0, 0, 2**32), ValueError, f"0 <= step < 2\\^32, got {2**32}"),
+        ((0, 0, np.array([3, -2])), ValueError, "0 <= step < 2\\^32, got -2"),
+        ((0, 1.0, 0), TypeError, "episode must be an integer or integers, got float64"),
+        ((0, True, 0), TypeError, "episode must be an integer or integers, got bool"),
+        ((0, 0, np.array([True])), TypeError, "step must be an integer or integers, got bool"),
+        ((0, 0, "3"), TypeError, "step must be an integer or integers"),
+    ],
+)
+def test_places_outside_their_range_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        latent_at(*arguments, GAUSSIAN)
+
+
+BAD_PRIORS = [
+    ("gaussian", "described by a mapping such as .* got 'gaussian'"),
+    ({"dim": 2}, "unknown law None; known: gaussian, uniform, categorical"),
+    ({"law": "cauchy", "dim": 2}, "unknown law 'cauchy'"),
+    ({"law": "gaussian"}, "'gaussian' is described by dim, got nothing"),
+    ({"law": "uniform", "dim": 2, "low": 0}, "described by dim, low, high, got dim, low"),
+    ({"law": "gaussian", "dim": 2, "std": 1}, "described by dim, got dim, std"),
+    ({"law": "gaussian", "dim": -1}, "dim must be an integer >= 0, got -1"),
+    ({"law": "gaussian", "dim": 2.0}, "dim must be an integer >= 0, got 2.0"),
+    ({"law": "gaussian", "dim": True}, "dim must be an integer >= 0, got True"),
+    ({"law": "uniform", "dim": 2, "low": 1, "high": 1}, "finite low < high, got 1.0 and 1.0"),
+    ({"law": "uniform", "dim": 2, "low": 0, "high": np.inf}, "finite low < high"),
+    ({"law": "uniform", "dim": 2, "low": "0", "high": 1}, "low must be a number, got '0'"),
+    ({"law": "categorical", "probs": []}, "must be a list of non-negative numbers"),
+    ({"law": "categorical", "probs": 0.5}, "must be a list of non-negative numbers"),
+    ({"law": "categorical", "probs": [1.5, -0.5]}, "non-negative numbers that sum to 1"),
+    ({"law": "categorical", "probs": [0.5, 0.2]}, "non-negative numbers that sum to 1"),
+    ({"law": "categorical", "probs": [0.5, None]}, "probs must be a number, got None"),
+]
+
+
+@pytest.mark.parametrize(("prior", "message"), BAD_PRIORS)
+def test_descriptions_of_no_prior_are_refused(prior, message):
+    with pytest.raises(ValueError, match=message):
+        LatentClock(0, prior)
+    with pytest.raises(ValueError, match=message):
+        latent_at(0, 0, 0, prior)
+
+
+# --- the command line, and what is imported -------------------------------------------------
+
+
+def test_command_line_prints_the_latent(capsys):
+    place = ["--seed", str(2**63 + 5), "--episode", str(2**40 + 3), "--step", "99"]
+    prior = ["--prior", '{"law": "gaussian", "dim": 6}']
+    expected = latent_at(2**63 + 5, 2**40 + 3, 99, json.loads(prior[1])).tolist()
+    clock.main([*place, *prior])
+    assert json.loads(capsys.readouterr().out) == expected
+    clock.main([*place, *prior, "--hex"])
+    assert [*map(float.fromhex, json.loads(capsys.readouterr().out))] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prior", "{"], "--prior is not JSON"),
+        (["--prior", "[3]"], "described by a mapping"),
+        (["--prior", '{"law": "gaussian", "dim": 2}', "--step", "-1"], "0 <= step < 2^32"),
+    ],
+)
+def test_command_line_refuses_in_one_sentence(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        clock.main(arguments)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_command_line_runs_where_torch_is_not_importable():
+    code = (
+        f"import runpy, sys\n{BLOCK_TORCH}\nsys.argv[1:] = ['--prior', {json.dumps(GAUSSIAN)!r}]\n"
+        "runpy.run_module('vm3ac_modules.execution.clock', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == latent_at(0, 0, 0, GAUSSIAN).tolist()
+
+
+def test_imports_numpy_and_the_standard_library_only():
+    folder = Path(clock.__file__).parent
+    allowed = {*sys.stdlib_module_names, "numpy", "vm3ac_modules.execution._laws"}
+    for file in (folder / "clock.py", folder / "_laws.py", folder / "__init__.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name for alias in node.names} <= allowed
+            elif isinstance(node, ast.ImportFrom):
+                assert {node.module, str(node.module).partition(".")[0]} & allowed
+
+
+def test_the_package_gives_the_clock():
+    assert vm3ac_modules.execution.latent_at is latent_at
+    assert vm3ac_modules.execution.LatentClock is LatentClock
+    assert set(vm3ac_modules.execution.__all__) <= set(dir(vm3ac_modules.execution))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = vm3ac_modules.execution.nothing

@@ -1,0 +1,78 @@
+"""What passes between the host and an agent's process: frames of arrays over two pipes.
+
+A frame is four letters, the payload's length (uint32, little endian) and the payload: arrays as
+``.npy`` files one behind the other, or JSON. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Sequence
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ACT", "FAIL", "READY", "SET", "STEP", "Frame", "pack", "unpack"]
+
+READY, SET, STEP, ACT, FAIL = b"redy", b"set ", b"step", b"act ", b"fail"
+_HEADER = struct.Struct("<4sI")
+
+
+class Frame(NamedTuple):
+    """A kind and its content: arrays of ``step`` and ``act``, else what JSON held."""
+
+    kind: bytes
+    content: Any
+
+
+def pack(kind: bytes, content: Any) -> bytes:
+    """A frame as bytes.
+
+    Args:
+        kind: one of the constants of this module.
+        content: a sequence of arrays for ``STEP`` and ``ACT``; else JSON-serializable.
+
+    Returns:
+        Header and payload.
+
+    Example:
+        >>> import io
+        >>> unpack(io.BytesIO(pack(ACT, [np.arange(3)]))).content
+        [array([0, 1, 2])]
+    """
+    payload = _arrays(content) if kind in (STEP, ACT) else json.dumps(content).encode()
+    return _HEADER.pack(kind, len(payload)) + payload
+
+
+def unpack(stream: IO[bytes]) -> Frame | None:
+    """Read the next frame.
+
+    Args:
+        stream: a buffered binary stream.
+
+    Returns:
+        The frame; None where the stream ended, even inside a frame.
+    """
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    kind, size = _HEADER.unpack(header)
+    payload = stream.read(size)
+    if len(payload) < size:
+        return None
+    if kind not in (STEP, ACT):
+        return Frame(kind, json.loads(payload))
+    data, arrays = io.BytesIO(payload), []
+    while data.tell() < size:
+        arrays.append(np.lib.format.read_array(data, allow_pickle=False))
+    return Frame(kind, arrays)
+
+
+def _arrays(arrays: Sequence[NDArray[Any]]) -> bytes:
+    data = io.BytesIO()
+    for array in arrays:
+        np.lib.format.write_array(data, np.asarray(array), allow_pickle=False)
+    return data.getvalue()
