@@ -1,10 +1,17 @@
-"""Evaluate a trained run: returns with z ~ prior, z = mean, synchronized and independent latents.
+"""Evaluate a trained run: returns by where the latent comes from, and how coordinated actions are.
 
-    python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
+    python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all coordination=true
 
 latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
 policies' means, or the most probable ones of runs of train_smac.py. Every mode plays the same
-starts. The result is printed and written to run_dir/evaluation.json.
+starts.
+
+coordination=true plays once more, with actions and z drawn, and measures in coordination_rows of
+the states that were visited: the mutual information of every pair's actions from below and from
+above (with coordination_latents extra latents), and the correlation of the actions, each given the
+state (docs/metrics.md).
+
+It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png.
 """
 
 from __future__ import annotations
@@ -15,9 +22,16 @@ from typing import Any, get_args
 import torch
 from command_line import fail
 from omegaconf import DictConfig, OmegaConf
+from torchrl.envs import EnvBase
 
 from vm3ac_modules.envs import time_limit
-from vm3ac_modules.evaluation import evaluate, evaluate_battles
+from vm3ac_modules.evaluation import (
+    coordination_table,
+    evaluate,
+    evaluate_battles,
+    evaluation_figure,
+    measure_coordination,
+)
 from vm3ac_modules.latent import CategoricalPrior, LatentMode, LatentSampler
 from vm3ac_modules.training import (
     CheckpointError,
@@ -27,8 +41,18 @@ from vm3ac_modules.training import (
     versions,
     write_json,
 )
+from vm3ac_modules.training.loading import TrainedAgent
 
-DEFAULTS = {"run_dir": None, "episodes": 20, "latent": "all", "seed": None, "device": "cpu"}
+DEFAULTS = {
+    "run_dir": None,
+    "episodes": 20,
+    "latent": "all",
+    "seed": None,
+    "device": "cpu",
+    "coordination": True,
+    "coordination_rows": 256,
+    "coordination_latents": 1024,
+}
 MODES: tuple[str, ...] = get_args(LatentMode)
 
 
@@ -46,8 +70,12 @@ def parse(arguments: list[str]) -> DictConfig:
         fail("say which run: run_dir=<directory of a run>.")
     if cfg.latent not in (*MODES, "all"):
         fail(f"unknown latent {cfg.latent!r}; valid: {', '.join(MODES)}, all.")
-    if cfg.episodes < 1:
-        fail(f"episodes must be at least 1, got {cfg.episodes}.")
+    if not isinstance(cfg.coordination, bool):
+        fail(f"coordination must be true or false, got {cfg.coordination!r}.")
+    smallest = {"episodes": 1, "coordination_rows": 2, "coordination_latents": 2}
+    for name, least in smallest.items():
+        if not isinstance(cfg[name], int) or cfg[name] < least:
+            fail(f"{name} must be a whole number of at least {least}, got {cfg[name]}.")
     return cfg
 
 
@@ -63,23 +91,39 @@ def modes_of(policy: Any, latent: str) -> list[str]:
     return [mode for mode in MODES if mode not in refused]
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
-    """Play the episodes of every mode and collect the results."""
-    trained = load_agent(cfg.run_dir, device=cfg.device)
-    seed = evaluation_seed(trained.config["seed"]) if cfg.seed is None else cfg.seed
-    env = trained.make_env(cfg.episodes, device=cfg.device, seed=seed)
+def play_all(cfg: DictConfig, trained: TrainedAgent, env: EnvBase, seed: int) -> dict[str, Any]:
+    """Play the episodes of every mode, and of the random policy."""
+    player, play = trained.agent.policy, evaluate
     if trained.plays_battles:
-        player, play, max_steps = trained.agent.greedy, evaluate_battles, time_limit(env)
-    else:
-        player, play = trained.agent.policy, evaluate
-        max_steps = trained.config["task"]["max_steps"]
+        player, play = trained.agent.greedy, evaluate_battles
     rows: dict[str, Any] = {}
     policies = dict.fromkeys(modes_of(player, cfg.latent), player)
     for name, policy in {**policies, "random": None}.items():
         mode = "sample" if name in ("none", "random") else name
-        result = play(policy, env, max_steps=max_steps, seed=seed, latent=mode)
+        result = play(policy, env, max_steps=steps_of(trained, env), seed=seed, latent=mode)
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
+    return rows
+
+
+def steps_of(trained: TrainedAgent, env: EnvBase) -> int:
+    """The time limit of an episode."""
+    return time_limit(env) if trained.plays_battles else trained.config["task"]["max_steps"]
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Play, measure and collect the results."""
+    trained = load_agent(cfg.run_dir, device=cfg.device)
+    seed = evaluation_seed(trained.config["seed"]) if cfg.seed is None else cfg.seed
+    env = trained.make_env(cfg.episodes, device=cfg.device, seed=seed)
+    rows = play_all(cfg, trained, env, seed)
+    measured = None
+    if cfg.coordination:
+        sizes = {"rows": cfg.coordination_rows, "num_latents": cfg.coordination_latents}
+        found = measure_coordination(
+            trained.agent, env, max_steps=steps_of(trained, env), seed=seed, **sizes
+        )
+        measured = found.summary()
     return {
         "algorithm": trained.agent.algorithm,
         "task": trained.task,
@@ -87,6 +131,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "episodes": cfg.episodes,
         "seed": seed,
         "results": rows,
+        "coordination": measured,
         "versions": versions(),
         "git_commit": git_commit(),
     }
@@ -101,6 +146,18 @@ def main() -> None:
     except (CheckpointError, ValueError, ImportError) as error:
         fail(str(error))
     write_json(f"{cfg.run_dir}/evaluation.json", report)
+    show(report)
+    title = f"{report['algorithm']} on {report['task']}"
+    try:
+        evaluation_figure(
+            f"{cfg.run_dir}/evaluation.png", report["results"], report["coordination"], title=title
+        )
+    except ImportError as error:
+        print(f"No figure: {error}")
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the returns, and what was found about the coordination."""
     print(
         f"{report['algorithm']} on {report['task']}, {report['frame']} frames trained, "
         f"{report['episodes']} episodes, deterministic actions"
@@ -109,6 +166,8 @@ def main() -> None:
         title = "random policy" if name == "random" else f"z {name}"
         won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
         print(f"  {title:16s} return {row['return_mean']:8.1f} +- {row['return_ci95']:.1f}{won}")
+    if report["coordination"] is not None:
+        print(coordination_table(report["coordination"]))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
     """Play a run's agent in every mode, on the starts of recipes/evaluate.py."""
     import evaluate  # of recipes/, which is on the path once common is imported
 
-    given = {"run_dir": str(run_dir), "episodes": episodes, "latent": "all"}
+    given = {"run_dir": str(run_dir), "episodes": episodes, "latent": "all", "coordination": False}
     return evaluate.run(OmegaConf.merge(evaluate.DEFAULTS, given))["results"]
 
 

@@ -251,3 +251,22 @@ def test_too_few_latents_for_an_estimate(num_latents):
     policy, predictor = linear_policy([0.1, 0.1]), linear_predictor(linear_game([0.1, 0.1]))
     with pytest.raises(ValueError, match=f"at least two extra latents, got {num_latents}"):
         once(policy, predictor, num_latents)
+
+
+def test_without_a_predictor_only_the_lower_side_is_missing():
+    game, policy = linear_game([0.03, 0.03]), linear_policy([0.03, 0.03])
+    reader = PolicyReader(policy)
+
+    def found(predictor):
+        torch.manual_seed(0)
+        sizes = {"center": reader.center, "half_range": reader.half_range, "num_latents": 20}
+        return estimate_information(reader, predictor, observations(rows=10), **sizes)
+
+    alone, both = found(None), found(linear_predictor(game))
+    off = ~torch.eye(2, dtype=torch.bool)
+    for name in ("lower", "surrogate"):
+        assert getattr(alone, name)[off].isnan().all()
+        assert getattr(both, name)[off].isfinite().all()
+    for name in ("upper", "latent_information", "entropy", "latent_share"):
+        torch.testing.assert_close(getattr(alone, name), getattr(both, name), rtol=0, atol=0)
+    torch.testing.assert_close(both.upper[0, 1], both.latent_information.min())

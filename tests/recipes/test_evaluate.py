@@ -41,11 +41,61 @@ def test_one_mode_on_the_command_line(trained, monkeypatch, capsys):
     import evaluate
 
     run = trained("algorithm=ma_ac")
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"run_dir={run}", "episodes=2"])
+    arguments = ["evaluate.py", f"run_dir={run}", "episodes=2", "coordination=false"]
+    monkeypatch.setattr(sys, "argv", arguments)
     evaluate.main()
-    assert "random policy" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "random policy" in said
+    assert "coordination" not in said
     written = json.loads((run / "evaluation.json").read_text())
     assert set(written["results"]) == {"none", "random"}
+    assert written["coordination"] is None
+
+
+def test_coordination_is_printed_written_and_drawn(trained, monkeypatch, capsys):
+    import sys
+
+    import evaluate
+
+    run = trained()
+    sizes = ["coordination_rows=10", "coordination_latents=8"]
+    arguments = ["evaluate.py", f"run_dir={run}", "episodes=4", "latent=constant", *sizes]
+    monkeypatch.setattr(sys, "argv", arguments)
+    evaluate.main()
+    said = capsys.readouterr().out
+    assert "MI from below" in said
+    assert "0 and 1" in said
+    found = json.loads((run / "evaluation.json").read_text())["coordination"]
+    assert found["states"] == 10
+    assert found["num_latents"] == 8
+    agents = len(found["agents"])
+    assert found["components"] == [f"agent {i} action {a}" for i in range(agents) for a in (0, 1)]
+    for name in ("mi_lower_bound", "mi_upper_bound"):
+        assert [len(row) for row in found[name]] == [agents] * agents
+    for source in ("common", "independent"):
+        matrix = found[source]["action_correlation"]
+        assert [len(row) for row in matrix] == [2 * agents] * (2 * agents)
+    assert (run / "evaluation.png").stat().st_size > 0
+
+
+def test_without_matplotlib_there_is_a_sentence_for_a_figure(trained, monkeypatch, capsys):
+    import sys
+
+    import evaluate
+
+    from vm3ac_modules import keys
+
+    run = trained("algorithm=maddpg")
+    arguments = ["evaluate.py", f"run_dir={run}", "episodes=2"]
+    find_spec = keys.find_spec
+    monkeypatch.setattr(keys, "find_spec", lambda x: None if x == "matplotlib" else find_spec(x))
+    monkeypatch.setattr(sys, "argv", arguments)
+    evaluate.main()
+    said = capsys.readouterr().out
+    assert "No figure: Drawing figures needs the package 'matplotlib'" in said
+    assert "deterministic" in said
+    assert (run / "evaluation.json").exists()
+    assert not (run / "evaluation.png").exists()
 
 
 def test_the_mean_of_a_categorical_latent_is_not_among_all(trained):
@@ -62,7 +112,11 @@ def test_the_mean_of_a_categorical_latent_is_not_among_all(trained):
         (["run_dir=x", "latnet=mean"], "unknown key latnet; valid: run_dir, episodes"),
         (["run_dir=x", "latent=median"], "unknown latent 'median'; valid: sample"),
         (["episodes=3"], "run_dir="),
-        (["run_dir=x", "episodes=0"], "episodes must be at least 1"),
+        (["run_dir=x", "episodes=0"], "episodes must be a whole number of at least 1, got 0"),
+        (["run_dir=x", "episodes=many"], "episodes must be a whole number of at least 1, got many"),
+        (["run_dir=x", "coordination=maybe"], "coordination must be true or false, got 'maybe'"),
+        (["run_dir=x", "coordination_rows=1"], "coordination_rows must be a whole number of at"),
+        (["run_dir=x", "coordination_latents=2.5"], "coordination_latents must be a whole number"),
     ],
 )
 def test_bad_arguments_end_with_one_sentence(arguments, said, capsys):

@@ -140,8 +140,12 @@ def test_a_trained_run_is_evaluated_with_every_latent(recipe, compose, tmp_path,
     assert trained.task == "3m"
     monkeypatch.setattr(sys, "argv", ["evaluate.py", f"run_dir={tmp_path / 'run'}", "episodes=4"])
     evaluate.main()
-    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]
+    written = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    found, coordination = written["results"], written["coordination"]
     assert list(found) == ["sample", "constant", "synchronized", "independent", "random"]
+    assert coordination["exact"]
+    assert coordination["mi_lower_bound"] == coordination["mi_upper_bound"]
+    assert (tmp_path / "run" / "evaluation.png").stat().st_size > 0
     assert all(0.0 <= row["battle_won"] <= 1.0 for row in found.values())
 
 

@@ -14,6 +14,13 @@ from vm3ac_modules.functional.correlation import (
     marginal_log_prob,
     pairwise_information,
 )
+from vm3ac_modules.functional.dependence import (
+    Dependence,
+    information_with_entropy,
+    largest_canonical_correlation,
+    normalized_dependence,
+    within_state_covariance,
+)
 from vm3ac_modules.functional.episodes import last_transitions, masked_mean, previous_actions
 from vm3ac_modules.functional.influence import influence
 from vm3ac_modules.functional.information import (
@@ -57,6 +64,7 @@ from vm3ac_modules.functional.squashed import (
 __all__ = [
     "ILLEGAL",
     "BoundParts",
+    "Dependence",
     "PolicyObjective",
     "SoftValueTarget",
     "SquashedSample",
@@ -76,6 +84,8 @@ __all__ = [
     "gaussian_log_density",
     "gumbel_noise",
     "influence",
+    "information_with_entropy",
+    "largest_canonical_correlation",
     "last_transitions",
     "latent_variance_share",
     "leave_one_out_log_prob",
@@ -84,6 +94,7 @@ __all__ = [
     "masked_log_softmax",
     "masked_mean",
     "mixture_log_prob",
+    "normalized_dependence",
     "others_index",
     "own_first",
     "own_gradient_joint_action",
@@ -99,4 +110,5 @@ __all__ = [
     "squash",
     "squash_log_det",
     "symmetric_bound",
+    "within_state_covariance",
 ]

@@ -86,6 +86,7 @@ def estimate_categorical_information(
         outcomes = reader.many_log_prob(tensordict, latents).movedim(-3, 0)
         entropy = categorical_entropy(marginal_log_prob(outcomes, log_prior))
         conditional = torch.tensordot(log_prior.exp(), categorical_entropy(outcomes), dims=1)
+        of_latent = entropy - conditional
         upper, ceiling = pairwise_information(outcomes, log_prior), math.log(len(log_prior))
     else:
         latent, extras = reader.draw_latents(tensordict.batch_size, num_latents, table)
@@ -98,7 +99,8 @@ def estimate_categorical_information(
         upper = torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))
         ceiling = math.log(num_latents + 1)
         outcomes, log_prior = own.unsqueeze(0), table.new_zeros(1)
-    return _averaged(entropy, conditional, upper, _prediction(outcomes, log_prior, table), ceiling)
+    partner = _prediction(outcomes, log_prior, table)
+    return _averaged(entropy, conditional, of_latent, upper, partner, ceiling)
 
 
 def _support(reader: CategoricalPolicyReader, like: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -120,7 +122,12 @@ def _prediction(outcomes: Tensor, log_prior: Tensor, table: Tensor) -> Tensor:
 
 
 def _averaged(
-    entropy: Tensor, conditional: Tensor, upper: Tensor, partner: Tensor, ceiling: float
+    entropy: Tensor,
+    conditional: Tensor,
+    of_latent: Tensor,
+    upper: Tensor,
+    partner: Tensor,
+    ceiling: float,
 ) -> InformationEstimates:
     def mean(x: Tensor, keep: int) -> Tensor:
         return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
@@ -134,6 +141,7 @@ def _averaged(
     return InformationEstimates(
         lower=bound(entropy),
         upper=fill_diagonal_zero(mean(upper, 2)),
+        latent_information=mean(of_latent, 1),
         surrogate=bound(conditional),
         entropy=entropy,
         conditional_entropy=conditional,

@@ -41,6 +41,8 @@ class InformationEstimates(NamedTuple):
     """Lower bound (8) of I(a_i; a_j | s) with H_K, ``[N, N]``, zero diagonal."""
     upper: Tensor
     """Upper bound: the smaller of both agents' I(a; z | s), itself from above, ``[N, N]``."""
+    latent_information: Tensor
+    """I(a_i; z | s) of every agent from above (exact where the latent is enumerated), ``[N]``."""
     surrogate: Tensor
     """What the K = 0 objective holds instead of the lower bound; never positive at the best q."""
     entropy: Tensor
@@ -67,7 +69,7 @@ class InformationEstimates(NamedTuple):
 @torch.no_grad()
 def estimate_information(
     reader: PolicyReader,
-    predictor: VariationalPredictor,
+    predictor: VariationalPredictor | None,
     tensordict: TensorDictBase,
     *,
     center: Tensor,
@@ -86,7 +88,7 @@ def estimate_information(
 
     Args:
         reader: the policy's reader.
-        predictor: the variational predictor.
+        predictor: the variational predictor; None leaves the lower bound and the surrogate nan.
         tensordict: observations, ``[*B]``.
         center: centre of the action range, ``[N, A]``.
         half_range: half of the action range, ``[N, A]``.
@@ -119,11 +121,13 @@ def estimate_information(
     """
     if num_latents < 2:
         raise ValueError(f"the estimates need at least two extra latents, got {num_latents}.")
-    key = predictor.keys.observation if observation_key is None else observation_key
-    require_keys(tensordict, [*reader.in_keys, key], "estimate_information")
-    observation = tensordict.get(key)
-    batch = tensordict.batch_size
-    latent, extras = reader.draw_latents(batch, num_latents, observation)
+    key = observation_key
+    if key is None and predictor is not None:
+        key = predictor.keys.observation
+    read = [*reader.in_keys, *([] if key is None else [key])]
+    require_keys(tensordict, read, "estimate_information")
+    like = tensordict.get(read[-1])
+    latent, extras = reader.draw_latents(tensordict.batch_size, num_latents, like)
     loc, scale = reader.heads(tensordict, latent)
     draw = sample_squashed_gaussian(loc, scale, torch.randn_like(loc), center, half_range)
     chunks = [
@@ -131,7 +135,6 @@ def estimate_information(
         for part in extras.split(_CHUNK, dim=-2)
     ]
     extra_log_prob = torch.cat(chunks, dim=-1)
-    pairs = predictor.pair_log_prob(draw.action, draw.action, observation, normalized=True)
 
     def mean(x: Tensor, keep: int) -> Tensor:
         seeds, kept = x.shape[:seed_dims], x.shape[x.ndim - keep :]
@@ -140,20 +143,25 @@ def estimate_information(
     entropy = -mean(mixture_log_prob(draw.log_prob, extra_log_prob), 1)
     conditional = -mean(draw.log_prob, 1)
     of_latent = -mean(leave_one_out_log_prob(extra_log_prob), 1) - conditional
-    partner, own = mean(pairs.partner, 2), mean(pairs.own, 2)
-
-    def bound(h: Tensor) -> Tensor:
-        return fill_diagonal_zero(
-            symmetric_bound(h.unsqueeze(-1), h.unsqueeze(-2), partner, own).total
-        )
-
+    partner = own = torch.full_like(entropy, torch.nan).unsqueeze(-1)
+    if predictor is not None:
+        observation = tensordict.get(key)
+        pairs = predictor.pair_log_prob(draw.action, draw.action, observation, normalized=True)
+        partner, own = mean(pairs.partner, 2), mean(pairs.own, 2)
     heads = reader.many_heads(tensordict, extras[..., :_CHUNK, :])
     return InformationEstimates(
-        lower=bound(entropy),
+        lower=_pair_bound(entropy, partner, own),
         upper=fill_diagonal_zero(torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))),
-        surrogate=bound(conditional),
+        latent_information=of_latent,
+        surrogate=_pair_bound(conditional, partner, own),
         entropy=entropy,
         conditional_entropy=conditional,
         latent_share=mean(latent_variance_share(*heads), 1),
         ceiling=math.log(num_latents + 1),
     )
+
+
+def _pair_bound(entropy: Tensor, partner: Tensor, own: Tensor) -> Tensor:
+    """Eq. (8) of every pair from every agent's entropy ``[*S, N]``: ``[*S, N, N]``."""
+    rows, columns = entropy.unsqueeze(-1), entropy.unsqueeze(-2)
+    return fill_diagonal_zero(symmetric_bound(rows, columns, partner, own).total)

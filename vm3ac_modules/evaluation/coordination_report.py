@@ -1,0 +1,245 @@
+"""What an evaluation found, for people: a table of the coordination, and one figure of all of it.
+
+Both read the form that is written to ``evaluation.json``, so they can be made again from there.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vm3ac_modules.evaluation.figures import new_figure
+
+__all__ = ["coordination_table", "evaluation_figure"]
+
+# More agents have more pairs, and more columns, than a terminal shows well.
+_LARGEST = 4
+_NUMBERED = 8
+_PANEL = 3.6
+
+
+def coordination_table(summary: Mapping[str, Any]) -> str:
+    """Write what was measured as a small table: pairs, shares, correlations.
+
+    Args:
+        summary: of :meth:`~vm3ac_modules.evaluation.Coordination.summary`.
+
+    Returns:
+        Lines without a line break at the end; ``-`` stands for what is undefined.
+
+    Example:
+        >>> from vm3ac_modules.evaluation import Coordination
+        >>> print(coordination_table(Coordination(2, note="undefined: an example").summary()))
+        coordination undefined: an example
+    """
+    if summary["common"] is None:
+        return f"coordination {summary['note']}"
+    how = "exact" if summary["exact"] else f"{summary['draws']} joint actions in each"
+    lines = [f"coordination given the state: {summary['states']} states of its own play, {how}"]
+    last = "normalized" if summary["exact"] else "correlation"
+    lines += [f"  {'agents':<9s} {'MI from below':>16s} {'MI from above':>16s} {last:>11s}"]
+    lines += [*_pair_lines(summary), *_agent_lines(summary)]
+    if len(summary["agents"]) <= _LARGEST:
+        lines += _matrix_lines(summary)
+    return "\n".join(lines)
+
+
+def _pair_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line per pair, or one of means; both directions of a pair are averaged."""
+    common = summary["common"]["agent_correlation"]
+    names = ("mi_lower_bound", "mi_lower_bound_error", "mi_upper_bound", "mi_upper_bound_error")
+    size = len(summary["agents"])
+    both = [_symmetric(summary[name], size) for name in names] + [_symmetric(common, size)]
+    pairs = list(combinations(range(size), 2))
+    if size <= _LARGEST:
+        rows = [(f"{i} and {j}", *(x[i, j] for x in both)) for i, j in pairs]
+    else:
+        means = [np.mean([x[pair] for pair in pairs]) for x in both]
+        rows = [("mean", means[0], np.nan, means[2], np.nan, means[4])]
+    return [
+        f"  {name:<9s} {_with_error(low, e_low):>16s} {_with_error(up, e_up):>16s} {_two(c):>11s}"
+        for name, low, e_low, up, e_up, c in rows
+    ]
+
+
+def _agent_lines(summary: Mapping[str, Any]) -> list[str]:
+    def each(name: str) -> str:
+        values = summary[name] or [None] * len(summary["agents"])
+        return " ".join(_two(x) for x in values)
+
+    return [
+        f"  nats, +- standard error; at most {_two(summary['mi_lower_bound_ceiling'])} can show",
+        f"  share of z in the action variance, by agent: {each('latent_share')}",
+        f"  information about z (nats), by agent: {each('latent_information')}",
+    ]
+
+
+def _matrix_lines(summary: Mapping[str, Any]) -> list[str]:
+    common, alone = summary["common"], summary["independent"]
+    kind = "normalized information" if summary["exact"] else "action correlation"
+    short = [name.replace("agent ", "").replace(" action ", ".") for name in summary["components"]]
+    rows = zip(short, common["action_correlation"], strict=True)
+    noise = f"standard error at most {_two(_largest_error(common))}"
+    if alone is not None:
+        noise += f"; with a z each, between agents at most {_two(_largest(alone, summary))}"
+    return [
+        f"  {kind} ({noise}):",
+        "  " + " " * 5 + "".join(f"{name:>7s}" for name in short),
+        *(f"  {name:<5s}" + "".join(f"{_two(x):>7s}" for x in row) for name, row in rows),
+    ]
+
+
+def _largest(found: Mapping[str, Any], summary: Mapping[str, Any]) -> float:
+    """Largest absolute entry between two agents."""
+    values = _numbers(found["action_correlation"])
+    owner = np.arange(len(values)) // (len(values) // len(summary["agents"]))
+    apart = np.abs(values[owner[:, None] != owner])
+    return float(np.max(apart[np.isfinite(apart)], initial=0.0))
+
+
+def _largest_error(found: Mapping[str, Any]) -> float:
+    values = _numbers(found["action_correlation_error"])
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else float("nan")
+
+
+def _symmetric(values: Any, size: int) -> np.ndarray:
+    matrix = np.full((size, size), np.nan) if values is None else _numbers(values)
+    return 0.5 * (matrix + matrix.T)
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    return np.asarray(values, dtype=float)
+
+
+def _two(x: float | None) -> str:
+    # Adding zero turns -0.0 into 0.0.
+    return "-" if x is None or not np.isfinite(x) else f"{round(x, 2) + 0.0:.2f}"
+
+
+def _with_error(x: float, error: float) -> str:
+    return _two(x) if not np.isfinite(error) else f"{_two(x)} +- {_two(error)}"
+
+
+def evaluation_figure(
+    path_png: Path | str,
+    results: Mapping[str, Mapping[str, float]],
+    summary: Mapping[str, Any] | None,
+    *,
+    title: str,
+) -> None:
+    """Draw the returns by latent, the information of every pair and the action correlation.
+
+    Args:
+        path_png: the picture to write.
+        results: where the latent came from -> its ``return_mean`` and ``return_ci95``
+            (half-width); ``random`` is the random policy.
+        summary: of :meth:`~vm3ac_modules.evaluation.Coordination.summary`; None draws returns
+            alone.
+        title: title of the picture.
+
+    Raises:
+        ImportError: if matplotlib is not installed; names the extra.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("matplotlib")
+        >>> results = {"sample": {"return_mean": 2.0, "return_ci95": 0.5}}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     evaluation_figure(f"{root}/evaluation.png", results, None, title="a run")
+    """
+    panels = 1 if summary is None else 3
+    figure = new_figure((_PANEL * panels + 0.6, _PANEL + 0.4), 120)
+    figure.suptitle(title, fontsize="medium")
+    axes = np.atleast_1d(figure.subplots(1, panels))
+    _draw_returns(axes[0], results)
+    if summary is not None:
+        _draw_information(figure, axes[1], summary)
+        _draw_correlation(figure, axes[2], summary)
+    figure.savefig(path_png)
+
+
+def _draw_returns(axes: Any, results: Mapping[str, Mapping[str, float]]) -> None:
+    means, halves = (
+        np.array([row[name] for row in results.values()], dtype=float)
+        for name in ("return_mean", "return_ci95")
+    )
+    colors = ["0.9" if name == "random" else "0.6" for name in results]
+    labels = [_SOURCES.get(name, f"z {name}") for name in results]
+    places = np.arange(len(results))
+    halves = np.nan_to_num(halves)  # one episode has no interval
+    axes.bar(places, means, yerr=halves, width=0.65, color=colors, edgecolor="black", capsize=4)
+    axes.set_xticks(places, labels, rotation=35, ha="right")
+    axes.axhline(0.0, color="black", lw=0.8)
+    axes.set_title("return by source of the latent, 95 % intervals", fontsize="small")
+    axes.grid(axis="y", alpha=0.3)
+
+
+_SOURCES = {"random": "random policy", "none": "no z", "independent": "a z each"}
+
+
+def _draw_information(figure: Any, axes: Any, summary: Mapping[str, Any]) -> None:
+    """Estimates from below under the diagonal, from above over it."""
+    axes.set_title("MI of actions given the state, nats", fontsize="small")
+    if summary["mi_upper_bound"] is None:
+        _say(axes, summary["note"])
+        return
+    size = len(summary["agents"])
+    below, above = (_symmetric(summary[f"mi_{side}_bound"], size) for side in ("lower", "upper"))
+    values = np.where(np.tri(size, k=-1, dtype=bool), below, above)
+    np.fill_diagonal(values, np.nan)
+    top = max(0.1, float(np.nanmax(values, initial=0.0)))
+    _heat(figure, axes, values, [str(i) for i in range(size)], "Greys", (0.0, top))
+    axes.set(xlabel="agent", ylabel="agent")
+    where = "exact" if summary["exact"] else "from below under the diagonal, from above over it"
+    axes.set_title(f"MI of actions given the state, nats:\n{where}", fontsize="small")
+
+
+def _draw_correlation(figure: Any, axes: Any, summary: Mapping[str, Any]) -> None:
+    kind = "normalized information" if summary["exact"] else "correlation"
+    axes.set_title(f"{kind} of actions given the state", fontsize="small")
+    if summary["common"] is None:
+        _say(axes, summary["note"])
+        return
+    values = _numbers(summary["common"]["action_correlation"])
+    short = [name.replace("agent ", "").replace(" action ", ".") for name in summary["components"]]
+    scale = ("Greys", (0.0, 1.0)) if summary["exact"] else ("RdBu_r", (-1.0, 1.0))
+    _heat(figure, axes, values, short, *scale)
+    each = len(values) // len(summary["agents"])
+    for edge in range(each, len(values), each):
+        axes.axhline(edge - 0.5, color="black", lw=1.0)
+        axes.axvline(edge - 0.5, color="black", lw=1.0)
+    axes.set(xlabel="agent" if summary["exact"] else "agent.action")
+
+
+def _heat(
+    figure: Any,
+    axes: Any,
+    values: np.ndarray,
+    labels: Sequence[str],
+    colors: str,
+    limits: tuple[float, float],
+) -> None:
+    low, high = limits
+    image = axes.imshow(values, cmap=colors, vmin=low, vmax=high)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
+    figure.colorbar(image, ax=axes, shrink=0.75)
+    if len(labels) > _NUMBERED:
+        return
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            # Dark cells are those near the end of a scale, of both ends for signed values.
+            dark = abs(value) > 0.6 * high
+            color = "white" if dark else "black"
+            axes.text(column, row, _two(value), ha="center", va="center", color=color, fontsize=8)
+
+
+def _say(axes: Any, note: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, textwrap.fill(note, 28), ha="center", va="center", fontsize=9)
