@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from teams import ABOUT, PRIORS, gaussian_team, plain_team, recurrent_team, utility_team
+from teams import ABOUT, gaussian_team, plain_team, recurrent_team, utility_team
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 

@@ -207,35 +207,32 @@ class DecentralizedTeam(TensorDictModuleBase):
 
     def _ask(self, frames: Sequence[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
         """Send to all first, so that the processes work at the same time."""
-        lost: set[int] = set()
+        lost: dict[int, str] = {}
         actions: list[Any] = [None] * len(self.agents)
         for index, frame in enumerate(frames):
             try:
                 self.agents[index].send(STEP, frame)
-            except AgentLost:
-                lost.add(index)
-        for index in range(len(self.agents)):
+            except AgentLost as error:
+                lost[index] = str(error)
+        for index, agent in enumerate(self.agents):
             try:
                 if index not in lost:
-                    actions[index] = self.agents[index].action()
-                    continue
-            except AgentLost:
-                pass
-            self._lose(index)
+                    actions[index] = agent.action()
+            except AgentLost as error:
+                lost[index] = str(error)
+        for index, report in lost.items():
+            self._replace(index, report)
             self.agents[index].send(STEP, frames[index])
             actions[index] = self.agents[index].action()
         return actions
 
-    def _lose(self, index: int) -> None:
-        report = self.agents[index].how_it_ended()
+    def _replace(self, index: int, report: str) -> None:
+        """Start an agent again; the new process needs its file, the seed and the time only."""
+        begun = time.monotonic()
+        self.agents[index].kill()
         if not self.rejoin:
             self.close()
             raise AgentLost(f"{report} The team was stopped after {self.tally.steps} steps.")
-        self._start_again(index, report)
-
-    def _start_again(self, index: int, report: str) -> None:
-        """Replace a process; the new one needs nothing but its file, the seed and the time."""
-        begun = time.monotonic()
         self.agents[index].stop()
         self.agents[index] = self._spawn(index)
         self.agents[index].wait_ready()

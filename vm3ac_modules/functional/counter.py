@@ -131,7 +131,7 @@ def normal_table(device: torch.device | str = "cpu") -> Tensor:
         device: where it shall live.
 
     Returns:
-        float64 ``[256, 11]``: low edge, center, 1 / half width and eight coefficients of each piece.
+        float64 ``[256, 11]``: low edge, center, 1 / half width and 8 coefficients of each piece.
 
     Example:
         >>> from vm3ac_modules.functional.counter import normal_table
