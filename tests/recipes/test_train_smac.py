@@ -149,6 +149,17 @@ def test_a_trained_run_is_evaluated_with_every_latent(recipe, compose, tmp_path,
     assert all(0.0 <= row["battle_won"] <= 1.0 for row in found.values())
 
 
+@pytest.mark.parametrize(("algorithm", "latent"), [("vm3ac", "constant"), ("maven", "given")])
+def test_a_trained_run_s_agents_are_exported(recipe, compose, tmp_path, algorithm, latent):
+    import export_agents
+
+    recipe.train(compose(f"algorithm={algorithm}", draw="false"))
+    export_agents.main([str(tmp_path / "run"), "--latent", latent])
+    folder = tmp_path / "run" / "agents" / latent
+    assert json.loads((folder / "parity.json").read_text())["largest_difference"] <= 1e-5
+    assert len(list(folder.glob("agent_*.pt2"))) == 3
+
+
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_the_real_game_s_adapter_trains(recipe, compose, tmp_path, monkeypatch, num_envs):
     """The loop over StarCraft's interface, a stub in its place; two games are two processes."""

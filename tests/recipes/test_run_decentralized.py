@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("vmas")
+pytest.importorskip("hydra")
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+
+import export_agents
+import run_decentralized
+
+TINY = {
+    "frames": 64,
+    "num_envs": 4,
+    "batch_size": 8,
+    "init_random_frames": 16,
+    "hidden": "[8,8]",
+    "threads": 1,
+    "task.max_steps": 6,
+    "eval_episodes": 2,
+    "buffer_size": 48,
+    "information_rows": 0,
+    "draw": "false",
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of one task, and exported agents of both; the first one's read the clock."""
+    import train_continuous
+    from hydra import compose, initialize_config_dir
+
+    folder = tmp_path_factory.mktemp("runs")
+    threads = torch.get_num_threads()
+    for seed in (0, 1):
+        knobs = {**TINY, "seed": seed, "run_dir": folder / str(seed)}
+        arguments = ["algorithm=vm3ac", *(f"{key}={value}" for key, value in knobs.items())]
+        config = str(Path(train_continuous.__file__).parent / "config")
+        with initialize_config_dir(config, version_base="1.3"):
+            train_continuous.train(compose("train_continuous", overrides=arguments))
+    export_agents.main([str(folder / "0")])
+    for seed in (0, 1):
+        export_agents.main([str(folder / str(seed)), "--latent", "given"])
+    torch.set_num_threads(threads)
+    return folder
+
+
+def fails(program, arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        program.main([*map(str, arguments)])
+    assert end.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_exported_agents_match_the_team(runs):
+    folder = runs / "0" / "agents" / "synchronized"
+    parity = json.loads((folder / "parity.json").read_text())
+    assert parity["largest_difference"] <= 1e-5
+    assert sorted(path.name for path in folder.glob("*.pt2")) == ["agent_0.pt2", "agent_1.pt2"]
+
+
+def test_agents_that_differ_from_the_team_are_an_error(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export_agents, "largest_difference", lambda *_, **__: 2e-5)
+    arguments = [runs / "0", "--latent", "given", "--out", tmp_path]
+    said = fails(export_agents, arguments, capsys)
+    assert "differ from the joint policy by 2e-05, more than 1e-05; do not use them" in said
+
+
+def test_the_table_of_faults(runs, capsys):
+    run = runs / "0"
+    run_decentralized.main([str(run), "--format", "torch", "--episodes", "3"])
+    said = capsys.readouterr().out
+    written = json.loads((run / "decentralized.json").read_text())
+    rows = {row["latent"]: row for row in written["results"]}
+    assert list(rows) == [
+        *("centralized", "synchronized", "independent", "late", "restarted"),
+        *("restarted_counting", "wrong_seed", "dropped", "mean"),
+    ]
+    # Agents apart do what the team does, and a restart that reads the clock changes nothing.
+    for name in ("centralized", "restarted"):
+        assert rows[name]["difference"] == pytest.approx(0.0, abs=1e-3)
+    assert said.count("was ended by SIGKILL. Started again at step 3.") == 2
+    assert all(name in said for name in rows)
+    with (run / "decentralized.csv").open() as file:
+        assert [row["latent"] for row in csv.DictReader(file)] == list(rows)
+    assert written["checkpoint"]["frame"] == 64
+
+
+def test_a_killed_agent_ends_the_run_or_rejoins(runs, capsys):
+    run = [str(runs / "0"), "--format", "torch", "--episodes", "2", "--kill", "1@3"]
+    said = fails(run_decentralized, run, capsys)
+    assert "agent 1 (process " in said
+    assert "was ended by SIGKILL. The team was stopped after 3 steps." in said
+    run_decentralized.main([*run, "--rejoin"])
+    said = capsys.readouterr().out
+    assert "Started again at step 3. It acted again" in said
+    assert "return" in said
+
+
+def test_agents_of_another_run_are_refused(runs, tmp_path, capsys):
+    given = [run / "agents" / "given" for run in (runs / "0", runs / "1")]
+    shutil.copytree(given[0], tmp_path / "mixed")
+    shutil.copy(given[1] / "agent_1.pt2", tmp_path / "mixed")
+    run = [runs / "0", "--format", "torch", "--agents"]
+    said = fails(run_decentralized, [*run, tmp_path / "mixed"], capsys)
+    assert "comes from another run than" in said
+    said = fails(run_decentralized, [*run, given[1]], capsys)
+    assert "holds agents of another checkpoint (frame 64) than" in said
+    said = fails(run_decentralized, [*run, tmp_path], capsys)
+    assert f"{tmp_path} holds no agent_*.pt2." in said
+
+
+def test_a_run_without_checkpoint_is_refused(tmp_path, capsys):
+    for program in (export_agents, run_decentralized):
+        said = fails(program, [tmp_path], capsys)
+        assert "holds no checkpoint: train first, or give the directory of another run" in said
+
+
+def test_what_cannot_be_meant_is_refused(runs, tmp_path, monkeypatch, capsys):
+    assert "invalid choice: 'tflite'" in fails(
+        export_agents, [runs / "0", "--format", "tflite"], capsys
+    )
+    said = fails(export_agents, [runs / "0", "--latent", "none"], capsys)
+    assert "'none' does not fit a policy with a latent" in said
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
+    assert "pip install 'vm3ac-modules[export]'" in fails(export_agents, arguments, capsys)
+    wrong = {
+        ("--episodes", "0"): "--episodes must be at least 1",
+        ("--drop", "1.5"): "--drop must be in [0, 1]",
+        ("--seed", "-1"): "--seed must satisfy 0 <= seed",
+        ("--kill", "1"): "is not of the form AGENT@STEP",
+        ("--kill", "2@3", "--format", "torch"): "no agent 2 in a team of 2",
+    }
+    for arguments, said in wrong.items():
+        assert said in fails(run_decentralized, [runs / "0", *arguments], capsys)
