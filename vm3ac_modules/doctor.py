@@ -22,7 +22,7 @@ __all__ = ["Finding", "Surroundings", "diagnose", "main"]
 
 PACKAGE = "vm3ac-modules"
 CORE = ("torch", "torchrl", "tensordict")
-EXTRAS = ("vmas", "pettingzoo", "smax", "recipes", "testing", "reproduce")
+EXTRAS = ("vmas", "pettingzoo", "smax", "recipes", "testing", "reproduce", "export")
 # What --import imports for an extra; the rest goes by the names of the distributions.
 PROBES: dict[str, tuple[str, ...]] = {
     "vmas": ("vmas",),
@@ -30,6 +30,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "recipes": ("hydra", "tqdm", "matplotlib", "tensorboard", "imageio"),
     "testing": ("hypothesis",),
     "reproduce": ("rliable", "pandas"),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
 }
 GAMES = ("smac", "smacv2")
 INSTALL_GAME = 'pip install "git+https://github.com/oxwhirl/{}.git"'

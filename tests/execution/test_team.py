@@ -18,7 +18,7 @@ from vm3ac_modules.execution.agent_file import AgentFileError
 from vm3ac_modules.execution.agent_process import AgentLost
 from vm3ac_modules.execution.export import export_agents
 from vm3ac_modules.execution.frames import ACT, FAIL, SET, STEP, pack, unpack
-from vm3ac_modules.execution.process import PerceivedClock, serve
+from vm3ac_modules.execution.process import AgentServer, PerceivedClock, serve
 from vm3ac_modules.execution.team import DecentralizedTeam, Disturbance
 from vm3ac_modules.keys import MissingKeysError
 
@@ -110,6 +110,19 @@ def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
     assert "must be [4] or [rows, 4], got [2, 3]" in refused.content
 
 
+def test_a_late_clock_is_the_latents_alone(tmp_path):
+    """Memories are emptied when the episode begins, not when a late clock says that it does."""
+    path = export_agents(recurrent_team(), tmp_path, latent="constant", about=ABOUT)[0]
+    seen, legal = np.random.default_rng(0).normal(size=(3, 1, 4)), np.ones((1, 5), bool)
+    served, agent = AgentServer(DeployedAgent(path)), DeployedAgent(path)
+    served.set({"seed": SEED, "clock": "late"})
+    for step in range(3):
+        arrays = [np.zeros(1, int), np.array([step]), np.ones(1, bool), seen[step], legal]
+        served.step(arrays)
+        remembered = agent.run(seen[step], step=step)["next_hidden"]
+        assert np.array_equal(served.agent._memory["hidden"], remembered)
+
+
 def test_a_team_acts_as_its_agents_alone(onnx_files):
     with DecentralizedTeam(onnx_files, seed=SEED) as team:
         assert len({agent.process.pid for agent in team.agents} | {os.getpid()}) == 3
@@ -135,6 +148,9 @@ def test_all_observations_may_be_lost_but_the_first(onnx_files):
         assert torch.equal(team(start)["agents", "action"], expected(onnx_files, start))
         stale = moment(1, start["agents", "observation"])
         assert torch.equal(team(later)["agents", "action"], expected(onnx_files, stale))
+        # What was seen last in one episode is nothing to act on in the next.
+        again = moment(0)
+        assert torch.equal(team(again)["agents", "action"], expected(onnx_files, again))
 
 
 def test_a_killed_agent_is_reported_and_the_team_stopped(onnx_files):

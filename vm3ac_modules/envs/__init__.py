@@ -15,6 +15,7 @@ _EXPORTS: dict[str, str] = {
     "EpisodeCounter": "vm3ac_modules.envs.transforms",
     "EpisodeLatent": "vm3ac_modules.envs.episode_latent",
     "ExpandDone": "vm3ac_modules.envs.transforms",
+    "MeetingEnv": "vm3ac_modules.envs.meeting",
     "MultiwalkerEnv": "vm3ac_modules.envs.multiwalker",
     "PredatorPrey": "vm3ac_modules.envs.scenarios.predator_prey",
     "SMACEnv": "vm3ac_modules.envs.smac",

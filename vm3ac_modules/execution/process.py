@@ -19,7 +19,7 @@ from vm3ac_modules.execution.agent import DeployedAgent
 from vm3ac_modules.execution.agent_file import AgentFileError
 from vm3ac_modules.execution.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
 
-__all__ = ["ClockReading", "PerceivedClock", "serve"]
+__all__ = ["AgentServer", "ClockReading", "PerceivedClock", "serve"]
 
 ClockReading = Literal["reference", "late", "own_count"]
 """How an agent comes by the step: from the reference, one step late, or by counting."""
@@ -69,8 +69,12 @@ class PerceivedClock:
         return step
 
 
-class _Server:
-    """Answers frames with frames."""
+class AgentServer:
+    """What an agent does with the frames that it is sent.
+
+    Args:
+        agent: the agent.
+    """
 
     def __init__(self, agent: DeployedAgent) -> None:
         self.agent, self.clock = agent, PerceivedClock()
@@ -79,13 +83,25 @@ class _Server:
         self.more = [name for name in ("action_mask", "latent") if name in inputs]
 
     def set(self, choice: dict[str, Any]) -> None:
-        """Begin anew with another seed and clock."""
+        """Begin anew.
+
+        Args:
+            choice: ``"seed"`` of the team and ``"clock"``, a :data:`ClockReading`.
+        """
         self.agent.seed = int(choice["seed"])
         self.agent.reset()
         self.clock, self.seen = PerceivedClock(choice["clock"]), None
 
     def step(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        """Act on what was observed; where the observation was lost, on the last one."""
+        """Act on what was observed; where the observation was lost, on the last one.
+
+        Args:
+            arrays: episode, step, whether the observation arrived, observation, and what else the
+                program reads (legal actions, a given latent), each with a row per episode.
+
+        Returns:
+            The actions.
+        """
         episode, step, received, observation, *more = arrays
         if self.seen is not None and self.seen.shape == observation.shape:
             observation = np.where(received[:, None], observation, self.seen)
@@ -113,7 +129,7 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         outgoing.flush()
 
     try:
-        server = _Server(DeployedAgent(path))
+        server = AgentServer(DeployedAgent(path))
     except (AgentFileError, ImportError, ValueError) as error:
         answer(FAIL, str(error))
         return

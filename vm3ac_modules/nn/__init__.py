@@ -9,6 +9,7 @@ from vm3ac_modules.nn.discriminators import JointNet
 from vm3ac_modules.nn.episode_discriminator import EpisodeDiscriminatorNet
 from vm3ac_modules.nn.hypernetworks import HyperPairNet
 from vm3ac_modules.nn.lica_critic import LICACritic
+from vm3ac_modules.nn.linear_policy import LinearLatentPolicy, action_covariance
 from vm3ac_modules.nn.mixers import FOPMixer, LinearMixer, QMixer
 from vm3ac_modules.nn.next_actions import NextActionNet
 from vm3ac_modules.nn.predictors import PairNet
@@ -31,11 +32,13 @@ __all__ = [
     "LICACritic",
     "LatentGaussianNet",
     "LatentUtilityNet",
+    "LinearLatentPolicy",
     "LinearMixer",
     "NextActionNet",
     "PairNet",
     "QMixer",
     "RecurrentPolicyNet",
     "ValueHead",
+    "action_covariance",
     "agent_linear",
 ]

@@ -28,8 +28,8 @@ from vm3ac_modules.training.record import write_text
 __all__ = [
     "Checkpoint",
     "CheckpointError",
-    "common_frame",
     "checkpoint_identity",
+    "common_frame",
     "config_hash",
     "has_checkpoint",
     "load_checkpoint",
