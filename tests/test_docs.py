@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,8 @@ def test_every_preset_is_in_the_algorithms_page():
 def test_readings_are_numbered_without_gaps():
     rows = re.findall(r"^\| (\d+) \|", (DOCS / "readings.md").read_text(), re.M)
     assert rows == [str(k) for k in range(1, len(rows) + 1)]
+
+
+def test_the_api_page_is_what_its_program_writes():
+    page = runpy.run_path(str(DOCS / "make_api.py"))["page"]
+    assert page() == (DOCS / "api.md").read_text(), "run python docs/make_api.py"
