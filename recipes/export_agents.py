@@ -17,12 +17,15 @@ versions and the checkpoint's hash:
     none          the policy has no latent
 
 Every file is then run beside the joint policy on the run's own task; a difference above 1e-5 is an
-error. The largest one is printed and written to parity.json beside the files.
+error, and the files are not put in place. The largest one is printed and written to
+parity_<format>.json beside the files.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -71,23 +74,34 @@ def export(
     Returns:
         The largest difference.
     """
+    identity = checkpoint_identity(run_dir)
+    if identity["frame"] != trained.frame:
+        raise CheckpointError(
+            f"{run_dir} wrote a checkpoint while it was read (frame {trained.frame}, now "
+            f"{identity['frame']}): export when the training is over."
+        )
     about = {
         "algorithm": trained.agent.algorithm,
         "task": trained.task,
-        "checkpoint": checkpoint_identity(run_dir),
+        "checkpoint": identity,
     }
-    policy = policy_of(trained)
-    paths = export_agents(policy, folder, format=kind, latent=latent, about=about)
-    seed = evaluation_seed(trained.config["seed"])
+    policy, seed = policy_of(trained), evaluation_seed(trained.config["seed"])
     env = trained.make_env(ROWS, seed=seed)
-    found = largest_difference(policy, env, paths, latent=latent, seed=seed, steps=STEPS)
-    if not found <= TOLERANCE:
-        raise AgentFileError(
-            f"{folder}: the exported agents differ from the joint policy by {found:.2g}, more than "
-            f"{TOLERANCE:g}; do not use them."
-        )
+    options = {"latent": latent, "seed": seed, "steps": STEPS, "keys": trained.agent.keys}
+    folder.mkdir(parents=True, exist_ok=True)
+    # What fails or is killed half way leaves nothing where agents are looked for.
+    with tempfile.TemporaryDirectory(prefix=".tmp_", dir=folder) as place:
+        paths = export_agents(policy, place, format=kind, latent=latent, about=about)
+        found = largest_difference(policy, env, paths, **options)
+        if not found <= TOLERANCE:
+            raise AgentFileError(
+                f"{folder}: the exported agents differ from the joint policy by {found:.2g}, more "
+                f"than {TOLERANCE:g}; they are not put in place."
+            )
+        for path in paths:
+            os.replace(path, folder / path.name)
     compared = {"largest_difference": found, "tolerance": TOLERANCE, "rows": ROWS, "steps": STEPS}
-    write_json(folder / "parity.json", {"format": kind, "latent": latent, **compared})
+    write_json(folder / f"parity_{kind}.json", {"format": kind, "latent": latent, **compared})
     return found
 
 

@@ -43,9 +43,10 @@ from vm3ac_modules.envs import time_limit
 from vm3ac_modules.evaluation import EvaluationResult, evaluate, evaluate_battles
 from vm3ac_modules.execution.agent_file import FORMATS, AgentFileError, check_team
 from vm3ac_modules.execution.agent_process import AgentLost
+from vm3ac_modules.execution.disturbance import Disturbance
 from vm3ac_modules.execution.latent_source import LatentInput
 from vm3ac_modules.execution.parity import with_clock
-from vm3ac_modules.execution.team import DecentralizedTeam, Disturbance
+from vm3ac_modules.execution.team import DecentralizedTeam
 from vm3ac_modules.training import (
     CheckpointError,
     TrainedAgent,
@@ -72,7 +73,7 @@ class Bench:
         if args.seed is not None:
             self.seed = args.seed
         env = self.trained.make_env(args.episodes, seed=self.seed)
-        self.env = with_clock(env)
+        self.env = with_clock(env, self.trained.agent.keys)
         self.max_steps = (
             time_limit(env)
             if self.trained.plays_battles
@@ -93,6 +94,12 @@ class Bench:
             export(self.args.run_dir, self.trained, self.args.format, latent, folder)
             return self.files(latent)
         records = check_team(found)
+        source = records[0]["latent"]["source"]
+        if source != latent:
+            raise AgentFileError(
+                f"{folder} holds agents with latent {source!r}, but {latent!r} is wanted: export "
+                f"them with recipes/export_agents.py --latent {latent}."
+            )
         if records[0]["checkpoint"]["sha256"] != self.identity["sha256"]:
             raise AgentFileError(
                 f"{folder} holds agents of another checkpoint (frame "
@@ -101,16 +108,34 @@ class Bench:
             )
         return found
 
+    def team(self, latent: LatentInput, *, rejoin: bool = False) -> DecentralizedTeam:
+        """A process for every agent."""
+        options = {"rejoin": rejoin, "timeout": self.args.timeout, "keys": self.trained.agent.keys}
+        return DecentralizedTeam(self.files(latent), **options)
+
     def play(self, policy: Any, **options: Any) -> EvaluationResult:
         """One episode in every row."""
         evaluation = evaluate_battles if self.trained.plays_battles else evaluate
-        return evaluation(policy, self.env, max_steps=self.max_steps, seed=self.seed, **options)
+        fixed = {"max_steps": self.max_steps, "seed": self.seed, "keys": self.trained.agent.keys}
+        return evaluation(policy, self.env, **fixed, **options)
+
+    def apart(self, team: DecentralizedTeam, what: Disturbance | None = None) -> EvaluationResult:
+        """The same by a team of processes, while something goes wrong."""
+        team.begin(self.seed, what)
+        result = self.play(team)
+        if team.disturbance.kill_at is not None and team.tally.killed_at is None:
+            raise ValueError(
+                f"no agent was killed: no episode has a step {team.disturbance.kill_at}, the "
+                f"longest had {int(result.lengths.max())} steps."
+            )
+        for report in team.tally.restarts:
+            print(report)
+        return result
 
 
-def disturbances(args: argparse.Namespace, max_steps: int, source: str) -> dict[str, Disturbance]:
+def disturbances(agent: int, drop: float, middle: int, source: str) -> dict[str, Disturbance]:
     """What the table's rows differ by; rows about the clock need agents that read it."""
-    agent, middle = args.agent, max_steps // 2
-    found = {"synchronized": Disturbance()}
+    found: dict[str, Disturbance] = {}
     if source == "synchronized":
         found |= {
             "independent": Disturbance(own_seeds=True),
@@ -122,7 +147,7 @@ def disturbances(args: argparse.Namespace, max_steps: int, source: str) -> dict[
             "restarted_counting": Disturbance(agent, clock="own_count", kill_at=middle),
             "wrong_seed": Disturbance(agent, seed_offset=1),
         }
-    found["dropped"] = Disturbance(dropped=args.drop)
+    found["dropped"] = Disturbance(dropped=drop)
     return found
 
 
@@ -131,23 +156,18 @@ def table(bench: Bench) -> list[dict[str, Any]]:
     args = bench.args
     central = "synchronized" if bench.latent == "synchronized" else "sample"
     results = {"centralized": bench.play(policy_of(bench.trained), latent=central)}
-    with DecentralizedTeam(bench.files(bench.latent), rejoin=True, timeout=args.timeout) as team:
-        for name, what in disturbances(args, bench.max_steps, bench.latent).items():
-            team.begin(bench.seed, what)
-            results[name] = bench.play(team)
-            for report in team.tally.restarts:
-                print(report)
+    with bench.team(bench.latent, rejoin=True) as team:
+        undisturbed = results["synchronized"] = bench.apart(team)
+        # Half of the episodes still go on then.
+        middle = max(int(undisturbed.lengths.float().median()) // 2, 1)
+        rows = disturbances(args.agent, args.drop, middle, bench.latent)
+        results |= {name: bench.apart(team, what) for name, what in rows.items()}
     if bench.latent == "synchronized":
-        fixed: LatentInput = "mean"
-        try:
-            paths = bench.files(fixed)
-        except ValueError:
-            # The mean of a categorical latent is none of its outcomes.
-            fixed = "constant"
-            paths = bench.files(fixed)
-        with DecentralizedTeam(paths, timeout=args.timeout) as team:
-            team.begin(bench.seed)
-            results[fixed] = bench.play(team)
+        # The mean of a categorical latent is none of its outcomes.
+        categorical = team.records[0]["latent"]["prior"]["law"] == "categorical"
+        fixed: LatentInput = "constant" if categorical else "mean"
+        with bench.team(fixed) as team:
+            results[fixed] = bench.apart(team)
     reference = results["synchronized"]
     return [row(name, result, reference) for name, result in results.items()]
 
@@ -171,12 +191,9 @@ def kill(bench: Bench) -> None:
     """Play with synchronized latents while an agent's process is killed."""
     agent, step = bench.args.kill
     what = Disturbance(agent, kill_at=step)
-    files = bench.files(bench.latent)
-    with DecentralizedTeam(files, rejoin=bench.args.rejoin, timeout=bench.args.timeout) as team:
-        team.begin(bench.seed, what)
-        result = bench.play(team)
-        for report, seconds in zip(team.tally.restarts, team.tally.seconds_to_rejoin, strict=True):
-            print(f"{report} It acted again {seconds:.1f} s later.")
+    with bench.team(bench.latent, rejoin=bench.args.rejoin) as team:
+        result = bench.apart(team, what)
+        print(f"it acted again after {team.tally.seconds_to_rejoin[0]:.1f} s")
     print(f"return {result.mean:.1f} +- {result.ci95:.1f}")
 
 
@@ -241,8 +258,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rejoin", action="store_true", help="start it again")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds to wait for an agent")
     args = parser.parse_args(arguments)
-    if args.episodes < 1:
-        fail(f"--episodes must be at least 1, got {args.episodes}.")
+    if args.episodes < 2:
+        fail(f"--episodes must be at least 2 for an interval, got {args.episodes}.")
     if not 0.0 <= args.drop <= 1.0:
         fail(f"--drop must be in [0, 1], got {args.drop}.")
     if args.seed is not None and not 0 <= args.seed < 2**63:

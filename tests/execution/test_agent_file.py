@@ -118,6 +118,37 @@ def test_files_that_are_none_are_refused(file, tmp_path):
             read_record(file)
 
 
+def test_a_record_that_was_changed_is_noticed(file):
+    for edit in (
+        {"latent": {"source": "synchronized", "dim": 5, "prior": {"law": "gaussian", "dim": 4}}},
+        {"agent": 1},
+        {"action": {"kind": "continuous", "low": [-9.0, -9.0], "high": [9.0, 9.0]}},
+    ):
+        original = file.read_bytes()
+        change(file, lambda record, edit=edit: {**record, **edit})
+        with pytest.raises(AgentFileError, match="record was changed after it was written"):
+            read_record(file)
+        file.write_bytes(original)
+    change(file, lambda record: {k: v for k, v in record.items() if k != "record_sha256"})
+    with pytest.raises(AgentFileError, match=r"no agent's file, or damaged \('record_sha256'\)"):
+        read_record(file)
+
+
+def test_a_team_s_records_are_complete(tmp_path):
+    path = tmp_path / "agent_0.onnx"
+    write_agent_file(path, field(b""), {"agent": 0, "task": "none"})
+    with pytest.raises(AgentFileError, match="its record lacks algorithm, checkpoint, inputs"):
+        check_team([path])
+
+
+def test_numbers_without_end_are_no_message(tmp_path):
+    path = tmp_path / "agent_0.onnx"
+    # Read to their end, they would take longer than anyone waits.
+    path.write_bytes(b"\xff" * 20_000_000)
+    with pytest.raises(AgentFileError, match="not a protobuf message"):
+        read_record(path)
+
+
 def test_a_record_of_another_version_is_refused(file):
     change(file, lambda record: {**record, "format_version": 99})
     with pytest.raises(AgentFileError, match="format version 99, this package reads 1"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_outcomes_change_exactly_where_torchs_change(weights, excess):
     probs[-1] = abs(probs[-1] + excess * 1e-8)
     prior = CategoricalPrior(len(probs), probs)
     law = LatentClock(0, json.loads(json.dumps(prior.describe())))._law
-    edges = torch.tensor([*prior._edges, 0.5], dtype=torch.float64).unsqueeze(-1)
+    edges = torch.tensor([*prior.edges, 0.5], dtype=torch.float64).unsqueeze(-1)
     for toward in (0.0, 1.0):
         near = torch.nextafter(edges, torch.full((), toward, dtype=torch.float64))
         for points in (edges, near):
@@ -240,9 +241,16 @@ def test_imports_numpy_and_the_standard_library_only():
                 assert {node.module, str(node.module).partition(".")[0]} & allowed
 
 
-def test_the_package_gives_the_clock():
-    assert vm3ac_modules.execution.latent_at is latent_at
-    assert vm3ac_modules.execution.LatentClock is LatentClock
-    assert set(vm3ac_modules.execution.__all__) <= set(dir(vm3ac_modules.execution))
+def test_the_package_gives_the_clock_and_what_its_modules_define():
+    package = vm3ac_modules.execution
+    assert package.latent_at is latent_at
+    assert package.LatentClock is LatentClock
+    assert {"latent_at", "LatentClock"} <= {*dir(package)}
+    for name in package.__all__:
+        found = getattr(package, name)
+        home = importlib.import_module(found.__module__)
+        assert home.__name__.startswith("vm3ac_modules.execution.")
+        assert name in home.__all__
+        assert getattr(home, name) is found
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = vm3ac_modules.execution.nothing
+        _ = package.nothing

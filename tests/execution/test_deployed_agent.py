@@ -103,30 +103,60 @@ def test_seed_episode_and_step_count_and_all_of_their_bits(actor, monkeypatch):
 
 
 def test_inputs_of_another_size_are_refused(torch_files, rememberer, tmp_path):
-    agent = DeployedAgent(torch_files[1])
+    agent, now = DeployedAgent(torch_files[1]), {"episode": 0, "step": 0}
     seen = np.zeros(4)
     with pytest.raises(ValueError, match=r"observation of agent 1 must be \[4\] or .* got \[3\]"):
-        agent.act(np.zeros(3))
+        agent.act(np.zeros(3), **now)
     with pytest.raises(ValueError, match=r"got \[2, 2, 4\]"):
-        agent.act(np.zeros((2, 2, 4)))
+        agent.act(np.zeros((2, 2, 4)), **now)
     with pytest.raises(ValueError, match=r"step must be one number or \[1\], got \[3\]"):
-        agent.act(seen, step=np.zeros(3, int))
+        agent.act(seen, episode=0, step=np.zeros(3, int))
     with pytest.raises(ValueError, match="0 <= step < 2\\^32, got -1"):
-        agent.act(seen, step=-1)
+        agent.act(seen, episode=0, step=-1)
     with pytest.raises(ValueError, match="0 <= episode < 2\\^63, got -5"):
-        agent.act(seen, episode=-5)
+        agent.act(seen, episode=-5, step=0)
     with pytest.raises(TypeError, match="step must be an integer"):
-        agent.act(seen, step=0.5)
+        agent.act(seen, episode=0, step=0.5)
     for seed in (-1, 2**64):
         with pytest.raises(ValueError, match="0 <= seed < 2\\^64"):
             DeployedAgent(torch_files[1], seed=seed)
+    recurrent = DeployedAgent(rememberer)
     with pytest.raises(ValueError, match=r"action_mask of agent 0 must be \[5\]"):
-        DeployedAgent(rememberer).act(seen, action_mask=np.ones(4, bool))
+        recurrent.act(seen, action_mask=np.ones(4, bool))
+    with pytest.raises(ValueError, match=r"action_mask .* got \[2, 5\] among 3 rows"):
+        recurrent.act(np.zeros((3, 4)), action_mask=np.ones((2, 5), bool))
+    given = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)[0]
+    with pytest.raises(ValueError, match=r"latent of agent 0 must be \[5\]"):
+        DeployedAgent(given).act(seen, latent=np.zeros(2))
+
+
+def test_nothing_that_is_missing_is_made_up_and_nothing_given_ignored(torch_files, tmp_path):
+    agent, seen = DeployedAgent(torch_files[0]), np.zeros(4)
+    with pytest.raises(ValueError, match="exported with latent 'synchronized': pass episode="):
+        agent.act(seen, step=0)
+    with pytest.raises(ValueError, match="pass step="):
+        agent.act(seen, episode=0)
+    with pytest.raises(ValueError, match="reads no latent; its inputs are observation, seed"):
+        agent.act(seen, episode=0, step=0, latent=np.zeros(5))
+    with pytest.raises(ValueError, match="reads no action_mask"):
+        agent.act(seen, episode=0, step=0, action_mask=np.ones(2, bool))
+    with pytest.raises(TypeError, match="steps"):
+        agent.act(seen, episode=0, steps=0)
     given = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)[0]
     with pytest.raises(ValueError, match="exported with latent 'given': pass latent="):
         DeployedAgent(given).act(seen)
-    with pytest.raises(ValueError, match=r"latent of agent 0 must be \[5\]"):
-        DeployedAgent(given).act(seen, latent=np.zeros(2))
+
+
+def test_memory_needs_no_clock_and_ends_with_its_episode(rememberer):
+    agent, seen = DeployedAgent(rememberer), np.ones(4, np.float32)
+    start, second = (agent.run(seen)["logits"] for _ in range(2))
+    assert not np.allclose(start, second)
+    # Another episode, whose first step was missed.
+    agent.reset()
+    agent.run(seen, episode=0, step=5)
+    assert np.array_equal(agent.run(seen, episode=1, step=3)["logits"], start)
+    assert np.array_equal(agent.run(seen, episode=1, step=4)["logits"], second)
+    assert np.array_equal(agent.run(seen, episode=1, step=5, first=True)["logits"], start)
 
 
 def test_memory_is_emptied_at_the_first_step_and_by_a_reset(rememberer):

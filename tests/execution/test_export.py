@@ -6,14 +6,19 @@ import sys
 import numpy as np
 import pytest
 import torch
-from teams import ABOUT, gaussian_team, plain_team, recurrent_team, utility_team
+from teams import ABOUT, PRIORS, gaussian_team, plain_team, recurrent_team, utility_team
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+import vm3ac_modules as vm
 from vm3ac_modules.evaluation.protocol import policy_with_latent
 from vm3ac_modules.execution.agent import DeployedAgent
-from vm3ac_modules.execution.export import export_agents
+from vm3ac_modules.execution.agent_graph import FeedForwardAgent, cut_out_agent
+from vm3ac_modules.execution.clock import LatentClock
+from vm3ac_modules.execution.export import export_agents, to_onnx, trace
+from vm3ac_modules.execution.latent_source import LatentSource
 from vm3ac_modules.functional.categorical import ILLEGAL
+from vm3ac_modules.nn import LatentGaussianNet
 
 SEED = 2**63 + 11
 TOLERANCE = 1e-5
@@ -62,8 +67,8 @@ def test_continuous_agents_act_as_the_team(tmp_path, source, law, share):
         out = joint(policy, td)
         for index, path in enumerate(paths):
             agent = DeployedAgent(path, seed=SEED)
-            latent = out["latent"].numpy() if source == "given" else None
-            inputs = {**clock(td), "latent": latent}
+            given = {"latent": out["latent"].numpy()} if source == "given" else {}
+            inputs = {**clock(td), **given}
             found = agent.run(td["agents", "observation"][:, index].numpy(), **inputs)
             for name in ("action", "loc", "scale"):
                 expected = out["agents", name][:, index].numpy()
@@ -95,7 +100,7 @@ def play(policy, paths, *, latent=None, steps=6, rows=3, scored=None):
         logits = (out if scored is None else scored(td.clone()))["agents", "logits"]
         for index, agent in enumerate(agents):
             inputs = {**clock(td), "action_mask": td["agents", "action_mask"][:, index].numpy()}
-            inputs["latent"] = None if latent is None else latent.numpy()
+            inputs |= {} if latent is None else {"latent": latent.numpy()}
             found = agent.run(td["agents", "observation"][:, index].numpy(), **inputs)
             expected = logits[:, index].detach().numpy()
             np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=TOLERANCE)
@@ -174,6 +179,61 @@ def test_a_recurrent_onnx_agent_acts_and_remembers_as_the_team(tmp_path):
         td = fresh
 
 
+MODES = {
+    "given": lambda: (gaussian_team(), "given"),
+    "mean, shared weights": lambda: (gaussian_team(share=True), "mean"),
+    "constant": lambda: (gaussian_team(prior="categorical"), "constant"),
+    "deterministic": lambda: (plain_team(), "none"),
+    "recurrent, none": lambda: (recurrent_team(latent=False), "none"),
+    "recurrent, at the input": lambda: (recurrent_team(latent_input="input"), "constant"),
+    "utilities": lambda: (utility_team(), "given"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_onnx_and_torch_agents_act_alike_in_every_mode(tmp_path, mode):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    team, source = MODES[mode]()
+    agents = []
+    for kind in ("torch", "onnx"):
+        path = export_agents(team, tmp_path, format=kind, latent=source, about=ABOUT)[-1]
+        agents.append(DeployedAgent(path))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        inputs = {"latent": np.eye(3)[[0, 2]]} if mode == "utilities" else {}
+        inputs = {"latent": rng.normal(size=(2, 5))} if mode == "given" else inputs
+        seen = rng.normal(size=(2, 4))
+        torch_out, onnx_out = (agent.run(seen, **inputs) for agent in agents)
+        for name, value in torch_out.items():
+            np.testing.assert_allclose(onnx_out[name], value, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("law", ["uniform", "categorical"])
+def test_onnx_latents_of_other_laws_are_the_same_bits(tmp_path, law):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    # In thirds: an edge that float32 does not hold, and a draw that lies between both.
+    prior = vm.CategoricalPrior(3) if law == "categorical" else PRIORS["uniform"]
+    net = cut_out_agent(LatentGaussianNet(4, 3, 1, 1, hidden=(4,)), 0, 1)
+    agent = FeedForwardAgent(
+        net, LatentSource("synchronized", prior), -torch.ones(1), torch.ones(1)
+    )
+    (tmp_path / "agent.onnx").write_bytes(to_onnx(agent, trace(agent)))
+    session = onnxruntime_session(tmp_path / "agent.onnx")
+    episode, step = np.array([86, *range(2000)]), np.array([44263, *range(2000)])
+    seen = np.zeros((2001, 4), np.float32)
+    feed = {"observation": seen, "seed": np.array(7), "episode": episode, "step": step}
+    (found,) = session.run(["used_latent"], feed)
+    assert np.array_equal(found, LatentClock(7, prior.describe()).at(episode, step))
+
+
+def onnxruntime_session(path):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path))
+
+
 def test_the_record_says_what_goes_in_and_comes_out(torch_files):
     record = DeployedAgent(torch_files[1]).record
     assert record["agent"] == 1
@@ -187,7 +247,9 @@ def test_the_record_says_what_goes_in_and_comes_out(torch_files):
     assert record["latent"]["prior"] == {"law": "gaussian", "dim": 5}
     assert record["checkpoint"] == ABOUT["checkpoint"]
     assert record["onnx_opset"] is None
-    assert all(entry["unit"] for entry in (*record["inputs"], *record["outputs"]))
+    entries = (*record["inputs"], *record["outputs"])
+    assert all(entry["unit"] and entry["meaning"] for entry in entries)
+    assert {e["name"]: e["unit"] for e in entries}["step"] == "steps"
 
 
 def test_the_onnx_record_names_the_operators(onnx_files):

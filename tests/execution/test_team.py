@@ -16,10 +16,11 @@ from tensordict import TensorDict
 from vm3ac_modules.execution.agent import DeployedAgent
 from vm3ac_modules.execution.agent_file import AgentFileError
 from vm3ac_modules.execution.agent_process import AgentLost
+from vm3ac_modules.execution.disturbance import Disturbance
 from vm3ac_modules.execution.export import export_agents
-from vm3ac_modules.execution.frames import ACT, FAIL, SET, STEP, pack, unpack
+from vm3ac_modules.execution.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
 from vm3ac_modules.execution.process import AgentServer, PerceivedClock, serve
-from vm3ac_modules.execution.team import DecentralizedTeam, Disturbance
+from vm3ac_modules.execution.team import DecentralizedTeam
 from vm3ac_modules.keys import MissingKeysError
 
 SEED, ROWS = 5, 3
@@ -86,6 +87,15 @@ def test_seeds_of_a_disturbed_team():
     assert [Disturbance(own_seeds=True).seed_of(agent, 5) for agent in (0, 1)] == [6, 7]
 
 
+def test_disturbances_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="unknown clock 'sundial'"):
+        Disturbance(clock="sundial")
+    with pytest.raises(ValueError, match=r"a probability, got 1\.5"):
+        Disturbance(dropped=1.5)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        Disturbance(kill_at=-1)
+
+
 def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
     """In one process: what the agent's end of the pipe does with what arrives."""
     agent = DeployedAgent(torch_files[0], seed=SEED)
@@ -100,7 +110,7 @@ def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
     out = io.BytesIO()
     serve(str(torch_files[0]), io.BytesIO(b"".join(frames)), out)
     out.seek(0)
-    unpack(out)
+    assert [unpack(out).kind, unpack(out).kind] == [READY, READY]
     assert np.array_equal(unpack(out).content[0], agent.act(first, episode=episode, step=4))
     # The second row acts on what it saw last, but at the right time.
     seen = np.stack([second[0], first[1]])
@@ -210,6 +220,50 @@ def test_a_silent_agent_that_shall_rejoin_is_replaced(onnx_files):
         assert "did not answer within 0.5 seconds" in team.tally.restarts[0]
 
 
+def test_a_sleeper_does_not_hold_up_whoever_sends_it_more_than_a_pipe_holds(onnx_files):
+    rows = 20_000
+    td = TensorDict(
+        {
+            "agents": {"observation": torch.randn(rows, 2, 4)},
+            "episode": torch.arange(rows).unsqueeze(-1),
+            "step_count": torch.zeros(rows, 1, dtype=torch.int64),
+        },
+        [rows],
+    )
+    with DecentralizedTeam(onnx_files, seed=SEED) as team:
+        team(td)
+        victim = team.agents[0]
+        victim.timeout = 0.5
+        os.kill(victim.process.pid, signal.SIGSTOP)
+        with pytest.raises(AgentLost, match="did not answer within"):
+            team(td)
+    assert alive(team) == [False, False]
+
+
+def test_an_agent_that_ended_between_episodes_rejoins(onnx_files):
+    with DecentralizedTeam(onnx_files, seed=SEED, rejoin=True) as team:
+        team.agents[0].kill()
+        team.begin(SEED)
+        td = moment(0)
+        assert torch.equal(team(td)["agents", "action"], expected(onnx_files, td))
+        assert "ended by SIGKILL" in team.tally.restarts[0]
+    with pytest.raises(AgentLost, match="were stopped: make another team"):
+        team.begin(SEED)
+    with pytest.raises(AgentLost, match="were stopped: make another team"):
+        team(moment(0))
+
+
+def test_a_late_answer_is_not_taken_for_the_next(onnx_files):
+    with DecentralizedTeam(onnx_files, seed=SEED) as team:
+        first, second = moment(0), moment(1)
+        agent = team.agents[0]
+        for td in (first, second):
+            clock = [td["episode"][:, 0].numpy(), td["step_count"][:, 0].numpy()]
+            seen = td["agents", "observation"][:, 0].contiguous().numpy()
+            agent.send(STEP, [*clock, np.ones(ROWS, bool), seen])
+        assert agent.action().tobytes() == expected(onnx_files, second)[:, 0].numpy().tobytes()
+
+
 def test_recurrent_agents_keep_their_memory_where_they_are(tmp_path):
     files = export_agents(recurrent_team(), tmp_path, latent="constant", about=ABOUT)
     alone = [DeployedAgent(path) for path in files]
@@ -249,6 +303,14 @@ def test_teams_that_cannot_be_are_refused(onnx_files, tmp_path):
             team.begin(0, Disturbance(2))
         with pytest.raises(MissingKeysError, match="step_count"):
             team(moment(0).exclude("step_count"))
+        with pytest.raises(MissingKeysError, match="episode"):
+            team(moment(0).exclude("episode"))
+        with pytest.raises(ValueError, match=r"\[R, N, O\], got \[2, 4\]"):
+            team(moment(0)[0])
         narrow = moment(0, torch.zeros(ROWS, 2, 3))
         with pytest.raises(ValueError, match=r"agent 0: agent_0\.onnx: obs.* got \[3, 3\]"):
             team(narrow)
+        # The refusal of one leaves no answer of the other behind.
+        td = moment(0)
+        seeds = (0, 0)
+        assert torch.equal(team(td)["agents", "action"], expected(onnx_files, td, seeds=seeds))

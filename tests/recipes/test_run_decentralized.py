@@ -61,7 +61,7 @@ def fails(program, arguments, capsys):
 
 def test_exported_agents_match_the_team(runs):
     folder = runs / "0" / "agents" / "synchronized"
-    parity = json.loads((folder / "parity.json").read_text())
+    parity = json.loads((folder / "parity_torch.json").read_text())
     assert parity["largest_difference"] <= 1e-5
     assert sorted(path.name for path in folder.glob("*.pt2")) == ["agent_0.pt2", "agent_1.pt2"]
 
@@ -70,7 +70,9 @@ def test_agents_that_differ_from_the_team_are_an_error(runs, tmp_path, monkeypat
     monkeypatch.setattr(export_agents, "largest_difference", lambda *_, **__: 2e-5)
     arguments = [runs / "0", "--latent", "given", "--out", tmp_path]
     said = fails(export_agents, arguments, capsys)
-    assert "differ from the joint policy by 2e-05, more than 1e-05; do not use them" in said
+    assert "differ from the joint policy by 2e-05, more than 1e-05; they are not put in" in said
+    # Nor is anything left of them.
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_table_of_faults(runs, capsys):
@@ -100,18 +102,37 @@ def test_a_killed_agent_ends_the_run_or_rejoins(runs, capsys):
     assert "was ended by SIGKILL. The team was stopped after 3 steps." in said
     run_decentralized.main([*run, "--rejoin"])
     said = capsys.readouterr().out
-    assert "Started again at step 3. It acted again" in said
+    assert "was ended by SIGKILL. Started again at step 3." in said
+    assert "it acted again after" in said
     assert "return" in said
+    said = fails(run_decentralized, [*run[:-1], "1@50", "--rejoin"], capsys)
+    assert "no agent was killed: no episode has a step 50, the longest had 6 steps." in said
 
 
-def test_agents_of_another_run_are_refused(runs, tmp_path, capsys):
+def test_a_run_that_goes_on_is_not_exported(runs, tmp_path, monkeypatch, capsys):
+    original = export_agents.checkpoint_identity
+    monkeypatch.setattr(
+        export_agents, "checkpoint_identity", lambda run: {**original(run), "frame": 99}
+    )
+    arguments = [runs / "0", "--latent", "given", "--out", tmp_path]
+    said = fails(export_agents, arguments, capsys)
+    assert "wrote a checkpoint while it was read (frame 64, now 99)" in said
+
+
+def test_agents_of_another_run_are_refused(runs, tmp_path, monkeypatch, capsys):
     given = [run / "agents" / "given" for run in (runs / "0", runs / "1")]
     shutil.copytree(given[0], tmp_path / "mixed")
     shutil.copy(given[1] / "agent_1.pt2", tmp_path / "mixed")
     run = [runs / "0", "--format", "torch", "--agents"]
     said = fails(run_decentralized, [*run, tmp_path / "mixed"], capsys)
     assert "comes from another run than" in said
-    said = fails(run_decentralized, [*run, given[1]], capsys)
+    said = fails(run_decentralized, [*run, given[0]], capsys)
+    assert "holds agents with latent 'given', but 'synchronized' is wanted: export them" in said
+    shutil.copytree(runs / "0" / "agents" / "synchronized", tmp_path / "other")
+    monkeypatch.setattr(
+        run_decentralized, "checkpoint_identity", lambda run: {"sha256": "f" * 64, "frame": 99}
+    )
+    said = fails(run_decentralized, [*run, tmp_path / "other"], capsys)
     assert "holds agents of another checkpoint (frame 64) than" in said
     said = fails(run_decentralized, [*run, tmp_path], capsys)
     assert f"{tmp_path} holds no agent_*.pt2." in said
@@ -133,7 +154,7 @@ def test_what_cannot_be_meant_is_refused(runs, tmp_path, monkeypatch, capsys):
     arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
     assert "pip install 'vm3ac-modules[export]'" in fails(export_agents, arguments, capsys)
     wrong = {
-        ("--episodes", "0"): "--episodes must be at least 1",
+        ("--episodes", "0"): "--episodes must be at least 2",
         ("--drop", "1.5"): "--drop must be in [0, 1]",
         ("--seed", "-1"): "--seed must satisfy 0 <= seed",
         ("--kill", "1"): "is not of the form AGENT@STEP",

@@ -156,8 +156,24 @@ def test_a_trained_run_s_agents_are_exported(recipe, compose, tmp_path, algorith
     recipe.train(compose(f"algorithm={algorithm}", draw="false"))
     export_agents.main([str(tmp_path / "run"), "--latent", latent])
     folder = tmp_path / "run" / "agents" / latent
-    assert json.loads((folder / "parity.json").read_text())["largest_difference"] <= 1e-5
+    assert json.loads((folder / "parity_torch.json").read_text())["largest_difference"] <= 1e-5
     assert len(list(folder.glob("agent_*.pt2"))) == 3
+
+
+def test_a_trained_run_is_executed_by_processes(recipe, compose, tmp_path, capsys):
+    import run_decentralized
+
+    recipe.train(compose("algorithm=fop", draw="false"))
+    run = tmp_path / "run"
+    run_decentralized.main([str(run), "--format", "torch", "--episodes", "3"])
+    rows = json.loads((run / "decentralized.json").read_text())["results"]
+    # Without a latent there is no clock that could be wrong.
+    assert [row["latent"] for row in rows] == [
+        *("centralized", "synchronized", "restarted", "dropped")
+    ]
+    assert rows[0]["difference"] == pytest.approx(0.0, abs=1e-3)
+    assert all(0.0 <= row["win_rate"] <= 1.0 for row in rows)
+    assert "win rate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("num_envs", [1, 2])

@@ -14,7 +14,7 @@ _EXPORTS: dict[str, str] = {
     "AgentLost": "vm3ac_modules.execution.agent_process",
     "DecentralizedTeam": "vm3ac_modules.execution.team",
     "DeployedAgent": "vm3ac_modules.execution.agent",
-    "Disturbance": "vm3ac_modules.execution.team",
+    "Disturbance": "vm3ac_modules.execution.disturbance",
     "LatentClock": "vm3ac_modules.execution.clock",
     "export_agents": "vm3ac_modules.execution.export",
     "latent_at": "vm3ac_modules.execution.clock",

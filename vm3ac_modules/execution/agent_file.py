@@ -33,6 +33,8 @@ FORMATS = {"torch": ".pt2", "onnx": ".onnx"}
 RECORD = "vm3ac_agent"
 """Name of the record: a metadata property of an ONNX model, an extra file of a PT2 archive."""
 RECORD_VERSION = 1
+NEEDED = {"agent", "num_agents", "algorithm", "task", "checkpoint", "latent", "recurrent", "inputs"}
+"""What a team's records must say."""
 # Field 14 of ModelProto, StringStringEntryProto, as a length-delimited field of protobuf.
 _METADATA_TAG = 14 << 3 | 2
 _KEY_TAG, _VALUE_TAG = 1 << 3 | 2, 2 << 3 | 2
@@ -71,6 +73,7 @@ def write_agent_file(path: Path | str, program: bytes, record: Mapping[str, Any]
         **record,
         "program_sha256": _hash_zip(program) if kind == "torch" else _sha256(program),
     }
+    full["record_sha256"] = _hash_record(full)
     text = json.dumps(full, indent=1).encode()
     whole = _zip_with(program, text) if kind == "torch" else program + _onnx_property(text)
     temporary = path.with_name(f".tmp_{path.name}")
@@ -89,8 +92,8 @@ def read_record(path: Path | str) -> dict[str, Any]:
         The record.
 
     Raises:
-        AgentFileError: if there is no such file, it is no agent's file, or the program is not the
-            one that the record was written for.
+        AgentFileError: if there is no such file, it is no agent's file, the program is not the one
+            that the record was written for, or the record was changed.
     """
     path = Path(path)
     kind = _format_of(path)
@@ -101,21 +104,28 @@ def read_record(path: Path | str) -> dict[str, Any]:
     try:
         program, text = (_split_zip if kind == "torch" else _split_onnx)(path.read_bytes())
         record: dict[str, Any] = json.loads(text)
-        known = record["format"] == RECORD
+        known, version = record["format"] == RECORD, record["format_version"]
+        said = {name: str(record[name]) for name in ("program_sha256", "record_sha256")}
+        found = {"program_sha256": program, "record_sha256": _hash_record(record)}
     except (ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise AgentFileError(
             f"{path} is no agent's file, or damaged ({error}); export the agents again."
         ) from error
-    if not known or record.get("format_version") != RECORD_VERSION:
+    if not known or version != RECORD_VERSION:
         raise AgentFileError(
-            f"{path} has format version {record.get('format_version')}, this package reads "
-            f"{RECORD_VERSION}; export the agents again."
+            f"{path} has format version {version}, this package reads {RECORD_VERSION}; export the "
+            "agents again."
         )
-    if record["program_sha256"] != program:
-        raise AgentFileError(
-            f"{path}: the record does not belong to the weights beside it (hash {program[:12]}, "
-            f"the record says {str(record['program_sha256'])[:12]}); export the agents again."
-        )
+    problems = {
+        "program_sha256": "the record does not belong to the weights beside it",
+        "record_sha256": "the record was changed after it was written",
+    }
+    for name, problem in problems.items():
+        if said[name] != found[name]:
+            raise AgentFileError(
+                f"{path}: {problem} (hash {found[name][:12]}, the record says {said[name][:12]}); "
+                "export the agents again."
+            )
     return record
 
 
@@ -134,6 +144,10 @@ def check_team(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     if not paths:
         raise AgentFileError("no agent's file was given.")
     records = [read_record(path) for path in paths]
+    for path, record in zip(paths, records, strict=True):
+        missing = sorted(NEEDED - set(record))
+        if missing:
+            raise AgentFileError(f"{path}: its record lacks {', '.join(missing)}.")
     first = records[0]
     for path, record in zip(paths, records, strict=True):
         if record["checkpoint"]["sha256"] != first["checkpoint"]["sha256"]:
@@ -172,6 +186,12 @@ def _format_of(path: Path) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _hash_record(record: Mapping[str, Any]) -> str:
+    """Hash of all that a record says but its own hash."""
+    rest = {name: value for name, value in record.items() if name != "record_sha256"}
+    return _sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _hash_zip(archive: bytes) -> str:
@@ -256,9 +276,11 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    # Protobuf's numbers have 64 bits, seven a byte.
+    while shift < 70:
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+    raise ValueError("it is not a protobuf message")

@@ -85,7 +85,10 @@ class TeamPolicy:
         if isinstance(net, DeterministicNet):
             bounds = net.center - net.half_range, net.center + net.half_range
         else:
-            squash = next(m for m in modules if isinstance(m, ProbabilisticTensorDictModule))
+            kind = ProbabilisticTensorDictModule
+            squash = next((m for m in modules if isinstance(m, kind)), None)
+            if squash is None:
+                raise ValueError("the policy must be one of make_actor: it holds no distribution.")
             bounds = squash.distribution_kwargs["low"], squash.distribution_kwargs["high"]
         low, high = (bound.detach().cpu() for bound in bounds)
         return cls(net, len(low), prior, latent_dim, low, high)
@@ -118,7 +121,7 @@ class TeamPolicy:
                 "'given', and hand every agent the latent at the start of an episode."
             )
         where = LatentSource(source, self.prior)
-        net = cut_out_agent(self.net.cpu(), agent, self.num_agents)
+        net = cut_out_agent(self.net, agent, self.num_agents).cpu()
         if isinstance(net, (RecurrentPolicyNet, LatentUtilityNet)):
             return RecurrentAgent(net, where)
         assert self.low is not None

@@ -1,7 +1,9 @@
 """What passes between the host and an agent's process: frames of arrays over two pipes.
 
-A frame is four letters, the payload's length (uint32, little endian) and the payload: arrays as
-``.npy`` files one behind the other, or JSON. Nothing is unpickled.
+A frame is four letters, a number, the payload's length (both uint32, little endian) and the
+payload: arrays as ``.npy`` files one behind the other, or JSON. An answer has the number of what it
+answers.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -18,22 +20,24 @@ from numpy.typing import NDArray
 __all__ = ["ACT", "FAIL", "READY", "SET", "STEP", "Frame", "pack", "unpack"]
 
 READY, SET, STEP, ACT, FAIL = b"redy", b"set ", b"step", b"act ", b"fail"
-_HEADER = struct.Struct("<4sI")
+_HEADER = struct.Struct("<4sII")
 
 
 class Frame(NamedTuple):
-    """A kind and its content: arrays of ``step`` and ``act``, else what JSON held."""
+    """A kind, its content (arrays of ``step`` and ``act``, else what JSON held), and a number."""
 
     kind: bytes
     content: Any
+    number: int = 0
 
 
-def pack(kind: bytes, content: Any) -> bytes:
+def pack(kind: bytes, content: Any, number: int = 0) -> bytes:
     """A frame as bytes.
 
     Args:
         kind: one of the constants of this module.
         content: a sequence of arrays for ``STEP`` and ``ACT``; else JSON-serializable.
+        number: tells frames apart, modulo 2^32.
 
     Returns:
         Header and payload.
@@ -44,7 +48,7 @@ def pack(kind: bytes, content: Any) -> bytes:
         [array([0, 1, 2])]
     """
     payload = _arrays(content) if kind in (STEP, ACT) else json.dumps(content).encode()
-    return _HEADER.pack(kind, len(payload)) + payload
+    return _HEADER.pack(kind, number % 2**32, len(payload)) + payload
 
 
 def unpack(stream: IO[bytes]) -> Frame | None:
@@ -59,16 +63,16 @@ def unpack(stream: IO[bytes]) -> Frame | None:
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
-    kind, size = _HEADER.unpack(header)
+    kind, number, size = _HEADER.unpack(header)
     payload = stream.read(size)
     if len(payload) < size:
         return None
     if kind not in (STEP, ACT):
-        return Frame(kind, json.loads(payload))
+        return Frame(kind, json.loads(payload), number)
     data, arrays = io.BytesIO(payload), []
     while data.tell() < size:
         arrays.append(np.lib.format.read_array(data, allow_pickle=False))
-    return Frame(kind, arrays)
+    return Frame(kind, arrays, number)
 
 
 def _arrays(arrays: Sequence[NDArray[Any]]) -> bytes:

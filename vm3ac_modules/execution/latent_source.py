@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vm3ac_modules.functional.counter import normal_icdf, normal_table, uniforms_at
-from vm3ac_modules.priors import GaussianPrior, LatentPrior
+from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, LatentPrior, UniformPrior
 
 __all__ = ["LatentInput", "LatentSource"]
 
@@ -50,11 +50,8 @@ class LatentSource(nn.Module):
         self.source = source
         # Not as a submodule: a program keeps what its graph reads, and that is put here.
         self._prior = [prior]
-        if source == "synchronized" and isinstance(prior, GaussianPrior):
-            self.register_buffer("table", normal_table(), persistent=False)
-        if prior is not None and source in ("mean", "constant"):
-            value = prior.mean() if source == "mean" else prior.constant()
-            self.register_buffer("value", value.float().cpu(), persistent=False)
+        for name, value in _numbers(source, prior).items():
+            self.register_buffer(name, value, persistent=False)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -91,6 +88,37 @@ class LatentSource(nn.Module):
         prior = cast("LatentPrior", self._prior[0])
         seed, episode, step = given
         uniforms = uniforms_at(seed, episode, step, prior.num_uniforms)
-        if isinstance(prior, GaussianPrior):
-            return normal_icdf(uniforms, cast("Tensor", self.table)).to(torch.float32)
-        return prior.from_uniforms(uniforms)
+        return self._draw(uniforms, prior.dim).to(torch.float32)
+
+    def _draw(self, u: Tensor, dim: int) -> Tensor:
+        """What the prior makes of uniforms, with its numbers as float64 tensors."""
+        buffers = cast("dict[str, Tensor]", self._buffers)
+        if "table" in buffers:
+            return normal_icdf(u, buffers["table"])
+        if "span" in buffers:
+            scaled = u * buffers["span"]
+            return scaled + buffers["low"]
+        outcome = (u >= buffers["edges"]).sum(-1, keepdim=True)
+        return (outcome == torch.arange(dim)).to(torch.float64)
+
+
+def _numbers(source: LatentInput, prior: LatentPrior | None) -> dict[str, Tensor]:
+    """The tensors that a program needs of a prior.
+
+    Not Python's numbers: ONNX's exporter rounds those to float32, also beside float64 tensors.
+    """
+    if prior is None or source in ("given", "none"):
+        return {}
+    if source in ("mean", "constant"):
+        value = prior.mean() if source == "mean" else prior.constant()
+        return {"value": value.float().cpu()}
+    if isinstance(prior, GaussianPrior):
+        return {"table": normal_table()}
+    if isinstance(prior, UniformPrior):
+        ends = {"span": prior.high - prior.low, "low": prior.low}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in ends.items()}
+    if isinstance(prior, CategoricalPrior):
+        return {"edges": torch.tensor(prior.edges, dtype=torch.float64)}
+    raise ValueError(
+        f"a {type(prior).__name__} cannot be computed inside a program: export with latent 'given'."
+    )

@@ -14,7 +14,6 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
 from vm3ac_modules.evaluation.protocol import policy_with_latent, restart_episodes
 from vm3ac_modules.execution.agent import DeployedAgent
 from vm3ac_modules.execution.latent_source import LatentInput
-from vm3ac_modules.functional.categorical import ILLEGAL
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.training.seeding import fork_rng
 from vm3ac_modules.utility_actor import EpsilonGreedyActor
@@ -70,7 +69,8 @@ def largest_difference(
 
     Returns:
         The largest absolute difference of an action's component, or of a legal action's
-        log-probability (nats) for discrete actions.
+        log-probability (nats) for discrete actions, what the agent's choice has less of it than the
+        best included; nan if anything was.
     """
     keys = Keys() if keys is None else keys
     team = policy
@@ -88,7 +88,7 @@ def largest_difference(
         td = env.reset()
         for _ in range(steps):
             td = team(td)
-            inputs = {"step": td.get(keys.step_count)[..., 0].numpy()}
+            inputs: dict[str, np.ndarray] = {"step": td.get(keys.step_count)[..., 0].numpy()}
             if keys.episode in td:
                 inputs["episode"] = td.get(keys.episode)[..., 0].numpy()
             if latent == "given":
@@ -101,8 +101,14 @@ def largest_difference(
                     inputs["action_mask"] = td.get(keys.action_mask)[:, index].numpy()
                 out = agent.run(td.get(keys.observation)[:, index].numpy(), **inputs)
                 own = out["logits" if discrete else "action"]
-                legal = joint[:, index] > 0.5 * ILLEGAL
-                difference = np.where(legal, np.abs(own - joint[:, index]), 0.0)
-                largest = max(largest, float(difference.max()))
+                found = np.abs(own - joint[:, index])
+                if discrete:
+                    found = np.where(inputs["action_mask"], found, 0.0)
+                    # An action is as good as its log-probability: ties may fall either way.
+                    rows = np.arange(len(own))
+                    lost = joint[:, index].max(-1) - joint[rows, index, out["action"]]
+                    found = np.append(found, lost)
+                # Unlike Python's max, NumPy's does not lose a nan.
+                largest = float(np.maximum(largest, found.max()))
             td = step_mdp(env.step(td))
     return largest

@@ -104,12 +104,14 @@ class AgentServer:
         """
         episode, step, received, observation, *more = arrays
         if self.seen is not None and self.seen.shape == observation.shape:
+            # In place of what is lost zeros arrive: what an agent acts on that never saw anything.
             observation = np.where(received[:, None], observation, self.seen)
         self.seen = observation
         return self.agent.act(
             observation,
             episode=episode,
             step=self.clock.read(step),
+            # The fault is in the latent's clock: an episode's beginning is noticed.
             first=step == 0,
             **dict(zip(self.more, more, strict=True)),
         )
@@ -121,11 +123,12 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     Args:
         path: the agent's file.
         incoming: frames ``SET`` and ``STEP``.
-        outgoing: frames ``READY``, ``ACT`` and ``FAIL``.
+        outgoing: ``READY`` when the agent is loaded; then an answer to every frame, ``READY``,
+            ``ACT`` or ``FAIL``.
     """
 
-    def answer(kind: bytes, content: Any) -> None:
-        outgoing.write(pack(kind, content))
+    def answer(kind: bytes, content: Any, number: int = 0) -> None:
+        outgoing.write(pack(kind, content, number))
         outgoing.flush()
 
     try:
@@ -133,15 +136,17 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     except (AgentFileError, ImportError, ValueError) as error:
         answer(FAIL, str(error))
         return
-    answer(READY, {"agent": server.agent.record["agent"], "pid": os.getpid()})
+    ready = {"agent": server.agent.record["agent"], "pid": os.getpid()}
+    answer(READY, ready)
     while (frame := unpack(incoming)) is not None:
         try:
             if frame.kind == SET:
                 server.set(frame.content)
+                answer(READY, ready, frame.number)
             elif frame.kind == STEP:
-                answer(ACT, [server.step(frame.content)])
+                answer(ACT, [server.step(frame.content)], frame.number)
         except (ValueError, TypeError, KeyError) as error:
-            answer(FAIL, str(error))
+            answer(FAIL, str(error), frame.number)
 
 
 def main() -> None:

@@ -1,4 +1,8 @@
-"""What runs an agent's program: onnxruntime for ONNX models, torch for its own programs."""
+"""What runs an agent's program: onnxruntime for ONNX models, torch for its own programs.
+
+An ONNX model is data. A program of ``torch.export`` is code: torch evaluates expressions that stand
+in it, so load only those of people whom you would let run a script. Pickles in it are refused.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from vm3ac_modules.execution.agent_file import AgentFileError
 __all__ = ["Program", "open_program"]
 
 Array = NDArray[Any]
-# What a PT2 archive of ours holds; nothing in it is unpickled.
+# What a PT2 archive of ours holds; torch would unpickle none of it.
 _HARMLESS = re.compile(
     r"[^/]+/(data/(weights/weight_\d+|constants/tensor_\d+|(weights|constants)/model_\w+\.json)"
     r"|models/model\.json|data/sample_inputs/model\.pt|\.?data/(version|serialization_id)|version"
@@ -50,7 +54,7 @@ def open_program(path: Path, record: Mapping[str, Any]) -> Program:
         record: its record.
 
     Returns:
-        The program, on one thread of the CPU.
+        The program, on the CPU.
 
     Raises:
         ImportError: if onnxruntime or torch is not installed.
@@ -107,7 +111,6 @@ class _TorchProgram:
         import torch
 
         _refuse_pickles(path)
-        torch.set_num_threads(1)
         self._module = torch.export.load(path).module()
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:

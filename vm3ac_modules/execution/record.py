@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vm3ac_modules.execution.agent_graph import FeedForwardAgent, RecurrentAgent
 from vm3ac_modules.nn.recurrent import RecurrentPolicyNet
+from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, LatentPrior, UniformPrior
 from vm3ac_modules.training.record import git_commit, versions
 
 if TYPE_CHECKING:
@@ -26,22 +27,22 @@ INPUT_TYPES = {
 }
 """Types of a program's inputs."""
 UNITS = {
-    "observation": "as the environment gives it",
-    "action_mask": "true where legal",
-    "hidden": "memory; zeros at the start of an episode",
-    "last_action": "action of the step before, -1 at the start of an episode",
-    "seed": "64 bits of the team's seed",
-    "episode": "episodes since the team's start",
-    "step": "steps since the episode's start",
-    "latent": "draw of the prior",
-    "action": "as the environment takes it",
-    "loc": "before squashing",
-    "scale": "standard deviation before squashing",
-    "logits": "log-probability, nats; -1e9 where illegal",
-    "next_hidden": "memory for the next step",
-    "used_latent": "draw of the prior",
+    "observation": ("environment", "as the environment gives it"),
+    "action_mask": ("none", "true where legal"),
+    "hidden": ("none", "memory; zeros at the start of an episode"),
+    "last_action": ("none", "action of the step before, -1 at the start of an episode"),
+    "seed": ("none", "the 64 bits of the team's seed"),
+    "episode": ("episodes", "number of the episode, the same on all agents"),
+    "step": ("steps", "since the episode's start"),
+    "latent": ("prior", "one draw of the prior, the same for all agents"),
+    "action": ("environment", "as the environment takes it"),
+    "loc": ("none", "mean before squashing by tanh"),
+    "scale": ("none", "standard deviation before squashing by tanh"),
+    "logits": ("nats", "log-probabilities; -1e9 where illegal"),
+    "next_hidden": ("none", "memory for the next step"),
+    "used_latent": ("prior", "the latent that was computed"),
 }
-"""Units, or meanings where there is none."""
+"""Unit and meaning of everything that goes in or comes out."""
 
 
 def input_shapes(agent: FeedForwardAgent | RecurrentAgent) -> dict[str, list[Any]]:
@@ -83,6 +84,17 @@ def _sizes(agent: FeedForwardAgent | RecurrentAgent) -> dict[str, int]:
     return {**sizes, "latent": latent}
 
 
+def _entry(name: str, shape: list[Any], dtype: str) -> dict[str, Any]:
+    unit, meaning = UNITS[name]
+    return {"name": name, "shape": shape, "dtype": dtype, "unit": unit, "meaning": meaning}
+
+
+def _law(prior: LatentPrior | None) -> dict[str, Any] | None:
+    """The prior as NumPy's clock reads it; None where nobody but the trainer can draw it."""
+    known = isinstance(prior, (GaussianPrior, UniformPrior, CategoricalPrior))
+    return prior.describe() if prior is not None and known else None
+
+
 def describe(
     team: TeamPolicy,
     agent: FeedForwardAgent | RecurrentAgent,
@@ -111,18 +123,10 @@ def describe(
         "next_hidden": ["rows", sizes["memory"]],
         "used_latent": ["rows", sizes["latent"]],
     }
-    entries = [
-        {"name": name, "shape": shapes[name], "dtype": INPUT_TYPES[name], "unit": UNITS[name]}
-        for name in agent.inputs
-    ]
+    entries = [_entry(name, shapes[name], INPUT_TYPES[name]) for name in agent.inputs]
     kind = "int64" if isinstance(agent, RecurrentAgent) else "float32"
     produced = [
-        {
-            "name": name,
-            "shape": outputs[name],
-            "dtype": kind if name == "action" else "float32",
-            "unit": UNITS[name],
-        }
+        _entry(name, outputs[name], kind if name == "action" else "float32")
         for name in agent.outputs
     ]
     low, high = team.low, team.high
@@ -139,7 +143,7 @@ def describe(
         "latent": {
             "source": source.source,
             "dim": sizes["latent"],
-            "prior": None if team.prior is None else team.prior.describe(),
+            "prior": _law(team.prior),
         },
         # None is in the library: environments give observations as policies read them.
         "observation_normalization": None,

@@ -23,43 +23,12 @@ from tensordict.nn import TensorDictModuleBase
 
 from vm3ac_modules.execution.agent_file import check_team
 from vm3ac_modules.execution.agent_process import AgentLost, AgentProcess
+from vm3ac_modules.execution.clock import check_seed
+from vm3ac_modules.execution.disturbance import Disturbance
 from vm3ac_modules.execution.frames import SET, STEP
-from vm3ac_modules.execution.process import ClockReading
 from vm3ac_modules.keys import Keys, require_keys
 
-__all__ = ["DecentralizedTeam", "Disturbance"]
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """What goes wrong during an episode.
-
-    Args:
-        agent: the agent that it happens to.
-        clock: how that agent reads the clock.
-        seed_offset: added to that agent's seed.
-        own_seeds: every agent has a seed of its own, so that latents are independent.
-        kill_at: step at which the agent's process is killed; None for never.
-        dropped: probability that an agent's observation is lost and it acts on the last one.
-    """
-
-    agent: int = 0
-    clock: ClockReading = "reference"
-    seed_offset: int = 0
-    own_seeds: bool = False
-    kill_at: int | None = None
-    dropped: float = 0.0
-
-    def seed_of(self, agent: int, seed: int) -> int:
-        """The seed that an agent is given.
-
-        Args:
-            agent: which.
-            seed: the team's.
-        """
-        if self.own_seeds:
-            return (seed + 1 + agent) % 2**64
-        return (seed + (self.seed_offset if agent == self.agent else 0)) % 2**64
+__all__ = ["DecentralizedTeam"]
 
 
 @dataclass
@@ -67,6 +36,7 @@ class _Tally:
     """What happened while a team played."""
 
     steps: int = 0
+    killed_at: int | None = None
     restarts: list[str] = field(default_factory=list)
     seconds_to_rejoin: list[float] = field(default_factory=list)
 
@@ -113,10 +83,14 @@ class DecentralizedTeam(TensorDictModuleBase):
         mask = [keys.action_mask] if self.records[0]["recurrent"] else []
         given = [keys.latent] if self.records[0]["latent"]["source"] == "given" else []
         self._per_agent, self._in_common = [keys.observation, *mask], given
-        self.in_keys = [*self._per_agent, keys.step_count, *given]
+        clock = [keys.episode] if self.records[0]["latent"]["source"] == "synchronized" else []
+        self.in_keys = [*self._per_agent, keys.step_count, *clock, *given]
         self.out_keys = [keys.action]
-        self.agents = [self._spawn(agent) for agent in range(len(paths))]
+        self.agents: list[AgentProcess] = []
+        self._closed = False
         try:
+            # All are started before the first is waited for.
+            self.agents.extend(self._spawn(agent) for agent in range(len(paths)))
             for agent in self.agents:
                 agent.wait_ready()
             self.begin(seed, disturbance)
@@ -141,22 +115,30 @@ class DecentralizedTeam(TensorDictModuleBase):
         Args:
             seed: the team's seed.
             disturbance: what shall go wrong from now on.
+
+        Raises:
+            ValueError: for a seed outside its range, or a disturbed agent that is not there.
+            AgentLost: if an agent's process is gone.
         """
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must satisfy 0 <= seed < 2^64, got {seed}.")
-        self.seed = seed
-        self.disturbance = Disturbance() if disturbance is None else disturbance
-        if not 0 <= self.disturbance.agent < len(self.agents):
+        disturbance = Disturbance() if disturbance is None else disturbance
+        if not 0 <= disturbance.agent < len(self.agents):
             raise ValueError(
-                f"there is no agent {self.disturbance.agent} in a team of {len(self.agents)}."
+                f"there is no agent {disturbance.agent} in a team of {len(self.agents)}."
             )
-        self._noise, self._killed = np.random.default_rng(seed), False
+        self.seed, self.disturbance = check_seed(seed), disturbance
+        self._noise = np.random.default_rng(seed)
         self.tally = _Tally()
+        self._check_open()
         for agent in range(len(self.agents)):
             self._set(agent)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise AgentLost("the processes of this team were stopped: make another team.")
+
     def close(self) -> None:
         """End all processes."""
+        self._closed = True
         for agent in self.agents:
             agent.stop()
 
@@ -179,6 +161,12 @@ class DecentralizedTeam(TensorDictModuleBase):
         require_keys(tensordict, self.in_keys, type(self).__name__)
         keys = self.keys
         observation = tensordict.get(keys.observation)
+        self._check_open()
+        if observation.ndim != 3:
+            raise ValueError(
+                "DecentralizedTeam needs the observations of rows of agents, [R, N, O], got "
+                f"{list(observation.shape)}: unsqueeze or flatten the batch."
+            )
         rows = len(observation)
         step = tensordict.get(keys.step_count).reshape(rows).cpu().numpy()
         episode = np.zeros(rows, np.int64)
@@ -193,6 +181,7 @@ class DecentralizedTeam(TensorDictModuleBase):
             # The first observation of an episode always arrives: there is no older one.
             received = (self._noise.random(rows) >= self.disturbance.dropped) | (step == 0)
             own = [np.ascontiguousarray(value[:, agent]) for value in split]
+            own[0] = np.where(received[:, None], own[0], 0.0).astype(own[0].dtype)
             frames.append([episode, step, received, *own, *common])
         actions = self._ask(frames)
         self.tally.steps += 1
@@ -201,29 +190,30 @@ class DecentralizedTeam(TensorDictModuleBase):
 
     def _kill_if_due(self, step: NDArray[Any]) -> None:
         due = self.disturbance.kill_at
-        if due is not None and not self._killed and int(step.min()) >= due:
-            self._killed = True
+        if due is not None and self.tally.killed_at is None and int(step.max()) >= due:
+            self.tally.killed_at = int(step.max())
             self.agents[self.disturbance.agent].kill()
 
     def _ask(self, frames: Sequence[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
         """Send to all first, so that the processes work at the same time."""
         lost: dict[int, str] = {}
         actions: list[Any] = [None] * len(self.agents)
-        for index, frame in enumerate(frames):
-            try:
-                self.agents[index].send(STEP, frame)
-            except AgentLost as error:
-                lost[index] = str(error)
+        for agent, frame in zip(self.agents, frames, strict=True):
+            agent.send(STEP, frame)
+        refused: list[ValueError] = []
         for index, agent in enumerate(self.agents):
             try:
-                if index not in lost:
-                    actions[index] = agent.action()
+                actions[index] = agent.action()
             except AgentLost as error:
                 lost[index] = str(error)
+            except ValueError as error:
+                refused.append(error)
         for index, report in lost.items():
             self._replace(index, report)
             self.agents[index].send(STEP, frames[index])
             actions[index] = self.agents[index].action()
+        if refused:
+            raise refused[0]
         return actions
 
     def _replace(self, index: int, report: str) -> None:
@@ -236,7 +226,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         self.agents[index].stop()
         self.agents[index] = self._spawn(index)
         self.agents[index].wait_ready()
-        self._set(index)
+        self._tell(index)
         self.tally.restarts.append(f"{report} Started again at step {self.tally.steps}.")
         self.tally.seconds_to_rejoin.append(time.monotonic() - begun)
 
@@ -244,9 +234,17 @@ class DecentralizedTeam(TensorDictModuleBase):
         return AgentProcess(self.paths[index], index, timeout=self.timeout)
 
     def _set(self, index: int) -> None:
+        try:
+            self._tell(index)
+        except AgentLost as error:
+            self._replace(index, str(error))
+
+    def _tell(self, index: int) -> None:
+        """Give an agent its seed and its clock, and wait until it has taken them."""
         mine = index == self.disturbance.agent
         choice = {
             "seed": self.disturbance.seed_of(index, self.seed),
             "clock": self.disturbance.clock if mine else "reference",
         }
         self.agents[index].send(SET, choice)
+        self.agents[index].wait_ready()

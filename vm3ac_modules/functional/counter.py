@@ -141,7 +141,7 @@ def normal_table(device: torch.device | str = "cpu") -> Tensor:
     # A table first read in inference mode would otherwise stay an inference tensor for ever.
     with torch.inference_mode(False):
         raw = torch.frombuffer(_table_bytes(), dtype=torch.float64)
-        return raw.reshape(-1, _TABLE_COLUMNS).to(device)
+        return raw.reshape(-1, _TABLE_COLUMNS).clone().to(device)
 
 
 _TABLES: dict[torch.device, Tensor] = {}

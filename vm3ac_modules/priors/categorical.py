@@ -45,7 +45,7 @@ class CategoricalPrior(LatentPrior):
         # Dividing twice may move the last bit: the numbers as given are those that are described.
         self._given = given
         self.probs = tuple(p / total for p in given)
-        self._edges = tuple(math.fsum(self.probs[: k + 1]) for k in range(num_outcomes - 1))
+        self.edges = tuple(math.fsum(self.probs[: k + 1]) for k in range(num_outcomes - 1))
         most_probable = given.index(max(given))
         super().__init__(torch.eye(num_outcomes)[most_probable], num_uniforms=1)
 
@@ -77,7 +77,7 @@ class CategoricalPrior(LatentPrior):
     def _transform(self, u: Tensor) -> Tensor:
         # Comparing with Python numbers copies nothing to the device.
         outcome = torch.zeros_like(u, dtype=torch.int64)
-        for edge in self._edges:
+        for edge in self.edges:
             outcome = outcome + (u >= edge)
         return (outcome == torch.arange(self.dim, device=u.device)).to(u.dtype)
 
