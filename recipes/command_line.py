@@ -1,13 +1,14 @@
-"""What Hydra does not say: clear messages for unknown options, and tasks of stock scenarios."""
+"""What Hydra does not say: clear messages for bad options, and tasks of stock scenarios."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -61,6 +62,27 @@ def fail(message: str) -> NoReturn:
     """End the program with one sentence."""
     print(message, file=sys.stderr)
     sys.exit(2)
+
+
+def integer(key: str, value: Any, least: int) -> int:
+    """The value if it is an integer, which True and 2.9 are not; else end with one sentence."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        fail(f"{key} must be an integer of at least {least}, got {value!r}.")
+    return value
+
+
+def number(key: str, value: Any) -> float:
+    """The value if it is a finite number, which True is not; else end with one sentence."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        fail(f"{key} must be a finite number, got {value!r}.")
+    return float(value)
+
+
+def boolean(key: str, value: Any) -> bool:
+    """The value if it is true or false; else end with one sentence."""
+    if not isinstance(value, bool):
+        fail(f"{key} must be true or false, got {value!r}.")
+    return value
 
 
 def check_overrides(

@@ -16,11 +16,13 @@ It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import torch
-from command_line import fail
+from command_line import boolean, fail, integer
 from omegaconf import DictConfig, OmegaConf
 from torchrl.envs import EnvBase
 
@@ -32,6 +34,7 @@ from vm3ac_modules.evaluation import (
     evaluation_figure,
     measure_coordination,
 )
+from vm3ac_modules.keys import Keys
 from vm3ac_modules.latent import CategoricalPrior, LatentMode, LatentSampler
 from vm3ac_modules.training import (
     CheckpointError,
@@ -70,21 +73,20 @@ def parse(arguments: list[str]) -> DictConfig:
         fail("say which run: run_dir=<directory of a run>.")
     if cfg.latent not in (*MODES, "all"):
         fail(f"unknown latent {cfg.latent!r}; valid: {', '.join(MODES)}, all.")
-    if not isinstance(cfg.coordination, bool):
-        fail(f"coordination must be true or false, got {cfg.coordination!r}.")
-    smallest = {"episodes": 1, "coordination_rows": 2, "coordination_latents": 2}
+    boolean("coordination", cfg.coordination)
+    smallest = {"episodes": 1, "coordination_rows": 2, "coordination_latents": 2, "seed": 0}
     for name, least in smallest.items():
-        if not isinstance(cfg[name], int) or cfg[name] < least:
-            fail(f"{name} must be a whole number of at least {least}, got {cfg[name]}.")
+        if name != "seed" or cfg.seed is not None:
+            integer(name, cfg[name], least)
     return cfg
 
 
-def modes_of(policy: Any, latent: str) -> list[str]:
+def modes_of(policy: Any, latent: str, keys: Keys) -> list[str]:
     """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
     samplers = [m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)]
     if not samplers:
         # An episode's latent (MAVEN) comes from the environment's transform, always drawn.
-        return ["sample" if "latent" in policy.in_keys else "none"]
+        return ["sample" if keys.latent in policy.in_keys else "none"]
     if latent != "all":
         return [latent]
     refused = ("mean",) if isinstance(samplers[0].prior, CategoricalPrior) else ()
@@ -97,10 +99,11 @@ def play_all(cfg: DictConfig, trained: TrainedAgent, env: EnvBase, seed: int) ->
     if trained.plays_battles:
         player, play = trained.agent.greedy, evaluate_battles
     rows: dict[str, Any] = {}
-    policies = dict.fromkeys(modes_of(player, cfg.latent), player)
-    for name, policy in {**policies, "random": None}.items():
+    options = {"max_steps": steps_of(trained, env), "seed": seed, "keys": trained.agent.keys}
+    modes = modes_of(player, cfg.latent, trained.agent.keys)
+    for name, policy in {**dict.fromkeys(modes, player), "random": None}.items():
         mode = "sample" if name in ("none", "random") else name
-        result = play(policy, env, max_steps=steps_of(trained, env), seed=seed, latent=mode)
+        result = play(policy, env, latent=mode, **options)
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
     return rows
@@ -145,7 +148,8 @@ def main() -> None:
         report = run(cfg)
     except (CheckpointError, ValueError, ImportError) as error:
         fail(str(error))
-    write_json(f"{cfg.run_dir}/evaluation.json", report)
+    results = {name: defined(row) for name, row in report["results"].items()}
+    write_json(f"{cfg.run_dir}/evaluation.json", {**report, "results": results})
     show(report)
     title = f"{report['algorithm']} on {report['task']}"
     try:
@@ -154,6 +158,11 @@ def main() -> None:
         )
     except ImportError as error:
         print(f"No figure: {error}")
+
+
+def defined(row: Mapping[str, float]) -> dict[str, float | None]:
+    """The row as JSON takes it: None for what is no number, as the interval of one episode."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
 
 
 def show(report: dict[str, Any]) -> None:
@@ -165,7 +174,8 @@ def show(report: dict[str, Any]) -> None:
     for name, row in report["results"].items():
         title = "random policy" if name == "random" else f"z {name}"
         won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
-        print(f"  {title:16s} return {row['return_mean']:8.1f} +- {row['return_ci95']:.1f}{won}")
+        half = f"{row['return_ci95']:.1f}" if math.isfinite(row["return_ci95"]) else "-"
+        print(f"  {title:16s} return {row['return_mean']:8.1f} +- {half}{won}")
     if report["coordination"] is not None:
         print(coordination_table(report["coordination"]))
 

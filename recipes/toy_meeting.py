@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import fail
+from command_line import boolean, fail, integer, number
 from omegaconf import DictConfig, OmegaConf
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor
@@ -64,7 +64,7 @@ DEFAULTS: dict[str, Any] = {
     "draws": 100_000,  # joint actions for the covariance
     "threads": 1,
 }
-LEAST = {"seed": 0, "updates": 0, "record_every": 1, "episodes": 1, "draws": 2, "threads": 1}
+LEAST = {"seed": 0, "updates": 0, "draws": 2}  # of the other integers 1
 MODES = ("sample", "synchronized", "mean", "independent")
 
 
@@ -203,14 +203,17 @@ def configure(arguments: list[str]) -> DictConfig:
     given = OmegaConf.from_cli(arguments)
     if unknown := [str(key) for key in given if key not in DEFAULTS]:
         fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
-    try:
-        cfg = OmegaConf.create(DEFAULTS | {k: type(DEFAULTS[k])(v) for k, v in given.items()})
-    except (TypeError, ValueError) as error:
-        fail(f"a value does not fit its key: {error}")
-    for key, least in LEAST.items():
-        if cfg[key] < least:
-            fail(f"{key} must be at least {least}, got {cfg[key]}.")
-    return cfg
+    return OmegaConf.create(DEFAULTS | {str(k): checked(str(k), v) for k, v in given.items()})
+
+
+def checked(key: str, value: Any) -> Any:
+    """The value in its default's type; what would be bent to fit ends with one sentence."""
+    default = DEFAULTS[key]
+    if isinstance(default, bool):
+        return boolean(key, value)
+    if isinstance(default, int):
+        return integer(key, value, LEAST.get(key, 1))
+    return number(key, value) if isinstance(default, float) else str(value)
 
 
 def main(arguments: list[str]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_a_description_survives_json_and_gives_the_same_draws(prior):
     assert torch.equal(again.from_uniforms(u), prior.from_uniforms(u))
     assert torch.equal(again.mean(force=True), prior.mean(force=True))
     assert torch.equal(again.constant(), prior.constant())
-    assert getattr(again, "_edges", None) == getattr(prior, "_edges", None)
+    assert getattr(again, "edges", None) == getattr(prior, "edges", None)
 
 
 def test_the_described_probabilities_are_those_that_were_given():

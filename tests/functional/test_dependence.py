@@ -62,7 +62,7 @@ def test_permuted_agents_permute_the_matrices(actions, order):
 
 @given(linear_gaussian_games(num_agents=3))
 def test_the_canonical_correlation_is_what_gaussian_information_shows(game):
-    r"""``I = -1/2 sum_k log(1 - rho_k^2)`` over all canonical correlations of two agents."""
+    r"""``I = -1/2 sum_k log(1 - rho_k^2)`` over all canonical correlations of one Gaussian."""
     found = largest_canonical_correlation(correlation_of(game), 3)
     torch.testing.assert_close(found.diagonal(), torch.ones(3).double())
     information = -0.5 * (1.0 - found[0, 1] ** 2).log()
@@ -71,6 +71,15 @@ def test_the_canonical_correlation_is_what_gaussian_information_shows(game):
     if game.offset.shape[-1] == 1:
         torch.testing.assert_close(information, exact)
         torch.testing.assert_close(found, correlation_of(game).abs())
+
+
+def test_averaged_over_unlike_states_it_bounds_no_information():
+    # Variances 10 and 0.1, correlations 0.9 and 0: the large state decides what c is.
+    covariances = torch.tensor([[[10.0, 9.0], [9.0, 10.0]], [[0.1, 0.0], [0.0, 0.1]]]).double()
+    c = largest_canonical_correlation(normalized_dependence(covariances).matrix, 2)[0, 1].item()
+    assert c == pytest.approx(9.0 / 10.1)
+    assert -0.5 * math.log(1 - c**2) == pytest.approx(0.79, abs=0.005)
+    assert 0.5 * (-0.5 * math.log(1 - 0.9**2)) == pytest.approx(0.415, abs=0.0005)
 
 
 @given(linear_gaussian_games(action_dim=2), tensors(2, 2, 2))

@@ -106,17 +106,78 @@ def test_the_mean_of_a_categorical_latent_is_not_among_all(trained):
     assert "mean" not in evaluate.run(cfg)["results"]
 
 
+def test_one_episode_has_no_interval_and_json_says_null(trained, monkeypatch, capsys):
+    import sys
+
+    import evaluate
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    run = trained("algorithm=ma_ac")
+    arguments = ["evaluate.py", f"run_dir={run}", "episodes=1", "coordination_rows=2"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    evaluate.main()
+    written = json.loads((run / "evaluation.json").read_text(), parse_constant=refuse)
+    rows = written["results"]
+    assert [row["return_ci95"] for row in rows.values()] == [None, None]
+    assert all(isinstance(row["return_mean"], float) for row in rows.values())
+    lines = [x for x in capsys.readouterr().out.splitlines() if " return " in x]
+    assert [line[-4:] for line in lines] == ["+- -"] * 2
+    assert (run / "evaluation.png").stat().st_size > 0
+
+
+def test_an_agent_s_own_names_are_used():
+    import evaluate
+    from torchrl.envs import RenameTransform
+
+    from vm3ac_modules.envs import make_env
+    from vm3ac_modules.evaluation import measure_coordination
+    from vm3ac_modules.keys import Keys
+    from vm3ac_modules.training import build
+    from vm3ac_modules.training.loading import TrainedAgent
+
+    keys = Keys("walkers", latent="z")
+    env = make_env("predator_prey_2", 4, seed=0, max_steps=5)
+    env.append_transform(
+        RenameTransform(
+            in_keys=[Keys().observation, Keys().reward],
+            out_keys=[keys.observation, keys.reward],
+            in_keys_inv=[Keys().action],
+            out_keys_inv=[keys.action],
+        )
+    )
+    agent = build("vm3ac", env, keys=keys, hidden=(8, 8))
+    trained = TrainedAgent(agent, {"task": {"name": "t", "max_steps": 5}}, 0)
+    cfg = evaluate.parse(["run_dir=x"])
+    assert set(evaluate.play_all(cfg, trained, env, 1)) == {*evaluate.MODES, "random"}
+    found = measure_coordination(agent, env, max_steps=5, seed=1, rows=8, num_latents=8)
+    assert found.upper.shape == (2, 2)
+    maven = build("maven", env, keys=keys, hidden=(8, 8))
+    assert evaluate.modes_of(maven.policy, "all", keys) == ["sample"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["run_dir=x", "latnet=mean"], "unknown key latnet; valid: run_dir, episodes"),
         (["run_dir=x", "latent=median"], "unknown latent 'median'; valid: sample"),
         (["episodes=3"], "run_dir="),
-        (["run_dir=x", "episodes=0"], "episodes must be a whole number of at least 1, got 0"),
-        (["run_dir=x", "episodes=many"], "episodes must be a whole number of at least 1, got many"),
+        (["run_dir=x", "episodes=0"], "episodes must be an integer of at least 1, got 0"),
+        (["run_dir=x", "episodes=many"], "episodes must be an integer of at least 1, got 'many'"),
+        (["run_dir=x", "episodes=true"], "episodes must be an integer of at least 1, got True"),
+        (["run_dir=x", "episodes=2.5"], "episodes must be an integer of at least 1, got 2.5"),
+        (["run_dir=x", "seed=true"], "seed must be an integer of at least 0, got True"),
+        (["run_dir=x", "seed=0.5"], "seed must be an integer of at least 0, got 0.5"),
+        (["run_dir=x", "seed=-1"], "seed must be an integer of at least 0, got -1"),
         (["run_dir=x", "coordination=maybe"], "coordination must be true or false, got 'maybe'"),
-        (["run_dir=x", "coordination_rows=1"], "coordination_rows must be a whole number of at"),
-        (["run_dir=x", "coordination_latents=2.5"], "coordination_latents must be a whole number"),
+        (
+            ["run_dir=x", "coordination_rows=1"],
+            "coordination_rows must be an integer of at least 2",
+        ),
+        (["run_dir=x", "coordination_rows=true"], "coordination_rows must be an integer of at"),
+        (["run_dir=x", "coordination_latents=2.5"], "coordination_latents must be an integer of"),
+        (["run_dir=x", "coordination_latents=true"], "coordination_latents must be an integer of"),
     ],
 )
 def test_bad_arguments_end_with_one_sentence(arguments, said, capsys):

@@ -121,7 +121,7 @@ def _of_battles(
         return Coordination(actor.num_agents, note=_NOT_CATEGORICAL)
     with fork_rng(seed), torch.no_grad():
         read = list(actor.in_keys)
-        states = _visited_in_battles(agent.greedy, env, max_steps, seed, rows, read, keys)
+        states = _visited_states(agent.greedy, env, max_steps, seed, rows, read, keys, battles=True)
         if prior is None:
             log_prob = actor(states).get(keys.logits).unsqueeze(0)
             return categorical_coordination(log_prob, log_prob.new_zeros(1))
@@ -139,34 +139,25 @@ def _visited_states(
     rows: int,
     read: Sequence[NestedKey],
     keys: Keys,
+    *,
+    battles: bool = False,
 ) -> TensorDictBase:
-    """What a policy reads in states of its own episodes, ``[S]`` with S <= rows."""
+    """What a policy reads in states of its own episodes, ``[S]`` with S <= rows.
+
+    Rows of battles wait when they are over, and what is read there includes memories.
+    """
     with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
         env.set_seed(seed, static_seed=False)
         restart_episodes(env)
-        steps = env.rollout(max_steps, policy, break_when_any_done=False)
-    done = steps["next", keys.done].squeeze(-1)
-    # A row that ended early goes on with another episode, which would count early steps twice.
-    first = done.cumsum(-1) - done.long() == 0
-    return _some(steps.select(*read)[first], rows)
-
-
-def _visited_in_battles(
-    policy: TensorDictModuleBase,
-    env: EnvBase,
-    max_steps: int,
-    seed: int,
-    rows: int,
-    read: Sequence[NestedKey],
-    keys: Keys,
-) -> TensorDictBase:
-    """The same of battles, whose rows wait when they are over; memories included."""
-    collector = EpisodeCollector(env, policy, max_steps, read, keys=keys)
-    with set_exploration_type(ExplorationType.RANDOM):
-        env.set_seed(seed, static_seed=False)
-        restart_episodes(env)
-        episodes = collector.play().episodes
-    return _some(episodes.select(*read)[episodes.get(keys.mask).squeeze(-1)], rows)
+        if battles:
+            steps = EpisodeCollector(env, policy, max_steps, read, keys=keys).play().episodes
+            counts = steps.get(keys.mask).squeeze(-1)
+        else:
+            steps = env.rollout(max_steps, policy, break_when_any_done=False)
+            done = steps["next", keys.done].squeeze(-1)
+            # A row that ended early goes on with another episode: early steps would count twice.
+            counts = done.cumsum(-1) - done.long() == 0
+    return _some(steps.select(*read)[counts], rows)
 
 
 def _some(states: TensorDictBase, rows: int) -> TensorDictBase:

@@ -88,8 +88,8 @@ def gaussian_coordination(
         num_latents=num_latents,
         seed_dims=1,
     )
-    # The smaller side of a pair is chosen after averaging: before, noise would choose it.
     of_latent = found.latent_information.mean(0)
+    upper, upper_error = _smaller_of_pairs(of_latent, _error(found.latent_information))
     return Coordination(
         num_agents=size[0],
         states=len(states),
@@ -97,8 +97,8 @@ def gaussian_coordination(
         num_latents=num_latents,
         lower=None if predictor is None else found.lower.mean(0),
         lower_error=None if predictor is None else _error(found.lower),
-        upper=fill_diagonal_zero(torch.minimum(of_latent.unsqueeze(-1), of_latent)),
-        upper_error=_error(found.upper),
+        upper=upper,
+        upper_error=upper_error,
         ceiling=found.ceiling,
         latent_information=of_latent,
         latent_share=found.latent_share.mean(0),
@@ -168,6 +168,18 @@ def _drawn(
     loc, scale = reader.heads(every, latent)
     center, half_range = reader.center.to(loc), reader.half_range.to(loc)
     return squash(loc + scale * torch.randn_like(loc), center, half_range)
+
+
+def _smaller_of_pairs(means: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
+    """The smaller mean of every pair of agents, with its own error; the larger error of a tie.
+
+    Chosen after averaging: in each group of states noise would choose.
+    """
+    row, column = means.unsqueeze(-1), means
+    larger = torch.maximum(errors.unsqueeze(-1), errors)
+    error = torch.where(column < row, errors, larger)
+    error = torch.where(row < column, errors.unsqueeze(-1), error)
+    return fill_diagonal_zero(torch.minimum(row, column)), fill_diagonal_zero(error)
 
 
 def _error(groups: Tensor) -> Tensor:

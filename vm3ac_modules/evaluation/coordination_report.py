@@ -26,6 +26,9 @@ _PANEL = 3.6
 def coordination_table(summary: Mapping[str, Any]) -> str:
     """Write what was measured as a small table: pairs, shares, correlations.
 
+    Both directions of a pair are averaged, as are their errors, which that average's does not
+    exceed. Above four agents there are means alone, each over the pairs that have a value.
+
     Args:
         summary: of :meth:`~vm3ac_modules.evaluation.Coordination.summary`.
 
@@ -50,21 +53,25 @@ def coordination_table(summary: Mapping[str, Any]) -> str:
 
 
 def _pair_lines(summary: Mapping[str, Any]) -> list[str]:
-    """A line per pair, or one of means; both directions of a pair are averaged."""
+    """A line per pair, or one of means and another that says of how many pairs."""
     common = summary["common"]["agent_correlation"]
     names = ("mi_lower_bound", "mi_lower_bound_error", "mi_upper_bound", "mi_upper_bound_error")
     size = len(summary["agents"])
     both = [_symmetric(summary[name], size) for name in names] + [_symmetric(common, size)]
     pairs = list(combinations(range(size), 2))
-    if size <= _LARGEST:
-        rows = [(f"{i} and {j}", *(x[i, j] for x in both)) for i, j in pairs]
-    else:
-        means = [np.mean([x[pair] for pair in pairs]) for x in both]
-        rows = [("mean", means[0], np.nan, means[2], np.nan, means[4])]
-    return [
+    rows, left_out = [(f"{i} and {j}", *(x[i, j] for x in both)) for i, j in pairs], []
+    if size > _LARGEST:
+        columns = [[x[pair] for pair in pairs if np.isfinite(x[pair])] for x in both[::2]]
+        low, up, correlation = (np.mean(x) if x else np.nan for x in columns)
+        rows = [("mean", low, np.nan, up, np.nan, correlation)]
+        n = [len(x) for x in columns]
+        if any(0 < count < len(pairs) for count in n):
+            left_out = [f"  over {n[0]}, {n[1]}, {n[2]} of {len(pairs)} pairs: the defined ones"]
+    lines = [
         f"  {name:<9s} {_with_error(low, e_low):>16s} {_with_error(up, e_up):>16s} {_two(c):>11s}"
         for name, low, e_low, up, e_up, c in rows
     ]
+    return lines + left_out
 
 
 def _agent_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -225,8 +232,7 @@ def _heat(
     colors: str,
     limits: tuple[float, float],
 ) -> None:
-    low, high = limits
-    image = axes.imshow(values, cmap=colors, vmin=low, vmax=high)
+    image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1])
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
     figure.colorbar(image, ax=axes, shrink=0.75)
@@ -235,8 +241,7 @@ def _heat(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             # Dark cells are those near the end of a scale, of both ends for signed values.
-            dark = abs(value) > 0.6 * high
-            color = "white" if dark else "black"
+            color = "white" if abs(value) > 0.6 * limits[1] else "black"
             axes.text(column, row, _two(value), ha="center", va="center", color=color, fontsize=8)
 
 

@@ -30,7 +30,7 @@ class Coordination:
         lower: mutual information of every pair from below, ``[N, N]``, zero diagonal.
         upper: the same from above; enumerated, both are the exact value.
         lower_error: standard error over states, ``[N, N]``.
-        upper_error: the same of the upper side.
+        upper_error: the same of the upper side, that of the agent who follows the latent less.
         ceiling: most nats that the estimates can reach.
         latent_information: information of each agent's action about the latent, from above,
             ``[N]``.

@@ -142,7 +142,9 @@ def largest_canonical_correlation(matrix: Tensor, num_agents: int) -> Tensor:
 
     It does not depend on the axes in which an action is written, is the absolute correlation
     where A = 1, and vanishes only where all cross correlations do. Being a maximum it is never
-    negative: compare it with what independent draws give.
+    negative: compare it with what independent draws give. Of one Gaussian's correlations it bounds
+    the information from below, by ``-1/2 log(1 - c^2)``; averaged over states whose covariances
+    differ it bounds nothing.
 
     References:
         Hotelling 1936, "Relations between two sets of variates", Biometrika 28.
