@@ -15,7 +15,7 @@ from tensordict import TensorDict
 
 from vm3ac_modules.execution.agent import DeployedAgent
 from vm3ac_modules.execution.agent_file import AgentFileError
-from vm3ac_modules.execution.agent_process import AgentLost
+from vm3ac_modules.execution.agent_process import AgentLost, AgentProcess
 from vm3ac_modules.execution.disturbance import Disturbance
 from vm3ac_modules.execution.export import export_agents
 from vm3ac_modules.execution.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
@@ -161,6 +161,28 @@ def test_all_observations_may_be_lost_but_the_first(onnx_files):
         # What was seen last in one episode is nothing to act on in the next.
         again = moment(0)
         assert torch.equal(team(again)["agents", "action"], expected(onnx_files, again))
+
+
+def test_a_lost_observation_is_not_there_for_an_agent_that_starts_again(onnx_files):
+    start, later = moment(0), moment(1)
+    both = Disturbance(0, kill_at=1, dropped=1.0)
+    with DecentralizedTeam(onnx_files, seed=SEED, rejoin=True, disturbance=both) as team:
+        team(start)
+        # One acts on what it saw last; the other has seen nothing.
+        seen = start["agents", "observation"].clone()
+        seen[:, 0] = 0.0
+        wanted = expected(onnx_files, moment(1, seen))
+        assert torch.equal(team(later)["agents", "action"], wanted)
+
+
+def test_whoever_asks_again_is_told_again(onnx_files):
+    agent = AgentProcess(onnx_files[0], 0, timeout=20.0)
+    agent.wait_ready()
+    agent.kill()
+    for _ in range(2):
+        with pytest.raises(AgentLost, match="ended by SIGKILL"):
+            agent.action()
+    agent.stop()
 
 
 def test_a_killed_agent_is_reported_and_the_team_stopped(onnx_files):
