@@ -16,12 +16,12 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.baselines._discrete import check_shares, chosen, final_slots, network_slots
 from vm3ac_modules.functional.categorical import categorical_entropy, expectation
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.tree_backup import tree_backup_target
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.nn.decomposed_critic import DecomposedCriticNet
+from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, final_slots, network_slots
 from vm3ac_modules.objectives.episodic import (
     EpisodeKeys,
     Episodes,

@@ -16,16 +16,16 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.baselines._discrete import (
+from vm3ac_modules.functional.categorical import categorical_entropy, draw_categorical
+from vm3ac_modules.functional.episodes import masked_mean
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.nn.lica_critic import LICACritic
+from vm3ac_modules.objectives.episode_pieces import (
     check_shares,
     final_slots,
     first_slot_noise,
     network_slots,
 )
-from vm3ac_modules.functional.categorical import categorical_entropy, draw_categorical
-from vm3ac_modules.functional.episodes import masked_mean
-from vm3ac_modules.keys import Keys
-from vm3ac_modules.nn.lica_critic import LICACritic
 from vm3ac_modules.objectives.episodic import (
     EpisodeKeys,
     Episodes,

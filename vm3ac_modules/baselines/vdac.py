@@ -14,11 +14,11 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.baselines._discrete import check_shares, chosen, network_slots
 from vm3ac_modules.functional.categorical import categorical_entropy
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.nn.value_head import ValueHead
+from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
 from vm3ac_modules.objectives.episodic import (
     EpisodeKeys,
     Episodes,

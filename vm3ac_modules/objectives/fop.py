@@ -27,6 +27,7 @@ from vm3ac_modules.functional.categorical import (
 )
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
 from vm3ac_modules.objectives.episodic import (
     EpisodeKeys,
     Episodes,
@@ -34,7 +35,6 @@ from vm3ac_modules.objectives.episodic import (
     read_episodes,
     wanted_losses,
 )
-from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["FOPLoss", "PolicyView"]
@@ -152,18 +152,13 @@ class FOPLoss(LossModule):
             raise ValueError(
                 f"temperature must be positive (V_i divides by it), got {temperature}."
             )
-        for name, value in {"gamma": gamma, "lam": lam}.items():
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {value}.")
+        check_shares(gamma=gamma, lam=lam)
         self.gamma, self.lam = gamma, lam
         self.strict_soft, self.mask_soft_values = strict_soft, mask_soft_values
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.convert_to_functional(actor_network, "actor_network")
         self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
-        self.slots = {
-            name: ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
-            for name in ("actor_network", "qvalue_network")
-        }
+        self.slots = network_slots(self, "actor_network", "qvalue_network")
         if keys is not None:
             self.set_keys(**self._AcceptedKeys.named_by(keys))
 
@@ -280,8 +275,7 @@ class FOPLoss(LossModule):
     @torch.no_grad()
     def _soft_bonus(self, episodes: Episodes, view: PolicyView) -> Tensor:
         r""":math:`-\frac1N \sum_i \log \pi_i(a'_i)` at every slot, ``[B, T + 1]``, nats."""
-        log_prob = view.log_prob.gather(-1, view.action.unsqueeze(-1)).squeeze(-1)
-        return -log_prob.mean(-1)
+        return -chosen(view.log_prob, view.action).mean(-1)
 
     def _policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
         """What the policies minimize at every slot, ``[B, T + 1, N]``."""
