@@ -13,6 +13,7 @@ import torch
 from vm3ac_modules.training import (
     CheckpointError,
     _step_directory,
+    checkpoint_identity,
     common_frame,
     config_hash,
     has_checkpoint,
@@ -239,10 +240,31 @@ def test_pointer_to_a_missing_step(tmp_path):
 
 def test_no_checkpoint(tmp_path):
     assert not has_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        load_checkpoint(tmp_path)
+    for read in (load_checkpoint, checkpoint_identity):
+        with pytest.raises(CheckpointError, match="holds no checkpoint"):
+            read(tmp_path)
+        with pytest.raises(CheckpointError, match="there is no directory"):
+            read(tmp_path / "nowhere")
     save(tmp_path, 1)
     assert has_checkpoint(tmp_path)
+
+
+def test_a_directory_of_several_seeds_is_told_from_a_run(tmp_path):
+    for seed in (0, 1):
+        save(tmp_path / f"seed_{seed}", 1)
+    for read in (load_checkpoint, checkpoint_identity):
+        with pytest.raises(CheckpointError, match=r"several seeds: give .* \(seed_0, seed_1\)"):
+            read(tmp_path)
+
+
+def test_the_identity_tells_checkpoints_apart(tmp_path):
+    found = []
+    for frame, value in ((1, 0.0), (2, 1.0)):
+        save_checkpoint(tmp_path, frame, {"w": torch.tensor(value)}, config={"a": 1})
+        found.append(checkpoint_identity(tmp_path))
+    assert [identity["frame"] for identity in found] == [1, 2]
+    assert found[0]["sha256"] != found[1]["sha256"]
+    assert found[0]["config_sha256"] == found[1]["config_sha256"]
 
 
 def test_another_configuration_is_refused_with_what_differs(tmp_path):

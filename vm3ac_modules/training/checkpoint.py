@@ -154,12 +154,7 @@ def checkpoint_identity(run_dir: Path | str) -> dict[str, Any]:
     Raises:
         CheckpointError: if there is no checkpoint.
     """
-    folder = Path(run_dir) / "checkpoint"
-    if not has_checkpoint(run_dir):
-        raise CheckpointError(
-            f"{folder} holds no checkpoint: train first, or give the directory of another run."
-        )
-    meta = _read_meta(pointed(folder))
+    meta = _read_meta(_latest(Path(run_dir)))
     return {
         "sha256": meta["files"]["state.pt"]["sha256"],
         "frame": meta["frame"],
@@ -219,17 +214,8 @@ def load_checkpoint(
         CheckpointError: if there is none, if a file is missing or damaged, or if the
             configurations differ; says which and what to do.
     """
-    folder = Path(run_dir) / "checkpoint"
-    if not Path(run_dir).is_dir():
-        raise CheckpointError(f"there is no directory {run_dir}.")
-    if not has_checkpoint(run_dir):
-        if steps(folder):
-            raise _damaged(folder / "latest", "is missing")
-        raise CheckpointError(
-            f"{folder} holds no checkpoint: the run ended before its first one. "
-            "Start it again with overwrite=true."
-        )
-    step = pointed(folder) if frame is None else folder / f"step_{frame}"
+    latest = _latest(Path(run_dir))
+    step = latest if frame is None else latest.with_name(f"step_{frame}")
     if not step.is_dir():
         raise _damaged(step, "is missing")
     meta = _read_meta(step)
@@ -246,6 +232,26 @@ def load_checkpoint(
     }
     return Checkpoint(
         meta["frame"], contents["state.pt"], contents.get("replay.pt"), meta["config"]
+    )
+
+
+def _latest(run_dir: Path) -> Path:
+    """The step that ``latest`` names, or a sentence on why there is none."""
+    folder = run_dir / "checkpoint"
+    if not run_dir.is_dir():
+        raise CheckpointError(f"there is no directory {run_dir}.")
+    if has_checkpoint(run_dir):
+        return pointed(folder)
+    if steps(folder):
+        raise _damaged(folder / "latest", "is missing")
+    seeds = sorted(path.name for path in run_dir.glob("seed_*") if has_checkpoint(path))
+    if seeds:
+        raise CheckpointError(
+            f"{run_dir} holds the runs of several seeds: give one of them ({', '.join(seeds)})."
+        )
+    raise CheckpointError(
+        f"{folder} holds no checkpoint: it is no run's directory, or the run ended before its "
+        "first one. Give another, or start it again with overwrite=true."
     )
 
 
