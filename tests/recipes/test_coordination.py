@@ -1,4 +1,4 @@
-"""The coordination recipe on runs that are there, without training."""
+"""The coordination recipe: trained, measured, refused."""
 
 from __future__ import annotations
 
@@ -15,10 +15,27 @@ pytest.importorskip("rliable")
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))
 
 import coordination
+import runs
+
+
+@pytest.fixture(autouse=True)
+def _train_here(monkeypatch):
+    """Trainings without a process of their own each, whose imports take most of the time."""
+    import train_continuous
+    from hydra import compose, initialize_config_dir
+
+    def launch(command, log):
+        config = str(Path(train_continuous.__file__).parent / "config")
+        with initialize_config_dir(config, version_base="1.3"):
+            train_continuous.train(compose("train_continuous", overrides=command[2:]))
+
+    monkeypatch.setattr(runs, "launch", launch)
 
 
 def test_information_and_intervention_from_one_command(tmp_path):
+    # One at a time: Hydra has one configuration per process.
     arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "--episodes", "2"]
+    arguments += ["--jobs", "1"]
     coordination.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
     with (tmp_path / "intervention.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -38,6 +55,7 @@ def test_information_and_intervention_from_one_command(tmp_path):
 
 def test_runs_without_estimates_are_refused(tmp_path, capsys):
     arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "information_rows=0"]
+    arguments += ["--algorithms", "vm3ac"]
     with pytest.raises(SystemExit):
         coordination.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
     assert "train with information_rows above 0" in capsys.readouterr().err
