@@ -176,7 +176,7 @@ def test_a_lost_observation_is_not_there_for_an_agent_that_starts_again(onnx_fil
 
 
 def test_whoever_asks_again_is_told_again(onnx_files):
-    agent = AgentProcess(onnx_files[0], 0, timeout=20.0)
+    agent = AgentProcess(onnx_files[0], 0)
     agent.wait_ready()
     agent.kill()
     for _ in range(2):
