@@ -200,7 +200,7 @@ def test_descriptions_are_plain():
         "law": "categorical",
         "probs": [0.25, 0.75],
     }
-    with pytest.raises(NotImplementedError, match="Unnamed has no describe"):
+    with pytest.raises(ValueError, match="Unnamed has no describe"):
         Unnamed(2).describe()
 
 

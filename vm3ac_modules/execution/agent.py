@@ -201,12 +201,12 @@ class DeployedAgent:
 def main() -> None:
     """Print the record of an agent's file."""
     if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)  # noqa: T201
+        sys.stdout.write(f"{__doc__}\n")
         sys.exit(0 if len(sys.argv) == 2 else 2)
     try:
-        print(json.dumps(read_record(sys.argv[1]), indent=2))  # noqa: T201
+        sys.stdout.write(json.dumps(read_record(sys.argv[1]), indent=2) + "\n")
     except AgentFileError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
 

@@ -152,7 +152,7 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
 def main() -> None:
     """Serve the agent of the file that the command line names."""
     if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)  # noqa: T201
+        sys.stdout.write(f"{__doc__}\n")
         sys.exit(0 if len(sys.argv) == 2 else 2)
     # What a library prints must not get among the frames.
     outgoing = os.fdopen(os.dup(1), "wb")

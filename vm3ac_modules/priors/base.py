@@ -87,8 +87,12 @@ class LatentPrior(nn.Module, ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """The prior as JSON holds it; :func:`prior_from` makes it again, with the same draws."""
-        raise NotImplementedError(
+        """The prior as JSON holds it; :func:`prior_from` makes it again, with the same draws.
+
+        Raises:
+            ValueError: for a prior that is none of this package's three.
+        """
+        raise ValueError(
             f"{type(self).__name__} has no describe(); only the three priors of this package can "
             "be exported."
         )
