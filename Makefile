@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
+# DEMO adds knobs: `make demo DEMO="frames=2000 eval_episodes=4"` tries all of it in seconds.
 demo: install
-	$(BIN)/python recipes/train_continuous.py loop=demo algorithm=vm3ac task=predator_prey_2 run_dir=runs/demo overwrite=true
+	$(BIN)/python recipes/train_continuous.py loop=demo algorithm=vm3ac task=predator_prey_2 run_dir=runs/demo overwrite=true $(DEMO)
 	$(BIN)/python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
 
 lint: install

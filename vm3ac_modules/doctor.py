@@ -27,7 +27,7 @@ EXTRAS = ("vmas", "pettingzoo", "smax", "recipes", "testing", "reproduce", "expo
 PROBES: dict[str, tuple[str, ...]] = {
     "vmas": ("vmas",),
     "pettingzoo": ("pettingzoo", "Box2D", "mpe2"),
-    "recipes": ("hydra", "tqdm", "matplotlib", "tensorboard", "imageio"),
+    "recipes": ("hydra", "tqdm", "matplotlib", "tensorboard", "imageio", "scipy"),
     "testing": ("hypothesis",),
     "reproduce": ("rliable", "pandas"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
