@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import vm3ac_modules
+from vm3ac_modules._lazy import homes
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# API
@@ -42,9 +43,9 @@ def sections() -> Iterator[str]:
     """The page, piece by piece."""
     yield HEAD
     yield "| name | from |\n|---|---|"
-    yield from (f"| `{k}` | `{v}` |" for k, v in sorted(vm3ac_modules._EXPORTS.items()))
+    yield from (f"| `{k}` | `{v}` |" for k, v in sorted(homes(vm3ac_modules.__file__).items()))
     for file in sorted((ROOT / "vm3ac_modules").rglob("*.py")):
-        if file.name.startswith("_") and "scenarios" not in file.parts:
+        if file.name.startswith("_"):
             continue
         parts = file.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")

@@ -27,8 +27,9 @@ from tqdm import tqdm
 import vm3ac_modules as vm
 from vm3ac_modules.envs import ExpandDone
 from vm3ac_modules.evaluation import evaluate
-from vm3ac_modules.module import NetworkModule
-from vm3ac_modules.training import evaluation_seed, seed_everything, versions, write_json
+from vm3ac_modules.learning import evaluation_seed, seed_everything
+from vm3ac_modules.modules.network import NetworkModule
+from vm3ac_modules.runs import versions, write_json
 
 DEFAULTS = {
     "run_dir": "runs/add_mi_to_sac",

@@ -13,6 +13,7 @@ from reporting import SeedFiles, device_name
 from torch import Tensor
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.algorithms import DiscreteAgent
 from vm3ac_modules.envs import env_rng_state, lost_episodes, set_env_rng_state
 from vm3ac_modules.evaluation import (
     EvaluationResult,
@@ -21,19 +22,20 @@ from vm3ac_modules.evaluation import (
     learning_curve,
     unit_trace,
 )
-from vm3ac_modules.training import (
-    DiscreteAgent,
+from vm3ac_modules.learning import (
     EpisodeSource,
     FiniteGuard,
     Round,
     evaluation_seed,
     fork_rng,
+    rng_state,
+    set_rng_state,
+)
+from vm3ac_modules.runs import (
     git_commit,
     load_checkpoint,
     read_csv_log,
-    rng_state,
     save_checkpoint,
-    set_rng_state,
     versions,
     write_json,
 )

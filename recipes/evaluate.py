@@ -35,16 +35,10 @@ from vm3ac_modules.evaluation import (
     measure_coordination,
 )
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.latent import CategoricalPrior, LatentMode, LatentSampler
-from vm3ac_modules.training import (
-    CheckpointError,
-    evaluation_seed,
-    git_commit,
-    load_agent,
-    versions,
-    write_json,
-)
-from vm3ac_modules.training.loading import TrainedAgent
+from vm3ac_modules.learning import evaluation_seed
+from vm3ac_modules.modules.latent import CategoricalPrior, LatentMode, LatentSampler
+from vm3ac_modules.runs import CheckpointError, git_commit, load_agent, versions, write_json
+from vm3ac_modules.runs.loading import TrainedAgent
 
 DEFAULTS = {
     "run_dir": None,

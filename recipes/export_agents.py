@@ -6,7 +6,7 @@ writes runs/demo/agents/synchronized/agent_0.onnx, agent_1.onnx, ... Each holds 
 agent alone, the source of its latent, its action bounds, and a record of names, shapes, units,
 versions and the checkpoint's hash:
 
-    python -m vm3ac_modules.execution.agent runs/demo/agents/synchronized/agent_0.onnx
+    python -m vm3ac_modules.execution.runtime.agent runs/demo/agents/synchronized/agent_0.onnx
 
 --latent says where the agents have their latent from:
 
@@ -33,15 +33,15 @@ from typing import Any, get_args
 import torch
 from command_line import fail
 
-from vm3ac_modules.execution.agent_file import FORMATS, AgentFileError
-from vm3ac_modules.execution.export import TeamPolicy, export_agents
-from vm3ac_modules.execution.latent_source import LatentInput
-from vm3ac_modules.execution.parity import TOLERANCE, largest_difference
-from vm3ac_modules.training import (
+from vm3ac_modules.execution.export.agents import TeamPolicy, export_agents
+from vm3ac_modules.execution.export.latent_source import LatentInput
+from vm3ac_modules.execution.export.parity import TOLERANCE, largest_difference
+from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError
+from vm3ac_modules.learning import evaluation_seed
+from vm3ac_modules.runs import (
     CheckpointError,
     TrainedAgent,
     checkpoint_identity,
-    evaluation_seed,
     load_agent,
     write_json,
 )

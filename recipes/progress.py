@@ -14,21 +14,19 @@ from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.algorithms import Agent
 from vm3ac_modules.envs import env_rng_state, set_env_rng_state
-from vm3ac_modules.training import (
-    Agent,
+from vm3ac_modules.learning import (
     FiniteGuard,
-    common_frame,
     join_optimizers,
     join_states,
-    load_checkpoint,
     rng_state,
-    save_checkpoint,
     seed_everything,
     set_rng_state,
     split_optimizer,
     split_state,
 )
+from vm3ac_modules.runs import common_frame, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from reporting import Reporter

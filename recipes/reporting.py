@@ -17,12 +17,11 @@ from torchrl.data import TensorDictReplayBuffer
 
 from vm3ac_modules.envs import make_env
 from vm3ac_modules.evaluation import EvaluationResult, evaluate, learning_curve
+from vm3ac_modules.learning import evaluation_seed, fork_rng
 from vm3ac_modules.objectives import estimate_information
-from vm3ac_modules.training import (
+from vm3ac_modules.runs import (
     CsvLog,
     TensorBoardLog,
-    evaluation_seed,
-    fork_rng,
     git_commit,
     read_csv_log,
     versions,

@@ -41,17 +41,17 @@ from export_agents import default_latent, export, policy_of
 
 from vm3ac_modules.envs import time_limit
 from vm3ac_modules.evaluation import EvaluationResult, evaluate, evaluate_battles
-from vm3ac_modules.execution.agent_file import FORMATS, AgentFileError, check_team
-from vm3ac_modules.execution.agent_process import AgentLost
-from vm3ac_modules.execution.disturbance import Disturbance
-from vm3ac_modules.execution.latent_source import LatentInput
-from vm3ac_modules.execution.parity import with_clock
-from vm3ac_modules.execution.team import DecentralizedTeam
-from vm3ac_modules.training import (
+from vm3ac_modules.execution.export.latent_source import LatentInput
+from vm3ac_modules.execution.export.parity import with_clock
+from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError, check_team
+from vm3ac_modules.execution.team.agent_process import AgentLost
+from vm3ac_modules.execution.team.disturbance import Disturbance
+from vm3ac_modules.execution.team.team import DecentralizedTeam
+from vm3ac_modules.learning import evaluation_seed
+from vm3ac_modules.runs import (
     CheckpointError,
     TrainedAgent,
     checkpoint_identity,
-    evaluation_seed,
     git_commit,
     load_agent,
     versions,

@@ -34,14 +34,13 @@ from vm3ac_modules.envs import EpisodeCounter, MeetingEnv
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.evaluation.protocol import policy_with_latent
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.latent import LatentSampler, UniformPrior
+from vm3ac_modules.learning import evaluation_seed, seed_everything
+from vm3ac_modules.modules.latent import LatentSampler, UniformPrior
 from vm3ac_modules.nn import LinearLatentPolicy, action_covariance
-from vm3ac_modules.training import (
+from vm3ac_modules.runs import (
     RunDirectoryError,
-    evaluation_seed,
     git_commit,
     open_run_directory,
-    seed_everything,
     versions,
     write_json,
     write_text,

@@ -22,19 +22,16 @@ from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import EnvBase
 from tqdm import tqdm
 
+from vm3ac_modules.algorithms import Agent, build
 from vm3ac_modules.envs import make_env
-from vm3ac_modules.training import (
-    Agent,
-    CheckpointError,
+from vm3ac_modules.learning import (
     FiniteGuard,
     NonFiniteError,
-    RunDirectoryError,
-    build,
     interleave,
     make_replay,
-    open_run_directory,
     seed_everything,
 )
+from vm3ac_modules.runs import CheckpointError, RunDirectoryError, open_run_directory
 
 CONFIG_DIR = Path(__file__).parent / "config"
 POSITIVE = (

@@ -19,18 +19,10 @@ from progress import resumed_config
 from torchrl.envs import EnvBase
 from tqdm import tqdm
 
+from vm3ac_modules.algorithms import DiscreteAgent, build_discrete
 from vm3ac_modules.envs import make_battle_env, time_limit
-from vm3ac_modules.training import (
-    CheckpointError,
-    DiscreteAgent,
-    EpisodeCollector,
-    EpisodeSource,
-    NonFiniteError,
-    RunDirectoryError,
-    build_discrete,
-    open_run_directory,
-    seed_everything,
-)
+from vm3ac_modules.learning import EpisodeCollector, EpisodeSource, NonFiniteError, seed_everything
+from vm3ac_modules.runs import CheckpointError, RunDirectoryError, open_run_directory
 
 CONFIG_DIR = Path(__file__).parent / "config_smac"
 POSITIVE = (

@@ -38,24 +38,22 @@ from torch import Tensor
 from torchrl.data import Bounded
 
 import vm3ac_modules as vm
+from vm3ac_modules.algorithms.registry import resolve_knobs
 from vm3ac_modules.functional.information import (
     gaussian_log_density,
     leave_one_out_log_prob,
     mixture_log_prob,
 )
+from vm3ac_modules.learning import evaluation_seed, fork_rng, seed_everything
 from vm3ac_modules.objectives import PolicyReader
-from vm3ac_modules.training import (
+from vm3ac_modules.runs import (
     RunDirectoryError,
-    evaluation_seed,
-    fork_rng,
     git_commit,
     open_run_directory,
-    seed_everything,
     versions,
     write_json,
     write_text,
 )
-from vm3ac_modules.training.registry import resolve_knobs
 
 DEFAULTS: dict[str, Any] = {
     "run_dir": "runs/what_is_rewarded",

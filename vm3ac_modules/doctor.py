@@ -277,7 +277,7 @@ def _import_error(module: str) -> str:
 
 
 def _smax_error() -> str:
-    from vm3ac_modules.envs._smax_game import load_jax
+    from vm3ac_modules.envs.battles._smax_game import load_jax
 
     try:
         load_jax()

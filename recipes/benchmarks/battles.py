@@ -22,14 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from omegaconf import OmegaConf
 
+from vm3ac_modules.algorithms import DISCRETE_ALGORITHMS, DiscreteAgent, build_discrete
 from vm3ac_modules.envs import make_battle_env, time_limit
-from vm3ac_modules.training import (
-    DISCRETE_ALGORITHMS,
-    DiscreteAgent,
-    EpisodeCollector,
-    EpisodeSource,
-    build_discrete,
-)
+from vm3ac_modules.learning import EpisodeCollector, EpisodeSource
 
 PRESETS = Path(__file__).parents[1] / "config_smac" / "algorithm"
 

@@ -23,7 +23,7 @@ import torch
 from torchrl.envs import EnvBase, MarlGroupMapType, PettingZooWrapper
 
 from vm3ac_modules.envs import MultiwalkerEnv
-from vm3ac_modules.training import seed_everything
+from vm3ac_modules.learning import seed_everything
 
 ROWS = (1, 4, 16)
 OPTIONS: dict[str, Any] = {"shared_reward": False, "remove_on_fall": False}

@@ -16,14 +16,9 @@ from collections.abc import Callable
 
 import torch
 
+from vm3ac_modules.algorithms import ALGORITHMS, build
 from vm3ac_modules.envs import make_env
-from vm3ac_modules.training import (
-    ALGORITHMS,
-    build,
-    interleave,
-    make_replay,
-    seed_everything,
-)
+from vm3ac_modules.learning import interleave, make_replay, seed_everything
 
 
 def contestants(args: argparse.Namespace, seeds: int) -> dict[str, Callable[[], None]]:

@@ -22,7 +22,7 @@ import torch
 
 from vm3ac_modules.envs import SMAXEnv
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.training import seed_everything
+from vm3ac_modules.learning import seed_everything
 
 COLUMNS = ("map", "rows", "step_alone", "torchrl", "seconds_to_first_step", "load")
 

@@ -25,7 +25,7 @@ from torchrl.modules import MultiAgentMLP, ProbabilisticActor, TanhNormal
 from torchrl.objectives import SACLoss, SoftUpdate
 
 import vm3ac_modules as vm
-from vm3ac_modules.training import FusedSoftUpdate, seed_everything
+from vm3ac_modules.learning import FusedSoftUpdate, seed_everything
 
 OBS, A, Z, H = 20, 2, 8, 128
 BETA, GAMMA, TAU, LR, SIGMA = 0.1, 0.99, 0.005, 3e-4, 0.2

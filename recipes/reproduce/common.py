@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from command_line import fail
 
 from vm3ac_modules.keys import require_extra
-from vm3ac_modules.training import CheckpointError, RunDirectoryError, config_hash
+from vm3ac_modules.runs import CheckpointError, RunDirectoryError, config_hash
 
 TITLES = {
     "multiwalker_3": "MW (N=3)",

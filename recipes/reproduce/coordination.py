@@ -36,7 +36,7 @@ from vm3ac_modules.evaluation import (
     summarize_returns,
     write_curves,
 )
-from vm3ac_modules.training import read_csv_log
+from vm3ac_modules.runs import read_csv_log
 
 TASKS = ("predator_prey_2", "predator_prey_4")
 ALGORITHMS = ("vm3ac", "vm3ac_tight", "vm3ac_no_latent")

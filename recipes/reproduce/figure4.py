@@ -35,7 +35,7 @@ from vm3ac_modules.evaluation import (
     summarize_returns,
     write_curves,
 )
-from vm3ac_modules.training import read_csv_log
+from vm3ac_modules.runs import read_csv_log
 
 MAPS = ("3s_vs_3z", "3m", "8m_vs_9m")
 ALGORITHMS = ("vm3ac", "fop", "dop", "lica", "vdac", "maven")

@@ -37,7 +37,8 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from vm3ac_modules.evaluation import positions_figure
 from vm3ac_modules.evaluation.protocol import restart_episodes
-from vm3ac_modules.training import evaluation_seed, fork_rng, load_agent
+from vm3ac_modules.learning import evaluation_seed, fork_rng
+from vm3ac_modules.runs import load_agent
 
 TASKS = ("predator_prey_4",)
 ALGORITHMS = ("vm3ac", "ma_sac")

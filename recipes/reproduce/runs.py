@@ -23,7 +23,7 @@ from common import Case
 from results import Results, Row, row_of
 
 from vm3ac_modules.evaluation import AggregatedCurve, aggregate_curves
-from vm3ac_modules.training import has_checkpoint, open_run_directory, read_csv_log
+from vm3ac_modules.runs import has_checkpoint, open_run_directory, read_csv_log
 
 RECIPES = Path(__file__).parents[1]
 

@@ -22,10 +22,10 @@ from torchrl.data import OneHot
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import ValueEstimators
 
-from vm3ac_modules.actor import make_deterministic_actor
 from vm3ac_modules.baselines import MADDPGLoss
-from vm3ac_modules.critic import make_action_value
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.actors import make_deterministic_actor
+from vm3ac_modules.modules.critics import make_action_value
 
 GAMMA = 0.9
 TARGETS = ("target_actor_network_params", "target_qvalue_network_params")

@@ -28,10 +28,10 @@ from tensordict.nn import TensorDictModuleBase
 from torch.nn.functional import one_hot
 from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type, step_mdp
 
-from vm3ac_modules.actor import make_actor
 from vm3ac_modules.baselines import EpisodeLatentPolicy, LatentDiscriminator, MAVENLoss
 from vm3ac_modules.baselines.maven import joint_situation
-from vm3ac_modules.critic import make_action_value, make_state_value
+from vm3ac_modules.modules.actors import make_actor
+from vm3ac_modules.modules.critics import make_action_value, make_state_value
 from vm3ac_modules.nn import JointNet
 from vm3ac_modules.objectives import MAACLoss
 from vm3ac_modules.objectives.intrinsic import own_gradient_rows

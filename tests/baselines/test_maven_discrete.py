@@ -23,9 +23,9 @@ from torch.nn.functional import one_hot
 
 from vm3ac_modules.baselines import EpisodeLatentPolicy, MAVENDiscreteLoss
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor
 from vm3ac_modules.nn import EpisodeDiscriminatorNet, LatentUtilityNet, QMixer
 from vm3ac_modules.objectives.episodic import read_episodes
-from vm3ac_modules.utility_actor import EpsilonGreedyActor
 
 GAMMA = 0.9
 

@@ -12,8 +12,8 @@ from tensordict import TensorDict
 from torchrl.objectives import SoftUpdate
 
 from vm3ac_modules.keys import Keys, MissingKeysError
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn import RecurrentPolicyNet
-from vm3ac_modules.recurrent_actor import RecurrentActor
 
 OBS, STATE, ACTIONS, OUTCOMES = 4, 6, 5, 3
 LENGTHS, ENDS = (5, 3, 1, 4), (True, False, True, False)

@@ -13,11 +13,11 @@ from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import SoftUpdate
 
-from vm3ac_modules.actor import make_actor, make_policy
-from vm3ac_modules.critic import make_action_value, make_state_value
 from vm3ac_modules.keys import Keys, MissingKeysError
-from vm3ac_modules.latent import GaussianPrior, LatentSampler
-from vm3ac_modules.predictor import VariationalPredictor
+from vm3ac_modules.modules.actors import make_actor, make_policy
+from vm3ac_modules.modules.critics import make_action_value, make_state_value
+from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.modules.predictor import VariationalPredictor
 
 OBS_DIM, ACTION_DIM, LATENT_DIM = 4, 2, 3
 

@@ -10,7 +10,7 @@ from torchrl.envs import Compose, StepCounter, TransformedEnv
 from torchrl.envs.utils import check_env_specs
 
 from vm3ac_modules.envs import EpisodeCounter, MeetingEnv, make_env
-from vm3ac_modules.latent import LatentSampler, UniformPrior, latent_at
+from vm3ac_modules.modules.latent import LatentSampler, UniformPrior, latent_at
 
 PLACES = ("agents", "observation")
 REWARD = ("next", "agents", "reward")

@@ -11,9 +11,9 @@ if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("imageio")
 
+from vm3ac_modules.algorithms import build_discrete
 from vm3ac_modules.envs import focus_fire_action, make_battle_env
 from vm3ac_modules.evaluation import battle_gif, evaluate_battles, unit_trace
-from vm3ac_modules.training import build_discrete
 
 
 @pytest.fixture(scope="module")

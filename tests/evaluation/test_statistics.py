@@ -18,7 +18,7 @@ from vm3ac_modules.evaluation import (
     probability_of_improvement,
     summarize_returns,
 )
-from vm3ac_modules.training import rng_state
+from vm3ac_modules.learning import rng_state
 
 metrics = pytest.importorskip("rliable.metrics")
 

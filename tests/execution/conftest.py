@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from teams import ABOUT, gaussian_team
+from contracts.teams import ABOUT, gaussian_team
 
-from vm3ac_modules.execution.export import export_agents
+from vm3ac_modules.execution.export.agents import export_agents
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import vm3ac_modules.execution
 from vm3ac_modules.execution import clock
 from vm3ac_modules.execution.clock import LatentClock, latent_at
-from vm3ac_modules.latent import latent_at as torch_latent_at
+from vm3ac_modules.modules.latent import latent_at as torch_latent_at
 from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior, prior_from
 
 GAUSSIAN = {"law": "gaussian", "dim": 4}
@@ -95,7 +95,7 @@ def test_outcomes_change_exactly_where_torchs_change(weights, excess):
 
 
 def test_golden_values():
-    # The bits that tests/test_latent.py pins for torch: a change breaks every exported agent.
+    # The bits that test_latent.py pins for torch: a change breaks every exported agent.
     def bits(*arguments):
         return " ".join(f"{word:08x}" for word in words(latent_at(*arguments)).tolist())
 

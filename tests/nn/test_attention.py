@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from vm3ac_modules.critic import make_action_value
 from vm3ac_modules.functional.pairwise import own_first
+from vm3ac_modules.modules.critics import make_action_value
 from vm3ac_modules.nn import AttentionCriticNet
 
 OBS, ACT, AGENTS, WIDTH, HEADS = 3, 2, 4, 8, 2

@@ -7,8 +7,8 @@ import torch
 from tensordict import TensorDict
 from torch.nn.functional import linear
 
-from vm3ac_modules.critic import make_action_value, make_state_value
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.critics import make_action_value, make_state_value
 from vm3ac_modules.nn import CentralizedCriticNet
 
 OBS, ACTION, STATE = 5, 2, 7

@@ -14,11 +14,11 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded
 
-from vm3ac_modules.actor import make_actor, make_policy
-from vm3ac_modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.modules.actors import make_actor, make_policy
+from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives import MutualInformationLoss, PolicyReader, estimate_information
 from vm3ac_modules.objectives import diagnostics as diagnostics_module
-from vm3ac_modules.predictor import VariationalPredictor
 from vm3ac_modules.testing import LinearGaussianGame
 
 NOISE, REPEATS, ROWS, LATENTS = 0.03, 8, 400, 300

@@ -15,8 +15,8 @@ from contracts.loss_contract import (
 )
 from tensordict import TensorDict
 
-from vm3ac_modules.actor import make_actor, make_policy
-from vm3ac_modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.modules.actors import make_actor, make_policy
+from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
 from vm3ac_modules.objectives import (
     ActionMIRegularizer,
     CentralizedActorCriticLoss,

@@ -20,8 +20,8 @@ from contracts.episode_contract import (
     make_episodes,
 )
 
-from vm3ac_modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.functional.categorical import draw_categorical
+from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.nn import FOPMixer
 from vm3ac_modules.objectives import FOPLoss
 from vm3ac_modules.objectives.episodic import read_episodes

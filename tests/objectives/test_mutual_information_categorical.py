@@ -30,7 +30,7 @@ from torchrl.modules import (
 import vm3ac_modules as vm
 from vm3ac_modules.functional import scatter_others
 from vm3ac_modules.keys import Keys, MissingKeysError
-from vm3ac_modules.module import NetworkModule
+from vm3ac_modules.modules.network import NetworkModule
 from vm3ac_modules.nn import HyperPairNet
 from vm3ac_modules.objectives import MutualInformationLoss
 from vm3ac_modules.objectives.categorical_policy import (

@@ -12,7 +12,7 @@ from torchrl.data import Bounded
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 import vm3ac_modules as vm
-from vm3ac_modules.module import NetworkModule
+from vm3ac_modules.modules.network import NetworkModule
 from vm3ac_modules.testing import LinearGaussianGame
 
 NUM_AGENTS, ACTION_DIM, LATENT_DIM = 2, 2, 3

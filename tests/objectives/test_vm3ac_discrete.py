@@ -25,11 +25,11 @@ from vm3ac_modules.functional.correlation import (
     marginal_log_prob,
     pairwise_information,
 )
-from vm3ac_modules.latent import CategoricalPrior
+from vm3ac_modules.modules.latent import CategoricalPrior
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn import HyperPairNet, RecurrentPolicyNet
 from vm3ac_modules.objectives import VM3FOPLoss
 from vm3ac_modules.objectives.episodic import read_episodes
-from vm3ac_modules.recurrent_actor import RecurrentActor
 
 ALPHA, GAMMA, LAM = 0.3, 0.9, 0.7
 

@@ -131,11 +131,11 @@ def test_an_agent_s_own_names_are_used():
     import evaluate
     from torchrl.envs import RenameTransform
 
+    from vm3ac_modules.algorithms import build
     from vm3ac_modules.envs import make_env
     from vm3ac_modules.evaluation import measure_coordination
     from vm3ac_modules.keys import Keys
-    from vm3ac_modules.training import build
-    from vm3ac_modules.training.loading import TrainedAgent
+    from vm3ac_modules.runs.loading import TrainedAgent
 
     keys = Keys("walkers", latent="z")
     env = make_env("predator_prey_2", 4, seed=0, max_steps=5)

@@ -13,7 +13,8 @@ import torch
 pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 
-from vm3ac_modules.training import ALGORITHMS, load_agent, load_checkpoint, read_csv_log
+from vm3ac_modules.algorithms import ALGORITHMS
+from vm3ac_modules.runs import load_agent, load_checkpoint, read_csv_log
 
 ALGORITHMS_OF_THE_PAPER = (
     *("vm3ac", "vm3ac_tight", "vm3ac_no_latent", "ma_sac"),
@@ -25,7 +26,7 @@ TASKS = (
     *("multiwalker_2", "multiwalker_3", "multiwalker_4"),
 )
 STOCK = ("vmas/balance", "vmas/navigation", "vmas/dispersion", "vmas/simple_spread")
-FOREIGN = ("pettingzoo/mpe2.simple_spread_v3", "python:user_env:make_env")
+FOREIGN = ("pettingzoo/mpe2.simple_spread_v3", "python:contracts.user_env:make_env")
 LATENT = {name for name in ALGORITHMS if name.startswith("vm3ac")} - {"vm3ac_no_latent"} | {"maven"}
 
 

@@ -26,7 +26,8 @@ import runs
 import table3
 
 from vm3ac_modules.evaluation import evaluate
-from vm3ac_modules.training import evaluation_seed, load_agent, write_json
+from vm3ac_modules.learning import evaluation_seed
+from vm3ac_modules.runs import load_agent, write_json
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")

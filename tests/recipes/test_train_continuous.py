@@ -16,18 +16,15 @@ pytest.importorskip("hydra")
 
 from tensordict import TensorDict
 
-from vm3ac_modules.training import (
-    ALGORITHMS,
+from vm3ac_modules.algorithms import ALGORITHMS, registry
+from vm3ac_modules.learning import NonFiniteError, interleave, make_replay
+from vm3ac_modules.runs import (
     CheckpointError,
-    NonFiniteError,
     RunDirectoryError,
     has_checkpoint,
-    interleave,
     load_agent,
     load_checkpoint,
-    make_replay,
     read_csv_log,
-    registry,
 )
 
 FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "curve.png", "rollout.gif")

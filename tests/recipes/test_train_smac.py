@@ -14,9 +14,8 @@ if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("hydra")
 
-from vm3ac_modules.training import (
-    DISCRETE_ALGORITHMS,
-    DISCRETE_COMMON,
+from vm3ac_modules.algorithms import DISCRETE_ALGORITHMS, DISCRETE_COMMON
+from vm3ac_modules.runs import (
     CheckpointError,
     RunDirectoryError,
     load_agent,

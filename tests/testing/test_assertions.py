@@ -9,7 +9,7 @@ import torch
 from torchrl.data import Bounded
 
 from vm3ac_modules.functional import categorical_log_density, gaussian_log_density
-from vm3ac_modules.predictor import VariationalPredictor
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.testing import (
     LinearGaussianGame,
     TabularGame,

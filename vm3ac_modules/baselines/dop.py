@@ -20,6 +20,7 @@ from vm3ac_modules.functional.categorical import categorical_entropy, expectatio
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.tree_backup import tree_backup_target
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.decomposed_critic import DecomposedCriticNet
 from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, final_slots, network_slots
 from vm3ac_modules.objectives.episodic import (
@@ -29,7 +30,6 @@ from vm3ac_modules.objectives.episodic import (
     read_episodes,
     wanted_losses,
 )
-from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["DOPLoss"]
 

@@ -19,6 +19,7 @@ from torchrl.objectives import LossModule
 from vm3ac_modules.functional.categorical import categorical_entropy, draw_categorical
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.lica_critic import LICACritic
 from vm3ac_modules.objectives.episode_pieces import (
     check_shares,
@@ -33,7 +34,6 @@ from vm3ac_modules.objectives.episodic import (
     read_episodes,
     wanted_losses,
 )
-from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["LICALoss"]
 

@@ -22,7 +22,7 @@ from torchrl.objectives.utils import ValueEstimators
 from vm3ac_modules.functional.pairwise import gather_others, own_first
 from vm3ac_modules.functional.soft_value import action_value_target, squared_error
 from vm3ac_modules.keys import Keys, require_keys
-from vm3ac_modules.module import NetworkModule
+from vm3ac_modules.modules.network import NetworkModule
 from vm3ac_modules.objectives.common import (
     REDUCTIONS,
     call_network,
@@ -54,9 +54,9 @@ class MADDPGLoss(LossModule):
 
     Args:
         actor_network: writes actions, as its last entry
-            (:func:`~vm3ac_modules.actor.make_deterministic_actor`), without exploration noise.
+            (:func:`~vm3ac_modules.modules.make_deterministic_actor`), without exploration noise.
         qvalue_network: writes ``state_action_value`` ``[*B, N, 1]`` from ``joint_action``
-            (:func:`~vm3ac_modules.critic.make_action_value` with ``num_critics=1``).
+            (:func:`~vm3ac_modules.modules.make_action_value` with ``num_critics=1``).
         gamma: discount per step; :meth:`make_value_estimator` changes it.
         reward_scale: multiplies rewards inside the loss.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.

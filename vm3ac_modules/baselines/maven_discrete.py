@@ -21,11 +21,11 @@ from vm3ac_modules.baselines.maven import EpisodeLatentPolicy
 from vm3ac_modules.functional.categorical import masked_log_softmax
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor
 from vm3ac_modules.nn.episode_discriminator import EpisodeDiscriminatorNet
 from vm3ac_modules.nn.mixers import QMixer
 from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
 from vm3ac_modules.objectives.episodic import EpisodeKeys, Episodes, read_episodes, wanted_losses
-from vm3ac_modules.utility_actor import EpsilonGreedyActor
 
 __all__ = ["MAVENDiscreteLoss"]
 

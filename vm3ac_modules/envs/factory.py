@@ -40,9 +40,9 @@ class Task:
 def _scenario(module: str, name: str, **options: Any) -> EnvBase:
     """A scenario class of ours."""
     require_extra("vmas", "vmas", f"the scenario {name}")
-    from vm3ac_modules.envs.vmas import VMASEnv
+    from vm3ac_modules.envs.vmas.env import VMASEnv
 
-    scenario = getattr(importlib.import_module(f"vm3ac_modules.envs.scenarios.{module}"), name)
+    scenario = getattr(importlib.import_module(f"vm3ac_modules.envs.vmas.scenarios.{module}"), name)
     return VMASEnv(scenario(), **options)
 
 
@@ -51,19 +51,19 @@ def _vmas(scenario: str, **options: Any) -> EnvBase:
     require_extra("vmas", "vmas", f"the scenario {VMAS_PREFIX}{scenario}")
     if scenario not in vmas_scenarios():
         raise _unknown(VMAS_PREFIX + scenario)
-    from vm3ac_modules.envs.vmas import VMASEnv
+    from vm3ac_modules.envs.vmas.env import VMASEnv
 
     return VMASEnv(scenario, **options)
 
 
 def _multiwalker(**options: Any) -> EnvBase:
-    from vm3ac_modules.envs.multiwalker import MultiwalkerEnv
+    from vm3ac_modules.envs.pettingzoo.multiwalker import MultiwalkerEnv
 
     return MultiwalkerEnv(**options)
 
 
 def _pettingzoo(module: str, **options: Any) -> EnvBase:
-    from vm3ac_modules.envs.pettingzoo import BatchedPettingZooEnv
+    from vm3ac_modules.envs.pettingzoo.adapter import BatchedPettingZooEnv
 
     return BatchedPettingZooEnv(module, **options)
 

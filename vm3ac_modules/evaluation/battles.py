@@ -24,9 +24,9 @@ from vm3ac_modules.evaluation.protocol import (
     restart_episodes,
 )
 from vm3ac_modules.keys import Keys, require_extra
-from vm3ac_modules.latent import LatentMode
-from vm3ac_modules.training.episodes import EpisodeCollector
-from vm3ac_modules.training.seeding import fork_rng
+from vm3ac_modules.learning.episodes import EpisodeCollector
+from vm3ac_modules.learning.seeding import fork_rng
+from vm3ac_modules.modules.latent import LatentMode
 
 __all__ = ["battle_gif", "evaluate_battles", "unit_trace"]
 
@@ -65,7 +65,7 @@ def evaluate_battles(
         >>> import pytest
         >>> from importlib.util import find_spec
         >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
-        >>> from vm3ac_modules.envs.battles import make_battle_env
+        >>> from vm3ac_modules.envs.battles.factory import make_battle_env
         >>> env = make_battle_env("3m", 4, seed=0)
         >>> result = evaluate_battles(None, env, max_steps=60, seed=1)
         >>> result.info["battle_won"].shape

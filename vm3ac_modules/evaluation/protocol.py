@@ -22,9 +22,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.latent import LatentMode, LatentSampler
-from vm3ac_modules.training.seeding import fork_rng
-from vm3ac_modules.training.seeds import PerSeed
+from vm3ac_modules.learning.seeding import fork_rng
+from vm3ac_modules.learning.seeds import PerSeed
+from vm3ac_modules.modules.latent import LatentMode, LatentSampler
 
 __all__ = ["EvaluationResult", "evaluate", "policy_with_latent", "restart_episodes"]
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vm3ac_modules.keys import require_extra
-from vm3ac_modules.training.seeding import fork_rng
+from vm3ac_modules.learning.seeding import fork_rng
 
 __all__ = [
     "Estimate",

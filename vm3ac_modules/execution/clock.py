@@ -1,7 +1,7 @@
 r"""The synchronized latent without torch: NumPy and the standard library only.
 
 A robot that executes a policy needs the latent of a step, not the framework that trained it.
-:func:`latent_at` gives the bits of :func:`vm3ac_modules.latent.latent_at` by the same operations
+:func:`latent_at` gives the bits of :func:`vm3ac_modules.modules.latent_at` by the same operations
 in the same order: Philox4x32-10 in integers, float64 with ``+ - *`` only, one rounding.
 
 A prior is described by a mapping that JSON can hold, as ``LatentPrior.describe()`` writes it:

@@ -236,7 +236,7 @@ def uniforms_at(seed: int | Tensor, episode: Tensor, step: Tensor, num_uniforms:
         torch.Size([5, 6])
 
     See Also:
-        :func:`vm3ac_modules.latent.latent_at`.
+        :func:`vm3ac_modules.modules.latent_at`.
     """
     if not isinstance(seed, Tensor) and not 0 <= seed < 2**64:
         raise ValueError(f"seed must satisfy 0 <= seed < 2^64, got {seed}.")

@@ -28,6 +28,7 @@ from vm3ac_modules.functional.pairwise import (
 )
 from vm3ac_modules.functional.soft_value import action_value_target, squared_error
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.common import (
     REDUCTIONS,
     call_network,
@@ -43,7 +44,6 @@ from vm3ac_modules.objectives.pairs import check_predictor, pair_terms, predicto
 from vm3ac_modules.objectives.policy import PolicyReader, PolicySample, draw_noise, sample_policy
 from vm3ac_modules.objectives.regularizers import NoRegularizer, PairTerms, Regularizer
 from vm3ac_modules.objectives.slots import ParameterSlots
-from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["CentralizedActorCriticLoss"]
 
@@ -68,9 +68,9 @@ class CentralizedActorCriticLoss(LossModule):
         docs/readings.md 7-11 for what differs.
 
     Args:
-        actor_network: the policy, sampler included (:func:`~vm3ac_modules.actor.make_policy`).
+        actor_network: the policy, sampler included (:func:`~vm3ac_modules.modules.make_policy`).
         qvalue_network: writes ``state_action_value`` ``[*B, N, k]`` from ``joint_action``
-            (:func:`~vm3ac_modules.critic.make_action_value`).
+            (:func:`~vm3ac_modules.modules.make_action_value`).
         value_network: writes ``state_value`` ``[*B, N, 1]``; it alone has a target network.
         regularizer: what fills the slot.
         predictor_network: the variational predictor, if the regularizer needs pairs.

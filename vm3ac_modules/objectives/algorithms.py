@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from tensordict.nn import TensorDictModuleBase
 
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
 from vm3ac_modules.objectives.regularizers import (
     ActionMIRegularizer,
     EntropyRegularizer,
     NoRegularizer,
 )
-from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["MAACLoss", "MASACLoss", "VM3ACLoss"]
 
@@ -81,8 +81,8 @@ class MAACLoss(CentralizedActorCriticLoss):
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> from vm3ac_modules.actor import make_actor
-        >>> from vm3ac_modules.critic import make_action_value, make_state_value
+        >>> from vm3ac_modules.modules.actors import make_actor
+        >>> from vm3ac_modules.modules.critics import make_action_value, make_state_value
         >>> actor = make_actor(4, 0, Bounded(-1.0, 1.0, (2, 1)))
         >>> loss = MAACLoss(actor, make_action_value(4, 1, 2), make_state_value(4, 2))
         >>> list(loss.parameter_groups())
@@ -118,8 +118,8 @@ class MASACLoss(CentralizedActorCriticLoss):
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> from vm3ac_modules.actor import make_actor
-        >>> from vm3ac_modules.critic import make_action_value, make_state_value
+        >>> from vm3ac_modules.modules.actors import make_actor
+        >>> from vm3ac_modules.modules.critics import make_action_value, make_state_value
         >>> actor = make_actor(4, 0, Bounded(-1.0, 1.0, (2, 1)))
         >>> MASACLoss(actor, make_action_value(4, 1, 2), make_state_value(4, 2)).regularizer.beta
         tensor(0.1000)

@@ -45,7 +45,7 @@ class CategoricalPolicyReader(PolicyBody):
     """Read a policy ``(LatentSampler, networks, categorical distribution)`` part by part.
 
     Args:
-        policy: any TorchRL sequence of an optional :class:`~vm3ac_modules.latent.LatentSampler`,
+        policy: any TorchRL sequence of an optional :class:`~vm3ac_modules.modules.LatentSampler`,
             networks that write ``logits`` ``[*B, N, A]``, and one of :data:`CATEGORICAL`, a masked
             one with an entry for its ``mask`` ``[*B, N, A]``.
 
@@ -162,7 +162,7 @@ def categorical_pair_terms(log_prob: Tensor, table: Tensor) -> PairTerms:
 
     Args:
         log_prob: the policies under the drawn latent, ``[*B, N, A]``.
-        table: log q of :meth:`~vm3ac_modules.categorical_predictor.CategoricalPredictor.table`,
+        table: log q of :meth:`~vm3ac_modules.modules.CategoricalPredictor.table`,
             ``[*B, N, A, N, A]``.
 
     Returns:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 
 from vm3ac_modules.keys import require_keys
-from vm3ac_modules.module import NetworkModule
+from vm3ac_modules.modules.network import NetworkModule
 
 __all__ = [
     "REDUCTIONS",
@@ -66,7 +66,7 @@ def call_network(
         MissingKeysError: if the module does not write one of ``out_keys``.
 
     Example:
-        >>> from vm3ac_modules.module import NetworkModule
+        >>> from vm3ac_modules.modules.network import NetworkModule
         >>> module = NetworkModule(torch.nn.Linear(2, 3), {"input": "x"}, ["y"])
         >>> [y] = call_network(module, {"x": torch.zeros(5, 2)}, ["y"], torch.Size([5]))
         >>> y.shape

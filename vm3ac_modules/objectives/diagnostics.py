@@ -25,8 +25,8 @@ from vm3ac_modules.functional.information import (
 from vm3ac_modules.functional.pairwise import fill_diagonal_zero
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian
 from vm3ac_modules.keys import require_keys
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.policy import PolicyReader, extra_head_log_prob
-from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["InformationEstimates", "estimate_information"]
 

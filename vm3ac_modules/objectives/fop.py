@@ -18,7 +18,6 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.functional.categorical import (
     categorical_entropy,
     draw_categorical,
@@ -27,6 +26,8 @@ from vm3ac_modules.functional.categorical import (
 )
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.modules.factorized_critic import FactorizedCritic
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
 from vm3ac_modules.objectives.episodic import (
     EpisodeKeys,
@@ -35,7 +36,6 @@ from vm3ac_modules.objectives.episodic import (
     read_episodes,
     wanted_losses,
 )
-from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["FOPLoss", "PolicyView"]
 

@@ -17,7 +17,7 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 
-from vm3ac_modules.categorical_predictor import CategoricalPredictor
+from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.objectives.categorical_diagnostics import estimate_categorical_information
 from vm3ac_modules.objectives.categorical_policy import (
     CATEGORICAL,
@@ -32,8 +32,8 @@ from vm3ac_modules.objectives.policy_body import policy_leaves
 from vm3ac_modules.objectives.regularizers import PairTerms
 
 if TYPE_CHECKING:
+    from vm3ac_modules.modules.predictor import VariationalPredictor
     from vm3ac_modules.objectives.mutual_information import MutualInformationLoss
-    from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = [
     "CategoricalTerms",
@@ -250,7 +250,7 @@ def information_terms(policy: TensorDictModuleBase) -> InformationTerms:
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> from vm3ac_modules.actor import make_actor
+        >>> from vm3ac_modules.modules.actors import make_actor
         >>> type(information_terms(make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2))))).__name__
         'GaussianTerms'
     """

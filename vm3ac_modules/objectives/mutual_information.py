@@ -15,10 +15,11 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from vm3ac_modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.functional.pairwise import pair_sum, scatter_others
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.common import (
     REDUCTIONS,
     matrix_mean,
@@ -32,7 +33,6 @@ from vm3ac_modules.objectives.information_terms import information_terms
 from vm3ac_modules.objectives.pairs import predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.slots import ParameterSlots
-from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["MutualInformationLoss"]
 
@@ -55,12 +55,12 @@ class MutualInformationLoss(LossModule):
         Kim et al. 2023, https://arxiv.org/abs/2303.00451, Eqs. (8), (49), (50).
 
     Args:
-        actor_network: the policy, sampler included (:func:`~vm3ac_modules.actor.make_policy`): any
-            TorchRL sequence of a :class:`~vm3ac_modules.latent.LatentSampler`, networks that write
+        actor_network: the policy, sampler included (:func:`~vm3ac_modules.modules.make_policy`): a
+            TorchRL sequence of a :class:`~vm3ac_modules.modules.LatentSampler`, networks that write
             ``loc`` and ``scale``, and a ``TanhNormal``; or networks that write ``logits``, and a
             ``Categorical``, ``OneHotCategorical`` or ``MaskedCategorical`` (with its ``mask``).
-        predictor_network: a :class:`~vm3ac_modules.predictor.VariationalPredictor`; for a
-            categorical policy a :class:`~vm3ac_modules.categorical_predictor.CategoricalPredictor`,
+        predictor_network: a :class:`~vm3ac_modules.modules.VariationalPredictor`; for a
+            categorical policy a :class:`~vm3ac_modules.modules.CategoricalPredictor`,
             whose table of all pairs of actions costs (N A)^2 numbers per transition.
         weight: weight >= 0 of the term (nats to loss).
         entropy_weight: weight c of the entropy; 0 where the host has an entropy bonus of its own,

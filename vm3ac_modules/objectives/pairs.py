@@ -11,9 +11,9 @@ from tensordict import TensorDictParams
 from torch import Tensor
 
 from vm3ac_modules.functional.pairwise import gather_pairs, scatter_others
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.regularizers import PairTerms
 from vm3ac_modules.objectives.slots import ParameterSlots
-from vm3ac_modules.predictor import VariationalPredictor
 
 __all__ = ["REVERSE_MODELS", "check_predictor", "pair_terms", "predictor_loss"]
 

@@ -45,8 +45,8 @@ class PolicyReader(PolicyBody):
     """Read a policy ``(LatentSampler, network, TanhNormal)`` part by part.
 
     Args:
-        policy: a policy of :func:`~vm3ac_modules.actor.make_policy`, or any TorchRL sequence of an
-            optional :class:`~vm3ac_modules.latent.LatentSampler`, networks that write ``loc`` and
+        policy: a policy of :func:`~vm3ac_modules.modules.make_policy`, or a TorchRL sequence of an
+            optional :class:`~vm3ac_modules.modules.LatentSampler`, networks that write ``loc`` and
             ``scale``, and a ``TanhNormal``.
 
     Raises:
@@ -55,7 +55,7 @@ class PolicyReader(PolicyBody):
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> from vm3ac_modules.actor import make_actor
+        >>> from vm3ac_modules.modules.actors import make_actor
         >>> PolicyReader(make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2)))).loc_key
         ('agents', 'loc')
     """

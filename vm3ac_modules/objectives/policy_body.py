@@ -19,7 +19,7 @@ from tensordict.nn import (
 from tensordict.utils import NestedKey
 from torch import Tensor
 
-from vm3ac_modules.latent import LatentSampler
+from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.objectives.common import call_network
 
 __all__ = ["PolicyBody", "policy_leaves"]
@@ -33,7 +33,7 @@ def policy_leaves(module: TensorDictModuleBase) -> Iterator[TensorDictModuleBase
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> from vm3ac_modules.actor import make_actor
+        >>> from vm3ac_modules.modules.actors import make_actor
         >>> len(list(policy_leaves(make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2))))))
         2
     """
@@ -51,7 +51,7 @@ class PolicyBody(ABC):
     directly. The body holds the policy's own modules, no copies.
 
     Args:
-        policy: any TorchRL sequence of an optional :class:`~vm3ac_modules.latent.LatentSampler`,
+        policy: any TorchRL sequence of an optional :class:`~vm3ac_modules.modules.LatentSampler`,
             networks, and a distribution that the subclass knows.
 
     Raises:

@@ -12,7 +12,6 @@ import torch
 from tensordict import TensorDict, TensorDictBase, TensorDictParams
 from torch import Tensor, nn
 
-from vm3ac_modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.functional.categorical import draw_categorical, expectation
 from vm3ac_modules.functional.correlation import (
     action_latent_information,
@@ -23,12 +22,13 @@ from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.pairwise import fill_diagonal_zero
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.factorized_critic import FactorizedCritic
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.hypernetworks import HyperPairNet
 from vm3ac_modules.objectives.episodic import Episodes, read_episodes
 from vm3ac_modules.objectives.fop import FOPLoss, PolicyView
 from vm3ac_modules.objectives.slots import ParameterSlots
 from vm3ac_modules.priors import CategoricalPrior
-from vm3ac_modules.recurrent_actor import RecurrentActor
 
 __all__ = ["VM3FOPLoss"]
 

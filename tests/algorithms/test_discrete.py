@@ -1,0 +1,199 @@
+"""The door to algorithms over discrete actions, on battles of the embedded simulator."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torchrl.envs.utils import check_env_specs
+
+if find_spec("jaxmarl") is None:
+    pytest.skip("needs the extra smax", allow_module_level=True)
+
+from vm3ac_modules.algorithms import (
+    DISCRETE_ALGORITHMS,
+    build,
+    build_discrete,
+    resolve_discrete_knobs,
+)
+from vm3ac_modules.envs import make_battle_env
+from vm3ac_modules.learning import EpisodeCollector, EpisodeSource
+
+MAX_STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def battle():
+    return make_battle_env("3m", 4, seed=0, max_steps=MAX_STEPS)
+
+
+def played(agent, env):
+    env.set_seed(0)
+    return EpisodeCollector(agent.wrap(env), agent.policy, MAX_STEPS, agent.recorded).play()
+
+
+@pytest.mark.parametrize("algorithm", list(DISCRETE_ALGORITHMS))
+def test_policies_play_legal_actions_and_losses_read_what_is_recorded(algorithm, battle):
+    torch.manual_seed(0)
+    agent = build_discrete(algorithm, battle, hidden_size=8)
+    # A policy that is all exploration has no gradient.
+    agent.set_frames(50_000)
+    # An illegal action would be refused by the environment.
+    round_ = played(agent, battle)
+    kind = agent.loss.on_policy
+    source = EpisodeSource(kind, capacity=8, batch_size=4)
+    source.add(round_.episodes)
+    batch = next(iter(source.batches()))
+    before = {k: v.clone() for k, v in agent.loss.state_dict().items()}
+    out = agent.update(batch, 10.0)
+    assert all(value.isfinite() for value in out.values())
+    assert set(out) == set(agent.loss.out_keys)
+    changed = {k for k, v in agent.loss.state_dict().items() if not torch.equal(v, before[k])}
+    trained = {k.split("_params")[0] for k in changed}
+    networks = {n.split("_params")[0] for n in before if "params" in n and "target" not in n}
+    assert trained == networks - {"latent_policy_network"}
+
+
+@pytest.mark.parametrize("algorithm", ["vm3ac", "maven"])
+def test_wrapped_environments_keep_their_specs(algorithm, battle):
+    check_env_specs(build_discrete(algorithm, battle, hidden_size=8).wrap(battle))
+
+
+def test_floor_and_temperature_follow_the_frames(battle):
+    agent = build_discrete("fop", battle, hidden_size=8, epsilon_frames=100)
+    agent.set_frames(0)
+    assert (float(agent.actor.epsilon), float(agent.loss.temperature)) == (1.0, 0.5)
+    agent.set_frames(50)
+    assert float(agent.actor.epsilon) == pytest.approx(0.525)
+    agent.set_frames(100_000)
+    assert float(agent.actor.epsilon) == pytest.approx(0.05)
+    # The paper's straight line against the code's, which is at its end after 90,000.
+    assert float(agent.loss.temperature) == pytest.approx(0.275)
+    code = build_discrete("fop", battle, hidden_size=8, temperature_schedule="code")
+    code.set_frames(90_000)
+    assert float(code.loss.temperature) == pytest.approx(0.05)
+    assert agent.coefficients.keys() == {"epsilon", "temperature"}
+
+
+def test_the_floor_reaches_what_is_played_and_not_the_greedy_twin(battle):
+    torch.manual_seed(0)
+    agent = build_discrete("fop", battle, hidden_size=8)
+    td = agent.wrap(battle).reset()
+    mask = td["agents", "action_mask"].float()
+    agent.set_frames(0)
+    uniform = mask / mask.sum(-1, keepdim=True)
+    torch.testing.assert_close(agent.policy(td.clone())["agents", "logits"].exp(), uniform)
+    greedy = agent.greedy(td.clone())["agents", "logits"].exp()
+    assert (greedy - uniform).abs().max() > 1e-3
+
+
+def test_the_floor_follows_the_frames_after_a_move(battle):
+    agent = build_discrete("fop", battle, hidden_size=8)
+    agent.policy.double()
+    agent.loss.double()
+    agent.set_frames(50_000)
+    learned = agent.loss.actor_network_params.get("epsilon")
+    assert float(learned) == float(agent.actor.epsilon) == pytest.approx(0.05)
+
+
+def test_targets_are_copied_at_every_interval(battle):
+    torch.manual_seed(0)
+    agent = build_discrete("fop", battle, hidden_size=8, target_interval=3)
+    batch = played(agent, battle).episodes
+    online = agent.loss.qvalue_network_params
+    target = agent.loss.target_qvalue_network_params
+    key = ("mixer", "key", "weight")
+    equal = []
+    for _ in range(6):
+        agent.update(batch)
+        equal.append(torch.equal(online.get(key), target.get(key)))
+    assert equal == [False, False, True, False, False, True]
+
+
+def test_reward_scale_multiplies_what_the_loss_reads(battle):
+    batch = played(build_discrete("vdac", battle, hidden_size=8), battle).episodes
+    values = []
+    for scale in (1.0, 3.0):
+        torch.manual_seed(0)
+        agent = build_discrete("vdac", battle, hidden_size=8, lam=1.0, reward_scale=scale)
+        with torch.no_grad():
+            for parameter in agent.loss.parameters():
+                parameter.zero_()
+        values.append(agent.update(batch)["value_target"])
+    torch.testing.assert_close(values[1], 3 * values[0])
+
+
+def test_gradients_are_clipped_by_group(battle):
+    torch.manual_seed(0)
+    agent = build_discrete("fop", battle, hidden_size=8)
+    batch = played(agent, battle).episodes
+    norms = {}
+
+    def note(name, optimizer):
+        step = optimizer.step
+
+        def stepped():
+            grads = [p.grad for g in optimizer.param_groups for p in g["params"]]
+            norms[name] = torch.nn.utils.get_total_norm(grads)
+            step()
+
+        optimizer.step = stepped
+
+    for name, optimizer in agent.optimizers.items():
+        note(name, optimizer)
+    agent.update(batch, 1e-3)
+    assert all(norm <= 1.01e-3 for norm in norms.values())
+    assert len(norms) == 2
+
+
+def test_mavens_prior_learns_from_rounds(battle):
+    torch.manual_seed(0)
+    agent = build_discrete("maven", battle, hidden_size=8, latent_dim=4, latent_episodes=4)
+    before = agent.loss.latent_policy_network_params.clone()
+    round_ = played(agent, battle)
+    latent = round_.episodes["latent"]
+    lengths = round_.lengths
+    for row in range(4):
+        # One draw per episode, the bootstrap slot included.
+        assert (latent[row, : lengths[row] + 1] == latent[row, 0]).all()
+    agent.after_round(round_._replace(returns=torch.arange(4.0)), 100)
+    after = agent.loss.latent_policy_network_params
+    pairs = zip(before.values(True, True), after.values(True, True), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs)
+    assert agent.hooks[0].scalars().isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "knobs", "message"),
+    [
+        ("qmix", {}, "unknown algorithm 'qmix'; valid: vm3ac, fop"),
+        ("fop", {"latent_dim": 3}, r"unknown knob\(s\) latent_dim for algorithm 'fop'"),
+        ("vdac", {"mixer": "mean"}, "mixer must be 'qmix' or 'sum'"),
+        ("maven", {"latent_policy": "best"}, "latent_policy must be 'learned' or 'uniform'"),
+        ("fop", {"mixer_weights": "qatten"}, "needs unit_dim"),
+        ("fop", {"temperature_schedule": "steep"}, "'paper' or 'code'"),
+        ("fop", {"temperature_end": 0.0}, "temperature_end must be positive"),
+        ("dop", {"epsilon_start": 1.5}, r"epsilon_start must be in \[0, 1\], got 1.5"),
+        ("maven", {"target_interval": 0}, "target_interval must be at least 1"),
+    ],
+)
+def test_bad_knobs(battle, algorithm, knobs, message):
+    with pytest.raises(ValueError, match=message):
+        build_discrete(algorithm, battle, **knobs)
+
+
+def test_the_two_doors_point_at_each_other(battle):
+    with pytest.raises(ValueError, match="continuous"):
+        build("vm3ac", battle)
+    pytest.importorskip("vmas")
+    from vm3ac_modules.envs import make_env
+
+    with pytest.raises(ValueError, match="no entry"):
+        build_discrete("vm3ac", make_env("predator_prey_2", 2, seed=0))
+
+
+def test_presets_fill_in_and_are_not_shared():
+    knobs = resolve_discrete_knobs("dop", {"lr": 1.0})
+    assert (knobs["lr"], knobs["epsilon_start"]) == (1.0, 0.5)
+    assert resolve_discrete_knobs("dop", {})["lr"] == 5e-4

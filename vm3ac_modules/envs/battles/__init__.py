@@ -1,0 +1,1 @@
+"""StarCraft-like battles: SMAX, embedded, and StarCraft II through SMAC."""

@@ -1,0 +1,247 @@
+"""SMAX: battles like those of StarCraft II, simulated without the game.
+
+Source of the simulator: SMAX of JaxMARL (Rutherford et al. 2023, arXiv:2311.10090), whose rules
+differ from StarCraft's: numbers found here must not be reported as SMAC's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from vm3ac_modules.envs._rows import EpisodeSeeds
+from vm3ac_modules.envs.battles._micromanagement import (
+    ENDS,
+    METRICS,
+    SparseReward,
+    check_legal,
+    check_reward,
+    random_legal,
+    set_specs,
+)
+from vm3ac_modules.envs.battles._smax_game import smax_game
+from vm3ac_modules.envs.battles.smax_maps import smax_map
+from vm3ac_modules.keys import Keys
+
+__all__ = ["SMAXEnv", "SMAXUnits"]
+
+
+@dataclass(frozen=True)
+class SMAXUnits:
+    """All units of every row, the ``N`` agents first and then the ``M`` enemies, for a picture.
+
+    Args:
+        positions: in 0..32, ``[B, N + M, 2]``.
+        health: as a fraction of the full health of the unit's type, ``[B, N + M]``.
+        alive: ``[B, N + M]``.
+        teams: 0 for an agent, 1 for an enemy, ``[B, N + M]``.
+        types: 0 marine, 1 marauder, 2 stalker, 3 zealot, 4 zergling, 5 hydralisk, ``[B, N + M]``.
+        targets: whom the unit was told to attack in the last step, an index among all units, or -1
+            for a unit that does not attack or is dead, ``[B, N + M]``.
+        ranges: from how far the unit can attack, ``[B, N + M]``.
+    """
+
+    positions: Tensor
+    health: Tensor
+    alive: Tensor
+    teams: Tensor
+    types: Tensor
+    targets: Tensor
+    ranges: Tensor
+
+
+class SMAXEnv(EnvBase):
+    r"""``N`` units, an agent each, fight ``M`` units of a scripted enemy.
+
+    Actions: 0 north, 1 east, 2 south, 3 west, 4 stop, ``5 + j`` attack enemy ``j``, which must be
+    in reach; a dead unit can only stop. Every agent gets the team's reward, in a step in which
+    :math:`e` enemies and :math:`a` allies died
+
+    .. math:: r = 10\,e - 1\,a - 0.1 + 200\,[\text{this step won the battle}]
+
+    with ``reward="sparse"``; ``"shaped"`` is SMAX's own, the mean fraction of health that the
+    enemies lost, and 1 for a victory. A battle is terminated when a side has no unit left (both
+    may fall in the same step, which is no victory) and truncated at the time limit. The step that
+    ends it returns its last observations; a row waits for its reset, pays 0 and stays as it is.
+
+    Entries: ``("agents", "observation")`` ``[B, N, O]``, ``("agents", "action")`` int64 ``[B, N]``,
+    ``("agents", "action_mask")`` bool ``[B, N, A]``, ``("agents", "alive")`` bool ``[B, N]``,
+    ``("agents", "reward")`` ``[B, N, 1]``; ``("info", "battle_won")``, ``("info", "dead_allies")``
+    and ``("info", "dead_enemies")`` ``[B, 1]``; ``"done"``, ``"terminated"``, ``"truncated"``
+    ``[B, 1]``; and ``"state"`` ``[B, 12 (N + M)]``. The state holds for each living unit its
+    health as a fraction, its position divided by 32, the time to its next shot as a fraction and a
+    one-hot of its type (zeros for a dead unit), then the teams and the types (divided by 5) of all
+    units. It has no last actions, which SMAC's state has.
+
+    Random actions are legal ones (``rand_action``, hence also ``rollout`` without a policy).
+    JAX keeps compiled programs in ``~/.cache/vm3ac_modules/jax``, or where
+    ``JAX_COMPILATION_CACHE_DIR`` says. Do not fork a process in which such an environment lives.
+
+    Args:
+        map_name: ``"3s_vs_3z"``, ``"3m"``, ``"8m_vs_9m"`` and others: see
+            :data:`~vm3ac_modules.envs.battles.smax_maps.SMAX_MAPS`.
+        num_envs: number of rows simulated at once, ``B``.
+        device: device of the entries; the simulation is on the CPU.
+        seed: seed of the rows' streams; without one it is drawn from torch's default generator. A
+            reset after construction is the same as one after ``set_seed(seed)``.
+        reward: ``"sparse"`` or ``"shaped"``.
+        max_steps: time limit, in steps; SMAC's limit of the map by default.
+        enemy_death: what an enemy's death pays; this and the following three in ``"sparse"`` only.
+        ally_death: what an ally's death costs.
+        step_cost: what a step costs.
+        win: what a victory pays.
+        walls_cause_death: units that touch the border of the map die, as in JaxMARL's benchmarks.
+
+    Raises:
+        ValueError: an unknown map or an option out of its range; in a step, an illegal action.
+        ImportError: JaxMARL is not installed; names the extra to install.
+
+    Example:
+        >>> import pytest
+        >>> from importlib.util import find_spec
+        >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
+        >>> from vm3ac_modules.envs import SMAXEnv
+        >>> env = SMAXEnv("3s_vs_3z", num_envs=2, seed=0)
+        >>> td = env.rollout(3)
+        >>> td["agents", "observation"].shape, td["agents", "action"].shape, td["state"].shape
+        (torch.Size([2, 3, 3, 75]), torch.Size([2, 3, 3]), torch.Size([2, 3, 72]))
+    """
+
+    def __init__(
+        self,
+        map_name: str = "3s_vs_3z",
+        num_envs: int = 1,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        *,
+        reward: str = "sparse",
+        max_steps: int | None = None,
+        enemy_death: float = 10.0,
+        ally_death: float = 1.0,
+        step_cost: float = 0.1,
+        win: float = 200.0,
+        walls_cause_death: bool = True,
+    ) -> None:
+        units = smax_map(map_name)
+        check_reward(reward, "SMAXEnv")
+        if num_envs < 1:
+            raise ValueError(f"SMAXEnv: num_envs must be at least 1, got {num_envs}")
+        self.map_name, self.num_agents = map_name, len(units.allies)
+        self.max_steps = units.max_steps if max_steps is None else max_steps
+        if self.max_steps < 1:
+            raise ValueError(f"SMAXEnv: max_steps must be at least 1, got {max_steps}")
+        sparse = SparseReward(enemy_death, ally_death, step_cost, win)
+        self._game = smax_game(
+            units, self.max_steps, sparse if reward == "sparse" else None, walls_cause_death
+        )
+        super().__init__(device=torch.device(device), batch_size=[num_envs])
+        set_specs(self, self._game.sizes)
+        self._set_seed(seed)
+        self._started = np.zeros(num_envs, dtype=bool)
+        self._state = self._game.blank(num_envs)
+        self._mask = torch.zeros(num_envs, self._game.sizes.num_agents, 0)
+
+    @property
+    def units(self) -> SMAXUnits:
+        """Where the units are, how they fare and whom they attack."""
+        self._check_started()
+        seen = {name: torch.from_numpy(x) for name, x in self._game.describe(self._state).items()}
+        teams = torch.arange(self._game.num_units) >= self.num_agents
+        return SMAXUnits(**seen, teams=teams.long().expand_as(seen["alive"]))
+
+    @property
+    def action_mask(self) -> Tensor:
+        """Which actions are legal now, bool on the CPU, ``[B, N, A]``."""
+        self._check_started()
+        return self._mask.clone()
+
+    def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
+        """Legal actions, drawn uniformly for each agent.
+
+        Args:
+            tensordict: where to write them; a new one by default.
+        """
+        self._check_started()
+        if tensordict is None:
+            tensordict = TensorDict(batch_size=self.batch_size, device=self.device)
+        return tensordict.set(Keys().action, random_legal(self._mask).to(self.device))
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
+        asked = None if tensordict is None else tensordict.get("_reset", None)
+        mask = np.ones(self.numel(), dtype=bool)
+        if asked is not None:
+            mask = asked.reshape(-1).cpu().numpy()
+        seeds = np.zeros(self.numel(), np.uint32)
+        for row in np.flatnonzero(mask):
+            seeds[row] = self._seeds.draw(int(row))
+        self._started |= mask
+        self._state, seen = self._game.reset(self._state, seeds, mask)
+        return self._tensordict(seen)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        self._check_started()
+        action = tensordict.get(Keys().action).cpu()
+        check_legal(action, self._mask, "SMAXEnv")
+        # a copy, since JAX may read it later than this
+        self._state, seen = self._game.step(self._state, action.numpy().astype(np.int32))
+        return self._tensordict(seen)
+
+    def _tensordict(self, seen: dict[str, Any]) -> TensorDictBase:
+        # JAX computes in the background, and what it has not computed cannot be shared.
+        seen["state"].block_until_ready()
+        # Shared without a copy: these arrays belong to nobody else.
+        entry = {name: torch.from_dlpack(array) for name, array in seen.items()}
+        self._mask = entry["action_mask"].clone()
+        ends, info = entry.pop("ends"), entry.pop("info")
+        batch, device = self.batch_size, self.device
+        numbers = dict(zip(METRICS, info.split(1, dim=1), strict=True))
+        root: dict[str, Any] = {
+            "state": entry.pop("state"),
+            "info": TensorDict(numbers, batch, device=device),
+            "agents": TensorDict(entry, (*batch, self.num_agents), device=device),
+            **dict(zip(ENDS, ends.split(1, dim=1), strict=True)),
+        }
+        return TensorDict(root, batch, device=device)
+
+    def _check_started(self) -> None:
+        if not self._started.all():
+            raise RuntimeError("SMAXEnv: reset every row before the first step")
+
+    def _set_seed(self, seed: int | None) -> None:
+        seed = int(torch.randint(2**31, (1,))) if seed is None else seed
+        self._seeds = EpisodeSeeds(seed, self.numel())
+
+    def get_rng_state(self) -> dict[str, Tensor]:
+        """The state of the rows' streams, for a checkpoint.
+
+        Returns:
+            The seed, ``[]``, and how many episodes each row has begun, ``[B]``; int64 on the CPU.
+        """
+        return {"seed": torch.tensor(self._seeds.seed), "episodes": self._seeds.episodes.clone()}
+
+    def set_rng_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`get_rng_state` gave; reset the environment to go on from there.
+
+        The battles that begin from now on are those that would have begun. Those that were under
+        way are not in the state.
+
+        Args:
+            state: from an environment of the same number of rows.
+
+        Raises:
+            ValueError: the state has other entries or rows than this environment's.
+        """
+        if state.keys() != {"seed", "episodes"} or state["episodes"].shape != self.batch_size:
+            found = {name: tuple(value.shape) for name, value in state.items()}
+            raise ValueError(
+                f"set_rng_state: needs 'seed' [] and 'episodes' {list(self.batch_size)}, got "
+                f"{found}; use a state saved from an SMAXEnv of the same num_envs"
+            )
+        self._set_seed(int(state["seed"]))
+        self._seeds.episodes.copy_(state["episodes"])

@@ -1,0 +1,1 @@
+"""Environments of PettingZoo, multi-walker among them."""

@@ -1,0 +1,1 @@
+"""VMAS: the paper's scenarios and every stock one."""

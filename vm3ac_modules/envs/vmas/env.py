@@ -1,0 +1,240 @@
+"""VMAS environments with a random stream of their own, and a state that checkpoints can hold."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import Unbounded
+from torchrl.envs import MarlGroupMapType
+from torchrl.envs.libs.vmas import VmasEnv
+
+from vm3ac_modules.envs.vmas.load import load_vmas
+from vm3ac_modules.envs.vmas.streams import RandomStreams
+from vm3ac_modules.keys import Keys
+
+__all__ = ["VMASEnv"]
+
+ENTITY_STATE = ("pos", "vel", "rot", "ang_vel")
+
+
+class VMASEnv(VmasEnv):
+    """TorchRL's ``VmasEnv`` made independent of every other environment of the process.
+
+    VMAS keeps one random state for all its environments: building, seeding or resetting a second
+    one changes what the first draws. Here each environment has its own streams and touches neither
+    VMAS's nor the caller's: a scenario with a ``set_seed`` method (ours) owns a generator, and for
+    every other scenario the shared state is swapped in and out around each call.
+
+    Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
+    termination: use ``StepCounter``, as ``make_env`` does. All agents form one group, ``"agents"``.
+    A scenario with a ``state`` method adds ``"state"`` ``[B, S]`` at the root.
+
+    Args:
+        scenario: the name of a scenario of VMAS, or an instance made for this environment alone.
+        num_envs: number of rows simulated at once, ``B``.
+        device: device of the simulation.
+        seed: seed of the streams; without one it is drawn from torch's default generator. A reset
+            after construction is the same as one after ``set_seed(seed)``.
+        group_map: how agents are grouped; one group ``"agents"`` by default.
+        **kwargs: further options of ``VmasEnv`` and of the scenario.
+
+    Example:
+        >>> from vm3ac_modules.envs import VMASEnv
+        >>> env = VMASEnv("balance", num_envs=2, seed=0)
+        >>> first, other = env.reset(), VMASEnv("balance", num_envs=2, seed=1)
+        >>> env.set_seed(0, static_seed=True)
+        0
+        >>> bool((env.reset() == first).all())
+        True
+    """
+
+    def __init__(
+        self,
+        scenario: Any,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        group_map: MarlGroupMapType | dict[str, list[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        load_vmas()
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if kwargs.get("max_steps") is not None:
+            raise ValueError(
+                "VMASEnv takes no max_steps, which VMAS would report as a termination; append "
+                "torchrl.envs.StepCounter(max_steps) or use make_env(..., max_steps=...)"
+            )
+        super().__init__(
+            scenario,
+            num_envs=num_envs,
+            device=torch.device(device),
+            seed=_fresh_seed() if seed is None else seed,
+            group_map=MarlGroupMapType.ALL_IN_ONE_GROUP if group_map is None else group_map,
+            **kwargs,
+        )
+        # Construction has drawn from the streams; start them anew.
+        self._set_seed(self._first_seed)
+
+    def _build_env(self, *, seed: int, scenario: Any, **kwargs: Any) -> Any:
+        self._first_seed = seed
+        self._stream = RandomStreams.seeded(seed, self.device)
+        if hasattr(scenario, "set_seed"):
+            scenario.set_seed(seed)
+        with self._own_stream(), _unused_options_are_errors():
+            # Without a seed: VMAS would reseed the caller's CUDA generators with it.
+            return super()._build_env(seed=None, scenario=scenario, **kwargs)
+
+    def _make_specs(self, env: Any) -> None:
+        super()._make_specs(env)
+        self._has_state = callable(getattr(self.scenario, "state", None))
+        if self._has_state:
+            spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
+            size = self.scenario.state().shape[-1]
+            spec[Keys().state] = Unbounded(shape=(size,), device=self.device)
+            self.full_observation_spec_unbatched = spec
+
+    @contextlib.contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """Let VMAS draw from this environment's stream, and leave everybody else's as they are."""
+        shared = load_vmas().simulator.environment.Environment.vmas_random_state
+        theirs = list(shared)
+        caller = RandomStreams.current(self.device)
+        # In place: VMAS's functions hold the list itself.
+        own = self._stream
+        shared[:] = [own.torch_state, own.numpy_state, own.python_state]
+        if own.cuda_state is not None:  # VMAS swaps the generators of the CPU only
+            torch.cuda.set_rng_state(own.cuda_state, self.device)
+        try:
+            yield
+            cuda = None if own.cuda_state is None else torch.cuda.get_rng_state(self.device)
+            self._stream = RandomStreams(shared[0], shared[1], shared[2], cuda)
+        finally:
+            shared[:] = theirs
+            caller.install(self.device)  # VMAS does not restore them after an error
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
+        with self._own_stream():
+            return self._with_state(super()._reset(tensordict, **kwargs))
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        with self._own_stream():
+            return self._with_state(super()._step(tensordict))
+
+    def _with_state(self, tensordict: TensorDictBase) -> TensorDictBase:
+        if self._has_state:
+            tensordict.set(Keys().state, self.scenario.state())
+        return tensordict
+
+    def _set_seed(self, seed: int | None) -> None:
+        seed = _fresh_seed() if seed is None else seed
+        self._stream = RandomStreams.seeded(seed, self.device)
+        if hasattr(self.scenario, "set_seed"):
+            self.scenario.set_seed(seed)
+
+    def to(self, device: torch.device | str) -> VMASEnv:
+        """Move the simulation; streams of the CPU go on, one of a new CUDA device starts afresh."""
+        device = torch.device(device)
+        if device != self.device:
+            self._stream = self._stream.moved(device)
+        return super().to(device)
+
+    def get_rng_state(self) -> dict[str, Tensor]:
+        """The state of this environment's random streams, for a checkpoint.
+
+        Returns:
+            Tensors on the CPU; :meth:`set_rng_state` takes them back.
+        """
+        state = self._stream.to_tensors()
+        if hasattr(self.scenario, "generator"):
+            state["generator"] = self.scenario.generator.get_state()
+        return state
+
+    def set_rng_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`get_rng_state` gave.
+
+        Args:
+            state: from an environment of the same scenario on the same kind of device.
+
+        Raises:
+            ValueError: the state has other entries than this environment's.
+        """
+        _check_names("set_rng_state", state, self.get_rng_state())
+        self._stream = RandomStreams.from_tensors(state)
+        if "generator" in state:
+            self.scenario.generator.set_state(state["generator"].cpu())
+
+    def simulator_state(self) -> dict[str, Tensor]:
+        """What the simulator needs to go on from this step, for a checkpoint.
+
+        For our scenarios this is all there is. For VMAS's own it is the position, velocity,
+        rotation and angular velocity of every entity; what such a scenario caches besides (the last
+        shaping term, goals taken, communication) is not in it, so that the first reward after
+        :meth:`load_simulator_state` can differ.
+
+        Returns:
+            Copies, with the rows first: ``[B, ...]``.
+        """
+        if hasattr(self.scenario, "simulator_state"):
+            state = self.scenario.simulator_state()
+        else:
+            entities = self.world.entities
+            state = {
+                name: torch.stack([getattr(entity.state, name) for entity in entities], dim=1)
+                for name in ENTITY_STATE
+            }
+        return {**state, "env_steps": self._env.steps.clone()}
+
+    def load_simulator_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`simulator_state` gave.
+
+        Args:
+            state: from an environment of the same scenario, options and number of rows.
+
+        Raises:
+            ValueError: the state does not fit this environment.
+        """
+        expected = self.simulator_state()
+        _check_names("load_simulator_state", state, expected)
+        for name, value in expected.items():
+            if state[name].shape != value.shape:
+                raise ValueError(
+                    f"load_simulator_state: {name!r} has shape {tuple(state[name].shape)}, this "
+                    f"environment needs {tuple(value.shape)}; build it with the options and "
+                    "num_envs that the state was saved with"
+                )
+        self._env.steps = state["env_steps"].to(expected["env_steps"], copy=True)
+        if hasattr(self.scenario, "load_simulator_state"):
+            self.scenario.load_simulator_state(state)
+            return
+        for i, entity in enumerate(self.world.entities):
+            for name in ENTITY_STATE:
+                setattr(entity.state, name, state[name][:, i].to(expected[name], copy=True))
+
+
+def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    if state.keys() != expected.keys():
+        raise ValueError(
+            f"{method}: the state has the entries {sorted(state)}, this environment needs "
+            f"{sorted(expected)}; use one saved from the same scenario and kind of device"
+        )
+
+
+def _fresh_seed() -> int:
+    return int(torch.randint(2**31, (1,)))
+
+
+@contextlib.contextmanager
+def _unused_options_are_errors() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Scenario kwargs")
+        try:
+            yield
+        except UserWarning as unused:
+            raise ValueError(f"unknown options of the scenario: {unused}") from unused

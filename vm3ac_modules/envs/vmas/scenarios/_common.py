@@ -1,0 +1,149 @@
+"""What our VMAS scenarios share: a random stream of their own, and a state for checkpoints.
+
+VMAS is imported here, once it is known to be installed; the scenarios take its classes from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vm3ac_modules.envs.vmas.load import load_vmas
+
+load_vmas()  # before the next imports: names the missing extra and swallows gym's notice
+
+from vmas.simulator.core import Agent, Sphere, World  # noqa: E402
+from vmas.simulator.scenario import BaseScenario  # noqa: E402
+from vmas.simulator.utils import ScenarioUtils  # noqa: E402
+
+__all__ = [
+    "Agent",
+    "SeededScenario",
+    "Sphere",
+    "World",
+    "check_options",
+    "distances",
+    "without",
+]
+
+
+def check_options(task: str, unread: dict[str, Any], *rules: tuple[bool, str]) -> None:
+    """Refuse wrong options.
+
+    Args:
+        task: name of the task, which begins the message.
+        unread: options that the scenario has not taken.
+        *rules: whether an option is right, and what to say where it is not.
+
+    Raises:
+        ValueError: an option is left over, or a rule does not hold.
+    """
+    ScenarioUtils.check_kwargs_consumed(unread, warn=False)
+    for right, what in rules:
+        if not right:
+            raise ValueError(f"{task}: {what}")
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Distance of every point of ``a`` ``[B, n, 2]`` to every one of ``b`` ``[B, m, 2]``.
+
+    Returns:
+        ``[B, n, m]``; ``b`` may also be the same for all rows, ``[m, 2]``.
+    """
+    return (a.unsqueeze(-2) - b.unsqueeze(-3)).norm(dim=-1)
+
+
+def without(x: Tensor, i: int) -> Tensor:
+    """All agents but ``i``, in order: ``[B, N, ...]`` to ``[B, N - 1, ...]``."""
+    return torch.cat([x[:, :i], x[:, i + 1 :]], dim=1)
+
+
+class SeededScenario(BaseScenario):
+    """A scenario that draws from a generator of its own; see ``VMASEnv`` for why.
+
+    A subclass calls :meth:`start_stream` in ``make_world`` and names in ``row_state`` the
+    attributes that the next step depends on, ``[B, ...]`` each.
+    """
+
+    row_state: ClassVar[tuple[str, ...]] = ("positions", "velocities")
+
+    # BaseScenario asks that __init__ be left alone; the world, and with it the generator, is made
+    # after the environment has given the seed.
+    _seed = 0
+
+    def set_seed(self, seed: int) -> None:
+        """Restart the scenario's own stream of random numbers.
+
+        Args:
+            seed: the seed; before the world is made it is kept until then.
+        """
+        self._seed = seed
+        if self._world is not None:
+            self.generator.manual_seed(seed)
+
+    def start_stream(self, device: torch.device) -> None:
+        """Make the generator, with the seed that was given."""
+        self.generator = torch.Generator(device=device).manual_seed(self._seed)
+
+    def to(self, device: torch.device) -> None:
+        """Move the scenario; a generator on a new device is seeded from the old one."""
+        target = torch.device(device)
+        if target != self.generator.device:
+            old = self.generator
+            seed = torch.randint(2**62, (1,), generator=old, device=old.device)
+            self.generator = torch.Generator(device=target).manual_seed(int(seed))
+        super().to(target)
+
+    def uniform(self, shape: tuple[int, ...], half_width: float) -> Tensor:
+        """Numbers from ``[-half_width, half_width)``, of the given shape."""
+        unit = torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return (2.0 * unit - 1.0) * half_width
+
+    @property
+    def positions(self) -> Tensor:
+        """Positions of the agents, ``[B, N, 2]``."""
+        return torch.stack([agent.state.pos for agent in self.world.agents], dim=1)
+
+    @positions.setter
+    def positions(self, value: Tensor) -> None:
+        self.place(value)
+
+    @property
+    def velocities(self) -> Tensor:
+        """Velocities of the agents, ``[B, N, 2]``."""
+        return torch.stack([agent.state.vel for agent in self.world.agents], dim=1)
+
+    @velocities.setter
+    def velocities(self, value: Tensor) -> None:
+        for i, agent in enumerate(self.world.agents):
+            agent.set_vel(value[:, i].clone(), batch_index=None)
+
+    def index(self, agent: Agent) -> int:
+        """Where an agent stands in tensors of all agents."""
+        return int(self.world.agents.index(agent))
+
+    def place(self, positions: Tensor, env_index: int | None = None) -> None:
+        """Put the agents of all rows, or of one, at ``positions`` ``[rows, N, 2]``."""
+        for i, agent in enumerate(self.world.agents):
+            # VMAS takes [B, 2] for all rows and [2] for one; a copy, since agents that start at
+            # the same point do not share its memory.
+            point = positions[:, i] if env_index is None else positions[0, i]
+            agent.set_pos(point.clone(), batch_index=env_index)
+
+    def rows_at(self, env_index: int | None) -> tuple[slice, int]:
+        """The rows that a reset at ``env_index`` starts anew, and how many they are."""
+        if env_index is None:
+            return slice(None), self.world.batch_dim
+        return slice(env_index, env_index + 1), 1
+
+    def simulator_state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, as copies; see ``VMASEnv.simulator_state``."""
+        return {name: getattr(self, name).clone() for name in self.row_state}
+
+    def load_simulator_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`simulator_state` gave."""
+        for name in self.row_state:
+            current: Tensor = getattr(self, name)
+            setattr(self, name, state[name].to(current, copy=True))

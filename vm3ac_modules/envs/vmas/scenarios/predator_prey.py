@@ -1,0 +1,204 @@
+"""Predator-prey of Kim et al. (2023), arXiv:2303.00451, as a VMAS scenario.
+
+The paper gives the rules; what it leaves open (map, radii, step, growth of the reward, start
+points) follows the authors' public predator-prey code. Distances are in units of the square's side.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vm3ac_modules.envs.vmas.scenarios._common import (
+    Agent,
+    SeededScenario,
+    Sphere,
+    World,
+    check_options,
+    distances,
+    without,
+)
+
+__all__ = ["PredatorPrey"]
+
+NUM_PREYS = 16
+HALF_WIDTH = 0.5
+LATTICE = (-0.4, -0.4 + 0.8 / 3, 0.4 - 0.8 / 3, 0.4)
+PREDATOR_RADIUS = 0.1
+CAPTURE_RADIUS = 0.125
+START_CLEARANCE = 0.15
+CAPTURE_REWARD = 10.0
+LEVEL_SCALE = 4.0
+DISPERSION_STEP = 5
+START_POINTS = 2**14
+START_CANDIDATES = 2**18
+GROWTHS = ("linear", "double", "none")
+STARTS = ("auto", "independent", "shared", "center")
+
+
+@cache
+def _start_points() -> Tensor:
+    """Points drawn uniformly from where an episode may start, ``[16384, 2]``, always the same.
+
+    Only 7 % of the square is far enough from every prey, so that rejection at each reset would
+    need hundreds of candidates, or give up now and then.
+    """
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand((START_CANDIDATES, 2), generator=generator) - HALF_WIDTH
+    # The lattice is a product of two axes, so the nearest prey is nearest along each of them.
+    clearance = (points.unsqueeze(-1) - torch.tensor(LATTICE)).abs().amin(-1).norm(dim=-1)
+    return points[clearance > START_CLEARANCE][:START_POINTS]
+
+
+class PredatorPrey(SeededScenario):
+    """N predators catch 16 still preys on a square lattice; a caught wave respawns, worth more.
+
+    A prey is caught when at least ``captures_needed`` predators are within 0.125 of it. Every
+    predator is then paid ``10 * level`` for each prey caught. When no prey is left, all respawn in
+    place and the level grows; they can be caught from the next step on. Motion is kinematic:
+    ``p <- clip(p + 0.05 u, -0.5, 0.5)`` for ``u`` in ``[-1, 1]^2``. The task never terminates.
+
+    The options are given to :class:`~vm3ac_modules.envs.VMASEnv` or ``make_env``:
+
+    * ``num_agents`` (2) and ``captures_needed`` (1);
+    * ``num_preys``: 16, the only lattice there is;
+    * ``growth``: ``"linear"`` adds ``growth_increment`` (1) to the level per wave, ``"double"``
+      doubles it, ``"none"`` keeps it;
+    * ``start``: ``"independent"`` and ``"shared"`` draw points farther than 0.15 from every prey,
+      ``"center"`` puts all predators at the origin; ``"auto"`` is shared if one predator catches a
+      prey alone, else independent, as in the authors' public predator-prey code.
+
+    Shapes: the observation of an agent is ``[B, 2N + 49]`` (own position, relative positions of the
+    other predators, of the preys (zero if caught), alive mask, level / 4); the state is
+    ``[B, 2N + 17]`` (absolute positions, alive mask, level / 4). Metrics, ``[B, 1]`` each:
+    ``captures``, ``waves`` and ``distance_after_5``, the mean distance between two predators after
+    five steps (zero before). For pictures: ``positions`` ``[B, N, 2]``, ``preys`` ``[16, 2]`` in
+    row-major order, ``alive`` ``[B, 16]`` bool. Source: Kim et al. (2023), arXiv:2303.00451.
+
+    Example:
+        >>> from vm3ac_modules.envs import PredatorPrey, VMASEnv
+        >>> env = VMASEnv(PredatorPrey(), num_envs=4, num_agents=3)
+        >>> env.reset()["agents", "observation"].shape
+        torch.Size([4, 3, 55])
+    """
+
+    # no velocities: the motion has no inertia
+    row_state = ("positions", "alive", "level", "captures", "waves", "steps", "dispersion")
+
+    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
+        """Build the world; see the class for the options."""
+        self._read_options(kwargs)
+        self.start_stream(device)
+        axis = torch.tensor(LATTICE)
+        self.preys = torch.cartesian_prod(axis, axis).to(device)
+        self._starts = _start_points().to(device)
+        self._pairs = torch.triu_indices(self.num_agents, self.num_agents, 1, device=device)
+        # A drag of 1 erases the velocity each step, so that the motion is kinematic; the multiplier
+        # times dt^2 is the step of 0.05.
+        walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
+        world = World(batch_dim, device, dt=0.1, drag=1.0, **walls)
+        body = {"collide": False, "rotatable": False, "u_multiplier": 5.0}
+        for i in range(self.num_agents):
+            world.add_agent(Agent(name=f"agent_{i}", shape=Sphere(PREDATOR_RADIUS), **body))
+        self.alive = torch.ones(batch_dim, NUM_PREYS, dtype=torch.bool, device=device)
+        ones = torch.ones(batch_dim, device=device)
+        self.level, self.captures, self.waves, self.steps = ones, 0 * ones, 0 * ones, 0 * ones
+        self.dispersion, self._team_reward = 0 * ones, 0 * ones
+        return world
+
+    def _read_options(self, kwargs: dict[str, Any]) -> None:
+        self.num_agents: int = kwargs.pop("num_agents", 2)
+        self.captures_needed: int = kwargs.pop("captures_needed", 1)
+        self.growth: str = kwargs.pop("growth", "linear")
+        increment = kwargs.pop("growth_increment", None)
+        num_preys = kwargs.pop("num_preys", NUM_PREYS)
+        start: str = kwargs.pop("start", "auto")
+        n, c = self.num_agents, self.captures_needed
+        check_options(
+            "predator-prey",
+            kwargs,
+            (n >= 1, f"num_agents must be at least 1, got {n}"),
+            (1 <= c <= n, f"captures_needed must be in 1..num_agents={n}, got {c}"),
+            (num_preys == NUM_PREYS, f"num_preys must be 16 (4 x 4 lattice), got {num_preys}"),
+            (self.growth in GROWTHS, f"growth must be one of {GROWTHS}, got {self.growth!r}"),
+            (start in STARTS, f"start must be one of {STARTS}, got {start!r}"),
+            (increment is None or self.growth == "linear", "growth_increment needs linear growth"),
+        )
+        self.growth_increment = 1.0 if increment is None else float(increment)
+        auto = "shared" if self.captures_needed == 1 else "independent"
+        self.start = auto if start == "auto" else start
+
+    def reset_world_at(self, env_index: int | None = None) -> None:
+        """Start an episode in all rows, or in one."""
+        rows, count = self.rows_at(env_index)
+        self.alive[rows] = True
+        self.level[rows] = 1.0
+        for name in ("captures", "waves", "steps", "dispersion", "_team_reward"):
+            getattr(self, name)[rows] = 0.0
+        self.place(self._draw_starts(count), env_index)
+
+    def _draw_starts(self, rows: int) -> Tensor:
+        """Start points, ``[rows, N, 2]``."""
+        shape = (rows, self.num_agents, 2)
+        if self.start == "center":
+            return torch.zeros(shape, device=self.preys.device)
+        drawn = 1 if self.start == "shared" else self.num_agents
+        size, device = (rows, drawn), self._starts.device
+        index = torch.randint(START_POINTS, size, generator=self.generator, device=device)
+        return self._starts[index].expand(shape)
+
+    def post_step(self) -> None:
+        """Count captures, pay them and respawn an empty wave: all changes of a step, once."""
+        positions = self.positions
+        near = distances(positions, self.preys) <= CAPTURE_RADIUS
+        caught = self.alive & (near.sum(1) >= self.captures_needed)
+        count = caught.sum(-1).to(self.level.dtype)
+        # The last prey of a wave is paid at the level of its wave.
+        self._team_reward = CAPTURE_REWARD * self.level * count
+        left = self.alive & ~caught
+        cleared = ~left.any(-1)
+        self.alive = left | cleared.unsqueeze(-1)
+        self.level = torch.where(cleared, self._next_level(), self.level)
+        self.captures = self.captures + count
+        self.waves = self.waves + cleared
+        self.steps = self.steps + 1
+        if self.num_agents > 1:
+            first, second = self._pairs
+            distance = (positions[:, first] - positions[:, second]).norm(dim=-1).mean(-1)
+            self.dispersion = self.dispersion.where(self.steps != DISPERSION_STEP, distance)
+
+    def _next_level(self) -> Tensor:
+        if self.growth == "linear":
+            return self.level + self.growth_increment
+        return self.level * 2.0 if self.growth == "double" else self.level
+
+    def reward(self, agent: Agent) -> Tensor:
+        """The team reward of the last step, ``[B]``."""
+        return self._team_reward
+
+    def observation(self, agent: Agent) -> Tensor:
+        """What one predator sees: the whole state, relative to itself, ``[B, 2N + 49]``."""
+        own = agent.state.pos
+        others = without(self.positions, self.index(agent)) - own.unsqueeze(1)
+        preys = (self.preys - own.unsqueeze(1)) * self.alive.unsqueeze(-1)
+        return torch.cat([own, others.flatten(1), preys.flatten(1), self._wave()], dim=-1)
+
+    def state(self) -> Tensor:
+        """The state for a centralized critic, ``[B, 2N + 17]``."""
+        return torch.cat([self.positions.flatten(1), self._wave()], dim=-1)
+
+    def _wave(self) -> Tensor:
+        """Alive mask and scaled level, ``[B, 17]``."""
+        level = self.level.unsqueeze(-1) / LEVEL_SCALE
+        return torch.cat([self.alive.to(level.dtype), level], dim=-1)
+
+    def info(self, agent: Agent) -> dict[str, Tensor]:
+        """Metrics of the running episode, ``[B]`` each."""
+        return {
+            "captures": self.captures,
+            "waves": self.waves,
+            "distance_after_5": self.dispersion,
+        }

@@ -1,0 +1,1 @@
+"""How coordinated a policy is: estimates, their measurement, tables and figures."""

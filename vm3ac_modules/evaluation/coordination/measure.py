@@ -1,0 +1,166 @@
+r"""How coordinated a trained policy is, measured on states that it visits itself.
+
+Given the state: actions that only follow the state count for nothing.
+
+Shapes: ``B`` rows, ``S`` states, ``D`` joint actions drawn in each state, ``N`` agents.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (5)-(8); docs/metrics.md for every quantity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from vm3ac_modules.algorithms import Agent, DiscreteAgent
+from vm3ac_modules.evaluation.coordination.estimates import (
+    categorical_coordination,
+    gaussian_coordination,
+)
+from vm3ac_modules.evaluation.coordination.result import Coordination
+from vm3ac_modules.evaluation.protocol import restart_episodes
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning import fork_rng
+from vm3ac_modules.learning.episodes import EpisodeCollector
+from vm3ac_modules.modules.latent import CategoricalPrior, LatentSampler
+from vm3ac_modules.objectives import PolicyReader
+
+__all__ = ["measure_coordination"]
+
+_PER_EPISODE = "not estimated: the latent is drawn once per episode, so the states tell it"
+_DETERMINISTIC = "undefined: the policy is deterministic, so nothing varies given the state"
+_NOT_CATEGORICAL = "not estimated: the latent is not categorical"
+
+
+def measure_coordination(
+    agent: Agent | DiscreteAgent,
+    env: EnvBase,
+    *,
+    max_steps: int,
+    seed: int,
+    rows: int = 256,
+    num_latents: int = 1024,
+    draws: int = 64,
+) -> Coordination:
+    r"""Play episodes and measure how the agents' simultaneous actions depend on each other.
+
+    Actions and latents are drawn while playing, without an exploration floor, and every step of
+    every episode up to its end is as likely to be looked at. Nothing here moves the random streams
+    of the caller.
+
+    Args:
+        agent: a trained agent of one seed, as of :func:`~vm3ac_modules.runs.load_agent`.
+        env: an environment of its own that the agent has wrapped, ``[B]``.
+        max_steps: length of the rollout; at least the time limit.
+        seed: seed of the starts, of the choice of states and of the draws.
+        rows: states S to look at, at most.
+        num_latents: extra latents K >= 2 of the estimates of continuous policies.
+        draws: joint actions D >= 2 per state, of continuous policies.
+
+    Returns:
+        What was found. Policies without a latent have information 0 by construction; deterministic
+        ones, and those with one latent per episode (MAVEN), come back with a note alone.
+
+    Raises:
+        ValueError: for ``rows``, ``num_latents`` or ``draws`` below 2, or an agent of several
+            seeds.
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("vmas")
+        >>> from vm3ac_modules.envs import make_env
+        >>> from vm3ac_modules.algorithms import build
+        >>> env = make_env("predator_prey_2", 4, seed=0, max_steps=5)
+        >>> agent = build("vm3ac", env, hidden=(8, 8))
+        >>> found = measure_coordination(agent, env, max_steps=5, seed=1, num_latents=8)
+        >>> found.states, found.correlation.matrix.shape
+        (20, torch.Size([4, 4]))
+    """
+    for name, value in {"rows": rows, "num_latents": num_latents, "draws": draws}.items():
+        if value < 2:
+            raise ValueError(f"{name} must be at least 2, got {value}.")
+    if (seeds := getattr(agent, "seeds", 1)) > 1:
+        raise ValueError(
+            f"measure one seed at a time: this agent holds {seeds}; load_agent gives each."
+        )
+    keys, policy = agent.keys, agent.policy
+    num_agents = env.full_action_spec[keys.action].shape[len(env.batch_size)]
+    sampler = next((m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)), None)
+    if sampler is None and keys.latent in policy.in_keys:
+        return Coordination(num_agents, note=_PER_EPISODE)
+    if isinstance(agent, DiscreteAgent):
+        return _of_battles(agent, sampler, env, max_steps, seed, rows)
+    reader = getattr(agent.loss, "reader", None)
+    if not isinstance(reader, PolicyReader):
+        return Coordination(num_agents, note=_DETERMINISTIC)
+    predictor = getattr(agent.loss, "predictor_network", None)
+    with fork_rng(seed):
+        read = dict.fromkeys([*reader.in_keys, keys.observation])
+        states = _visited_states(policy, env, max_steps, seed, rows, list(read), keys)
+        return gaussian_coordination(
+            reader, states, predictor=predictor, num_latents=num_latents, draws=draws
+        )
+
+
+def _of_battles(
+    agent: DiscreteAgent,
+    sampler: LatentSampler | None,
+    env: EnvBase,
+    max_steps: int,
+    seed: int,
+    rows: int,
+) -> Coordination:
+    keys, actor = agent.keys, agent.actor.without_floor()
+    prior = None if sampler is None else sampler.prior
+    if prior is not None and not isinstance(prior, CategoricalPrior):
+        return Coordination(actor.num_agents, note=_NOT_CATEGORICAL)
+    with fork_rng(seed), torch.no_grad():
+        read = list(actor.in_keys)
+        states = _visited_states(agent.greedy, env, max_steps, seed, rows, read, keys, battles=True)
+        if prior is None:
+            log_prob = actor(states).get(keys.logits).unsqueeze(0)
+            return categorical_coordination(log_prob, log_prob.new_zeros(1))
+        support = prior.support().to(states.get(keys.latent))
+        every = states.expand(len(support), len(states)).clone(recurse=False)
+        every.set(keys.latent, support.unsqueeze(1).expand(*every.shape, -1))
+        return categorical_coordination(actor(every).get(keys.logits), prior.log_prob(support))
+
+
+def _visited_states(
+    policy: TensorDictModuleBase,
+    env: EnvBase,
+    max_steps: int,
+    seed: int,
+    rows: int,
+    read: Sequence[NestedKey],
+    keys: Keys,
+    *,
+    battles: bool = False,
+) -> TensorDictBase:
+    """What a policy reads in states of its own episodes, ``[S]`` with S <= rows.
+
+    Rows of battles wait when they are over, and what is read there includes memories.
+    """
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        env.set_seed(seed, static_seed=False)
+        restart_episodes(env)
+        if battles:
+            steps = EpisodeCollector(env, policy, max_steps, read, keys=keys).play().episodes
+            counts = steps.get(keys.mask).squeeze(-1)
+        else:
+            steps = env.rollout(max_steps, policy, break_when_any_done=False)
+            done = steps["next", keys.done].squeeze(-1)
+            # A row that ended early goes on with another episode: early steps would count twice.
+            counts = done.cumsum(-1) - done.long() == 0
+    return _some(steps.select(*read)[counts], rows)
+
+
+def _some(states: TensorDictBase, rows: int) -> TensorDictBase:
+    chosen = torch.randperm(len(states))[:rows]
+    return states[chosen.to(states.device) if states.device is not None else chosen]

@@ -1,0 +1,9 @@
+from vm3ac_modules.execution.clock import LatentClock as LatentClock
+from vm3ac_modules.execution.clock import latent_at as latent_at
+from vm3ac_modules.execution.export.agents import export_agents as export_agents
+from vm3ac_modules.execution.runtime.agent import DeployedAgent as DeployedAgent
+from vm3ac_modules.execution.runtime.agent_file import AgentFileError as AgentFileError
+from vm3ac_modules.execution.runtime.agent_file import read_record as read_record
+from vm3ac_modules.execution.team.agent_process import AgentLost as AgentLost
+from vm3ac_modules.execution.team.disturbance import Disturbance as Disturbance
+from vm3ac_modules.execution.team.team import DecentralizedTeam as DecentralizedTeam

@@ -1,0 +1,114 @@
+"""Do exported agents act as the team does? A comparison on what the team meets in its task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs import StepCounter, TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
+
+from vm3ac_modules.evaluation.protocol import policy_with_latent, restart_episodes
+from vm3ac_modules.execution.export.latent_source import LatentInput
+from vm3ac_modules.execution.runtime.agent import DeployedAgent
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning.seeding import fork_rng
+from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor
+
+__all__ = ["TOLERANCE", "largest_difference", "with_clock"]
+
+TOLERANCE = 1e-5
+"""Largest difference that rounding may make, in units of the action (log-probability: nats)."""
+
+
+def with_clock(env: TransformedEnv, keys: Keys | None = None) -> TransformedEnv:
+    """Let an environment count the steps of its episodes, if it does not already.
+
+    Args:
+        env: the environment; it is changed.
+        keys: the tensordict vocabulary.
+
+    Returns:
+        The same environment, with the entry ``"step_count"``.
+
+    Example:
+        >>> from torchrl.testing.mocking_classes import ContinuousActionVecMockEnv
+        >>> env = TransformedEnv(ContinuousActionVecMockEnv())
+        >>> "step_count" in with_clock(env).observation_spec.keys()
+        True
+    """
+    keys = Keys() if keys is None else keys
+    if keys.step_count not in env.observation_spec.keys(True, True):
+        env.append_transform(StepCounter())
+    return env
+
+
+def largest_difference(
+    policy: TensorDictModuleBase,
+    env: TransformedEnv,
+    paths: Sequence[Path | str],
+    *,
+    latent: LatentInput,
+    seed: int,
+    steps: int = 20,
+    keys: Keys | None = None,
+) -> float:
+    """Play greedily and compare every agent's file with the joint policy, step by step.
+
+    Args:
+        policy: the joint policy.
+        env: what it was trained on, with the entries that its latent is computed from.
+        paths: files of all agents, in order.
+        latent: the latent that they were exported with.
+        seed: seed of the starts and of the latents.
+        steps: how many steps to compare.
+        keys: the tensordict vocabulary.
+
+    Returns:
+        The largest absolute difference of an action's component, or of a legal action's
+        log-probability (nats) for discrete actions, what the agent's choice has less of it than the
+        best included; nan if anything was.
+    """
+    keys = Keys() if keys is None else keys
+    team = policy
+    if latent in ("synchronized", "mean", "constant"):
+        team = policy_with_latent(policy, latent, seed=seed)
+    agents = [DeployedAgent(path, seed=seed) for path in paths]
+    discrete = agents[0].recurrent
+    modules = policy.modules()
+    utilities = next((m for m in modules if isinstance(m, EpsilonGreedyActor)), None)
+    compared = keys.logits if discrete else keys.action
+    env, largest = with_clock(env, keys), 0.0
+    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        env.set_seed(seed, static_seed=False)
+        restart_episodes(env)
+        td = env.reset()
+        for _ in range(steps):
+            td = team(td)
+            inputs: dict[str, np.ndarray] = {"step": td.get(keys.step_count)[..., 0].numpy()}
+            if keys.episode in td:
+                inputs["episode"] = td.get(keys.episode)[..., 0].numpy()
+            if latent == "given":
+                inputs["latent"] = td.get(keys.latent).numpy()
+            # Greedy play from utilities leaves nothing of them but the best.
+            scored = td if utilities is None else utilities.stepper(td.clone(recurse=False))
+            joint = scored.get(compared).numpy()
+            for index, agent in enumerate(agents):
+                if discrete:
+                    inputs["action_mask"] = td.get(keys.action_mask)[:, index].numpy()
+                out = agent.run(td.get(keys.observation)[:, index].numpy(), **inputs)
+                own = out["logits" if discrete else "action"]
+                found = np.abs(own - joint[:, index])
+                if discrete:
+                    found = np.where(inputs["action_mask"], found, 0.0)
+                    # An action is as good as its log-probability: ties may fall either way.
+                    rows = np.arange(len(own))
+                    lost = joint[:, index].max(-1) - joint[rows, index, out["action"]]
+                    found = np.append(found, lost)
+                # Unlike Python's max, NumPy's does not lose a nan.
+                largest = float(np.maximum(largest, found.max()))
+            td = step_mdp(env.step(td))
+    return largest

@@ -1,0 +1,1 @@
+"""An agent's file at work, without torch for ONNX models."""

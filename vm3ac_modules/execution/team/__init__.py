@@ -1,0 +1,1 @@
+"""A process per agent, and what may go wrong with them."""

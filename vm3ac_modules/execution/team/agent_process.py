@@ -1,0 +1,169 @@
+"""The host's end of an agent's process: start it, ask it, notice that it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vm3ac_modules.execution.runtime.agent_file import AgentFileError
+from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, Frame, pack, unpack
+
+__all__ = ["AgentLost", "AgentProcess"]
+
+
+class AgentLost(RuntimeError):
+    """An agent's process ended, or did not answer."""
+
+
+class AgentProcess:
+    """One agent in a process of the operating system.
+
+    Args:
+        path: the agent's file.
+        agent: its number, for messages.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        AgentLost: if it does not come up.
+        AgentFileError: if its file cannot be run; the message is the process's own.
+    """
+
+    def __init__(self, path: Path | str, agent: int, *, timeout: float = 120.0) -> None:
+        self.path, self.agent, self.timeout = Path(path), agent, timeout
+        command = [sys.executable, "-m", "vm3ac_modules.execution.team.process", str(path)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Agents side by side, each on one thread.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # An interrupt is the host's, which then lets its agents end.
+            start_new_session=True,
+        )
+        # Threads read and write: pipes cannot be waited for with a time limit everywhere, and a
+        # frame larger than a pipe's buffer would hold up the host while the agent sleeps.
+        self._number = 0
+        self._answers: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._listen, self._write)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the agent is loaded, or has taken what it was last told.
+
+        Raises:
+            AgentLost: if the process is gone, or silent for too long.
+            AgentFileError: if its file cannot be run.
+        """
+        frame = self._read()
+        if frame.kind == FAIL:
+            raise AgentFileError(str(frame.content))
+        assert frame.kind == READY
+
+    def send(self, kind: bytes, content: Any) -> None:
+        """Send a frame, without waiting until it is read.
+
+        Args:
+            kind: of the frame.
+            content: see :func:`~vm3ac_modules.execution.team.frames.pack`.
+        """
+        self._number += 1
+        self._outbox.put(pack(kind, content, self._number))
+
+    def action(self) -> NDArray[Any]:
+        """Read the action that answers the last step.
+
+        Raises:
+            AgentLost: if the process is gone, or silent for too long.
+            ValueError: if the agent refused its input; the message is its own.
+        """
+        frame = self._read()
+        if frame.kind == FAIL:
+            raise ValueError(f"agent {self.agent}: {frame.content}")
+        assert frame.kind == ACT
+        return np.asarray(frame.content[0])
+
+    def kill(self) -> None:
+        """End the process at once, as a fault would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Let the process end, and wait until it has."""
+        self._outbox.put(None)
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            try:
+                while (frame := unpack(stream)) is not None:
+                    self._answers.put(frame)
+            except ValueError:
+                # What is no frame ends the conversation.
+                self.process.kill()
+            finally:
+                self._answers.put(None)
+
+    def _write(self) -> None:
+        assert self.process.stdin is not None
+        # The agent may be gone; whoever reads its answers will notice.
+        with contextlib.suppress(OSError), self.process.stdin as stream:
+            while (data := self._outbox.get()) is not None:
+                stream.write(data)
+                stream.flush()
+
+    def _read(self) -> Frame:
+        """The answer to what was sent last; later ones to earlier frames are passed over."""
+        until = time.monotonic() + self.timeout
+        while True:
+            try:
+                frame = self._answers.get(timeout=max(until - time.monotonic(), 0.0))
+            except queue.Empty as error:
+                raise AgentLost(
+                    f"agent {self.agent} (process {self.process.pid}, {self.path.name}) did not "
+                    f"answer within {self.timeout:g} seconds."
+                ) from error
+            if frame is None:
+                # Whoever asks again is told again.
+                self._answers.put(None)
+                raise AgentLost(self.how_it_ended())
+            if frame.number == self._number % 2**32:
+                return frame
+
+    def how_it_ended(self) -> str:
+        """One sentence on a process that is gone."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        how = "closed its pipe"
+        if code is not None:
+            how = f"ended with exit status {code}" if code >= 0 else _killed(-code)
+        return f"agent {self.agent} (process {self.process.pid}, {self.path.name}) {how}."
+
+
+def _killed(number: int) -> str:
+    try:
+        return f"was ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"was ended by signal {number}"

@@ -1,0 +1,52 @@
+"""What can go wrong when agents execute apart, for the study of what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vm3ac_modules.execution.team.process import ClockReading, PerceivedClock
+
+__all__ = ["Disturbance"]
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What goes wrong during an episode.
+
+    Args:
+        agent: the agent that ``clock``, ``seed_offset`` and ``kill_at`` are about.
+        clock: how that agent reads the clock.
+        seed_offset: added to that agent's seed.
+        own_seeds: every agent has a seed of its own, so that latents are independent.
+        kill_at: step at which the agent's process is killed; None for never.
+        dropped: probability that an observation of any agent is lost and it acts on the last one;
+            the first of an episode always arrives, and so do masks of legal actions.
+
+    Raises:
+        ValueError: for an unknown clock, a negative step, or a probability outside [0, 1].
+    """
+
+    agent: int = 0
+    clock: ClockReading = "reference"
+    seed_offset: int = 0
+    own_seeds: bool = False
+    kill_at: int | None = None
+    dropped: float = 0.0
+
+    def __post_init__(self) -> None:
+        PerceivedClock(self.clock)
+        if self.kill_at is not None and self.kill_at < 0:
+            raise ValueError(f"kill_at must be a step, at least 0, got {self.kill_at}.")
+        if not 0.0 <= self.dropped <= 1.0:
+            raise ValueError(f"dropped must be a probability, got {self.dropped}.")
+
+    def seed_of(self, agent: int, seed: int) -> int:
+        """The seed that an agent is given.
+
+        Args:
+            agent: which.
+            seed: the team's.
+        """
+        if self.own_seeds:
+            return (seed + 1 + agent) % 2**64
+        return (seed + (self.seed_offset if agent == self.agent else 0)) % 2**64

@@ -1,0 +1,168 @@
+"""The process of one agent: reads its own observation and the time, answers with its action.
+
+    python -m vm3ac_modules.execution.team.process agent_0.onnx
+
+It speaks frames (:mod:`vm3ac_modules.execution.team.frames`) over its standard input and output and
+ends when its input does. :class:`~vm3ac_modules.execution.team.team.DecentralizedTeam` starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vm3ac_modules.execution.runtime.agent import DeployedAgent
+from vm3ac_modules.execution.runtime.agent_file import AgentFileError
+from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
+
+__all__ = ["AgentServer", "ClockReading", "PerceivedClock", "serve"]
+
+ClockReading = Literal["reference", "late", "own_count"]
+"""How an agent comes by the step: from the reference, one step late, or by counting."""
+
+Steps = NDArray[np.int64]
+
+
+class PerceivedClock:
+    """The step as an agent believes it is: right, or with a fault to be studied.
+
+    Args:
+        reading: ``"reference"`` believes the reference clock, ``"late"`` is one step behind it, and
+            ``"own_count"`` counts steps since the episode began, or since the agent's process did.
+
+    Raises:
+        ValueError: for an unknown reading.
+
+    Example:
+        >>> clock = PerceivedClock("own_count")
+        >>> [int(clock.read(np.array([step]))[0]) for step in (7, 8, 0, 1)]
+        [0, 1, 0, 1]
+    """
+
+    def __init__(self, reading: ClockReading = "reference") -> None:
+        if reading not in get_args(ClockReading):
+            raise ValueError(
+                f"unknown clock {reading!r}; valid: {', '.join(get_args(ClockReading))}."
+            )
+        self.reading = reading
+        self._count: Steps | None = None
+
+    def read(self, step: Steps) -> Steps:
+        """The step that the agent computes its latent from.
+
+        Args:
+            step: the reference, ``[R]``.
+
+        Returns:
+            ``[R]``.
+        """
+        if self.reading == "late":
+            return np.maximum(step - 1, 0)
+        if self.reading == "own_count":
+            before = np.full_like(step, -1) if self._count is None else self._count
+            self._count = np.where(step == 0, 0, before + 1)
+            return self._count
+        return step
+
+
+class AgentServer:
+    """What an agent does with the frames that it is sent.
+
+    Args:
+        agent: the agent.
+    """
+
+    def __init__(self, agent: DeployedAgent) -> None:
+        self.agent, self.clock = agent, PerceivedClock()
+        self.seen: NDArray[Any] | None = None
+        inputs = [entry["name"] for entry in agent.record["inputs"]]
+        self.more = [name for name in ("action_mask", "latent") if name in inputs]
+
+    def set(self, choice: dict[str, Any]) -> None:
+        """Begin anew.
+
+        Args:
+            choice: ``"seed"`` of the team and ``"clock"``, a :data:`ClockReading`.
+        """
+        self.agent.seed = int(choice["seed"])
+        self.agent.reset()
+        self.clock, self.seen = PerceivedClock(choice["clock"]), None
+
+    def step(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        """Act on what was observed; where the observation was lost, on the last one.
+
+        Args:
+            arrays: episode, step, whether the observation arrived, observation, and what else the
+                program reads (legal actions, a given latent), each with a row per episode.
+
+        Returns:
+            The actions.
+        """
+        episode, step, received, observation, *more = arrays
+        if self.seen is not None and self.seen.shape == observation.shape:
+            # In place of what is lost zeros arrive: what an agent acts on that never saw anything.
+            observation = np.where(received[:, None], observation, self.seen)
+        self.seen = observation
+        return self.agent.act(
+            observation,
+            episode=episode,
+            step=self.clock.read(step),
+            # The fault is in the latent's clock: an episode's beginning is noticed.
+            first=step == 0,
+            **dict(zip(self.more, more, strict=True)),
+        )
+
+
+def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+    """Load an agent and answer until the input ends.
+
+    Args:
+        path: the agent's file.
+        incoming: frames ``SET`` and ``STEP``.
+        outgoing: ``READY`` when the agent is loaded; then an answer to every frame, ``READY``,
+            ``ACT`` or ``FAIL``.
+    """
+
+    def answer(kind: bytes, content: Any, number: int = 0) -> None:
+        outgoing.write(pack(kind, content, number))
+        outgoing.flush()
+
+    try:
+        server = AgentServer(DeployedAgent(path))
+    except (AgentFileError, ImportError, ValueError) as error:
+        answer(FAIL, str(error))
+        return
+    ready = {"agent": server.agent.record["agent"], "pid": os.getpid()}
+    answer(READY, ready)
+    while (frame := unpack(incoming)) is not None:
+        try:
+            if frame.kind == SET:
+                server.set(frame.content)
+                answer(READY, ready, frame.number)
+            elif frame.kind == STEP:
+                answer(ACT, [server.step(frame.content)], frame.number)
+        except (ValueError, TypeError, KeyError) as error:
+            answer(FAIL, str(error), frame.number)
+
+
+def main() -> None:
+    """Serve the agent of the file that the command line names."""
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        sys.stdout.write(f"{__doc__}\n")
+        sys.exit(0 if len(sys.argv) == 2 else 2)
+    # What a library prints must not get among the frames.
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        serve(sys.argv[1], sys.stdin.buffer, outgoing)
+    except (BrokenPipeError, KeyboardInterrupt):
+        # The host is gone, or whoever started both wants to end.
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+r"""Many seeds at once: S runs of one configuration as a leading dimension of all tensors.
+
+Networks hold ``[S, ...]`` parameters, the environment has ``S * B`` rows, seed by seed, and the
+replay interleaves the seeds so that each samples its own transitions. Every seed has its own
+checkpoint, in the same form as that of a run alone.
+
+Shapes: ``S`` seeds, ``B`` rows per seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
+
+__all__ = [
+    "PerSeed",
+    "SeedSampler",
+    "interleave",
+    "join_optimizers",
+    "join_states",
+    "make_replay",
+    "split_optimizer",
+    "split_state",
+]
+
+
+class PerSeed(TensorDictModuleBase):
+    """Run a module with stacked parameters on the rows of an environment, seed by seed.
+
+    Args:
+        module: reads and writes ``[S, B, ...]``.
+        seeds: number of seeds S.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> from vm3ac_modules.modules.network import NetworkModule
+        >>> from vm3ac_modules.nn import JointNet
+        >>> net = JointNet(3, 2, stack_shape=(4,))
+        >>> module = PerSeed(NetworkModule(net, {"x": "x"}, ["y"]), 4)
+        >>> module(TensorDict({"x": torch.zeros(4 * 5, 3)}, [20]))["y"].shape
+        torch.Size([20, 2])
+    """
+
+    def __init__(self, module: TensorDictModuleBase, seeds: int) -> None:
+        super().__init__()
+        self.module, self.seeds = module, seeds
+        self.in_keys, self.out_keys = list(module.in_keys), list(module.out_keys)
+        if hasattr(module, "out_sizes"):
+            self.out_sizes = module.out_sizes
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the module's outputs into the rows ``[S * B]``."""
+        rows = tensordict.select(*self.in_keys).reshape(self.seeds, -1)
+        out = self.module(rows)
+        for key in self.out_keys:
+            tensordict.set(key, out.get(key).flatten(0, 1))
+        return tensordict
+
+
+class SeedSampler(RandomSampler):
+    """Draw every seed's own transitions from a replay that interleaves the seeds.
+
+    Args:
+        seeds: number of seeds S; a batch holds the first seed's share, then the second's, ...
+    """
+
+    def __init__(self, seeds: int) -> None:
+        super().__init__()
+        self.seeds = seeds
+
+    def sample(self, storage: Any, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Draw with replacement among the transitions that all seeds have.
+
+        Args:
+            storage: the replay's storage.
+            batch_size: transitions of all seeds together.
+
+        Returns:
+            Indices, and no further information.
+        """
+        slots, each = len(storage) // self.seeds, batch_size // self.seeds
+        draws = torch.randint(slots, (self.seeds, each), device=storage.device)
+        offsets = torch.arange(self.seeds, device=draws.device).unsqueeze(-1)
+        return (draws * self.seeds + offsets).flatten(), {}
+
+
+def make_replay(
+    capacity: int, batch_size: int, *, seeds: int = 1, device: torch.device | str = "cpu"
+) -> TensorDictReplayBuffer:
+    """Uniform replay with room for ``capacity`` transitions of every seed.
+
+    Args:
+        capacity: transitions per seed; the oldest go first.
+        batch_size: transitions per seed and batch.
+        seeds: number of seeds.
+        device: where transitions are kept.
+
+    Returns:
+        The replay. With several seeds :func:`~vm3ac_modules.learning.seeds.interleave` gives the
+        order in which transitions go in, and a batch reshaped to ``[S, batch_size]`` holds every
+        seed's own.
+
+    Example:
+        >>> make_replay(100, 8, seeds=2).sample is not None
+        True
+    """
+    sampler = RandomSampler() if seeds == 1 else SeedSampler(seeds)
+    storage = LazyTensorStorage(capacity * seeds, device=device)
+    return TensorDictReplayBuffer(storage=storage, sampler=sampler, batch_size=batch_size * seeds)
+
+
+def interleave(rows: TensorDictBase, seeds: int) -> TensorDictBase:
+    """Rows seed by seed, ``[S * B]``, as the replay wants them: row by row, ``[B * S]``.
+
+    Args:
+        rows: one step of all rows.
+        seeds: number of seeds S.
+
+    Returns:
+        The same rows in the replay's order.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> interleave(TensorDict({"x": torch.tensor([0, 1, 10, 11])}, [4]), 2)["x"].tolist()
+        [0, 10, 1, 11]
+    """
+    rows = rows.reshape(-1)
+    return rows if seeds == 1 else rows.reshape(seeds, -1).transpose(0, 1).reshape(-1)
+
+
+def split_state(
+    state: Mapping[str, Tensor], template: Mapping[str, Tensor], seeds: int
+) -> list[dict[str, Tensor]]:
+    """Every seed's part of a loss's ``state_dict``.
+
+    Args:
+        state: of a loss built for S seeds.
+        template: of the same loss built for one, which tells what is stacked: buffers such as the
+            action range may by chance have S rows.
+        seeds: number of seeds S; 1 gives the state itself.
+
+    Returns:
+        One state per seed, in the form of a run alone; copies.
+
+    Example:
+        >>> split_state({"w": torch.tensor([[1.0], [2.0]])}, {"w": torch.zeros(1)}, 2)
+        [{'w': tensor([1.])}, {'w': tensor([2.])}]
+    """
+    if seeds == 1:
+        return [dict(state)]
+    stacked = {key: value.shape != template[key].shape for key, value in state.items()}
+    return [
+        {
+            key: v[seed].reshape(template[key].shape).clone() if stacked[key] else v
+            for key, v in state.items()
+        }
+        for seed in range(seeds)
+    ]
+
+
+def join_states(
+    states: Sequence[Mapping[str, Tensor]], like: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Undo :func:`split_state`.
+
+    Args:
+        states: one per seed.
+        like: the stacked loss's state of now, which tells what is stacked.
+
+    Returns:
+        The stacked state.
+
+    Example:
+        >>> states = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}]
+        >>> join_states(states, {"w": torch.zeros(2, 1)})["w"].shape
+        torch.Size([2, 1])
+    """
+    first = states[0]
+    return {
+        key: torch.stack([s[key] for s in states]).reshape(like[key].shape)
+        if like[key].shape != value.shape
+        else value
+        for key, value in first.items()
+    }
+
+
+def split_optimizer(state: Any, seeds: int) -> list[Any]:
+    """Every seed's part of an optimizer's ``state_dict``: all its tensors but scalars are stacked.
+
+    Args:
+        state: the nested state.
+        seeds: number of seeds S; 1 gives the state itself.
+
+    Returns:
+        One state per seed; copies.
+
+    Example:
+        >>> split_optimizer({"step": torch.tensor(3), "m": torch.tensor([[1.0], [2.0]])}, 2)[1]
+        {'step': tensor(3), 'm': tensor([2.])}
+    """
+    if seeds == 1:
+        return [state]
+    return [_each(state, partial(_slice, seed)) for seed in range(seeds)]
+
+
+def join_optimizers(states: Sequence[Any]) -> Any:
+    """Undo :func:`split_optimizer`.
+
+    Args:
+        states: one per seed.
+
+    Returns:
+        The stacked state.
+
+    Example:
+        >>> join_optimizers([{"m": torch.tensor([1.0])}, {"m": torch.tensor([2.0])}])["m"].shape
+        torch.Size([2, 1])
+    """
+    if len(states) == 1:
+        return states[0]
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(states)) if first.ndim else first
+    if isinstance(first, Mapping):
+        return {key: join_optimizers([state[key] for state in states]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(join_optimizers(column) for column in zip(*states, strict=True))
+    return first
+
+
+def _slice(seed: int, x: Tensor) -> Tensor:
+    return x[seed].clone()
+
+
+def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(state, Tensor):
+        return change(state) if state.ndim else state
+    if isinstance(state, Mapping):
+        return {key: _each(value, change) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_each(value, change) for value in state)
+    return state

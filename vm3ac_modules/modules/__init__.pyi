@@ -1,0 +1,17 @@
+from vm3ac_modules.modules.actors import action_bounds as action_bounds
+from vm3ac_modules.modules.actors import make_actor as make_actor
+from vm3ac_modules.modules.actors import make_deterministic_actor as make_deterministic_actor
+from vm3ac_modules.modules.actors import make_policy as make_policy
+from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor as CategoricalPredictor
+from vm3ac_modules.modules.critics import make_action_value as make_action_value
+from vm3ac_modules.modules.critics import make_state_value as make_state_value
+from vm3ac_modules.modules.factorized_critic import FactorizedCritic as FactorizedCritic
+from vm3ac_modules.modules.latent import LatentMode as LatentMode
+from vm3ac_modules.modules.latent import LatentSampler as LatentSampler
+from vm3ac_modules.modules.latent import latent_at as latent_at
+from vm3ac_modules.modules.network import NetworkModule as NetworkModule
+from vm3ac_modules.modules.predictor import VariationalPredictor as VariationalPredictor
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor as RecurrentActor
+from vm3ac_modules.modules.recurrent_actor import make_recurrent_policy as make_recurrent_policy
+from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor as EpsilonGreedyActor
+from vm3ac_modules.modules.utility_actor import make_utility_policy as make_utility_policy

@@ -1,0 +1,178 @@
+r"""Builders of a TorchRL actor over (observation, latent), and of the policy that draws a latent.
+
+Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``O`` observation, ``Z`` latent, ``A``
+action. Source: Kim et al. 2023, arXiv:2303.00451, Section 5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict.nn import (
+    ProbabilisticTensorDictSequential,
+    TensorDictModuleBase,
+)
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.data import Bounded, TensorSpec
+from torchrl.modules import ProbabilisticActor, TanhNormal
+
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.network import NetworkModule
+from vm3ac_modules.nn.actors import DeterministicNet, LatentGaussianNet
+
+__all__ = ["action_bounds", "make_actor", "make_deterministic_actor", "make_policy"]
+
+
+def action_bounds(action_spec: TensorSpec) -> tuple[Tensor, Tensor]:
+    """Lowest and highest action of every agent, from the leaf spec of a group's action.
+
+    Args:
+        action_spec: spec of ``("agents", "action")``, ``[*B, N, A]``.
+
+    Returns:
+        ``low`` and ``high``, each ``[N, A]``.
+
+    Raises:
+        ValueError: if the spec is discrete, unbounded, or not ``[*B, N, A]``.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> low, high = action_bounds(Bounded(-1.0, 1.0, (16, 3, 2)))
+        >>> low.shape
+        torch.Size([3, 2])
+    """
+    if not isinstance(action_spec, Bounded) or not action_spec.dtype.is_floating_point:
+        raise ValueError(
+            f"a squashed Gaussian policy needs a bounded continuous action spec, got "
+            f"{type(action_spec).__name__} of dtype {action_spec.dtype}. Bound the action space, "
+            f"or use a categorical policy for discrete actions."
+        )
+    low, high = action_spec.space.low, action_spec.space.high
+    if low.ndim < 2:
+        raise ValueError(f"the action spec must be [*B, N, A], got shape {tuple(low.shape)}.")
+    low, high = low.reshape(-1, *low.shape[-2:])[0], high.reshape(-1, *high.shape[-2:])[0]
+    if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
+        raise ValueError(
+            f"a squashed Gaussian policy needs finite bounds with low < high, got low "
+            f"{low.tolist()} and high {high.tolist()}."
+        )
+    return low.clone(), high.clone()
+
+
+def make_actor(
+    obs_dim: int,
+    latent_dim: int,
+    action_spec: TensorSpec,
+    *,
+    keys: Keys | None = None,
+    **net_options: Any,
+) -> ProbabilisticActor:
+    r"""Build a tanh-Gaussian actor over the observation and the latent.
+
+    .. math:: a_i = c + h \tanh(\mu_i + \sigma_i \epsilon), \quad (\mu_i, \sigma_i) = f(o_i, z)
+
+    It reads the latent; put a :class:`~vm3ac_modules.modules.LatentSampler` before it with
+    :func:`make_policy`. Like every TorchRL actor it follows the exploration type: under
+    DETERMINISTIC it returns the action at the mean (of this latent).
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        latent_dim: size Z of the latent; 0 for an actor that reads none.
+        action_spec: leaf spec of the group's action ``[*B, N, A]``, bounded and continuous.
+        keys: the tensordict vocabulary.
+        net_options: passed to :class:`~vm3ac_modules.nn.actors.LatentGaussianNet`.
+
+    Returns:
+        An actor that writes ``loc``, ``scale``, ``action`` and ``action_log_prob``.
+
+    Raises:
+        ValueError: if the action spec is discrete or unbounded.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import Bounded
+        >>> actor = make_actor(4, 2, Bounded(-1.0, 1.0, (3, 2)))
+        >>> td = TensorDict({"agents": {"observation": torch.zeros(5, 3, 4)},
+        ...                  "latent": torch.zeros(5, 2)}, [5])
+        >>> actor(td)["agents", "action"].shape
+        torch.Size([5, 3, 2])
+    """
+    keys = Keys() if keys is None else keys
+    low, high = action_bounds(action_spec)
+    net = LatentGaussianNet(obs_dim, latent_dim, low.shape[-1], low.shape[-2], **net_options)
+    in_keys: dict[str, NestedKey] = {"observation": keys.observation}
+    if latent_dim > 0:
+        in_keys["latent"] = keys.latent
+    module = NetworkModule(net, in_keys, [keys.loc, keys.scale])
+    return ProbabilisticActor(
+        module,
+        in_keys={"loc": keys.loc, "scale": keys.scale},
+        out_keys=[keys.action],
+        distribution_class=TanhNormal,
+        distribution_kwargs={"low": low, "high": high},
+        return_log_prob=True,
+        log_prob_key=keys.action_log_prob,
+    )
+
+
+def make_deterministic_actor(
+    obs_dim: int,
+    action_spec: TensorSpec,
+    *,
+    keys: Keys | None = None,
+    **net_options: Any,
+) -> NetworkModule:
+    r"""Build a deterministic actor over the observation, as MADDPG's.
+
+    .. math:: a_i = c + h \tanh f(o_i)
+
+    Exploration is the collector's business: put TorchRL's ``AdditiveGaussianModule`` behind it.
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        action_spec: leaf spec of the group's action ``[*B, N, A]``, bounded and continuous.
+        keys: the tensordict vocabulary.
+        net_options: passed to :class:`~vm3ac_modules.nn.actors.DeterministicNet`.
+
+    Returns:
+        An actor that writes ``action``.
+
+    Raises:
+        ValueError: if the action spec is discrete or unbounded.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> make_deterministic_actor(4, Bounded(-1.0, 1.0, (3, 2))).out_keys
+        [('agents', 'action')]
+    """
+    keys = Keys() if keys is None else keys
+    net = DeterministicNet(obs_dim, *action_bounds(action_spec), **net_options)
+    return NetworkModule(net, {"observation": keys.observation}, [keys.action])
+
+
+def make_policy(
+    sampler: TensorDictModuleBase | None, actor: ProbabilisticActor
+) -> ProbabilisticTensorDictSequential:
+    """Put the latent's sampler before the actor: what a collector and a stock loss call.
+
+    Whoever asks this policy for a distribution gets a fresh latent, so a stock TorchRL loss draws
+    one for s and another for s' by itself.
+
+    Args:
+        sampler: a :class:`~vm3ac_modules.modules.LatentSampler`; None for an actor without latent.
+        actor: an actor that reads what the sampler writes.
+
+    Returns:
+        The policy.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> actor = make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2)))
+        >>> make_policy(None, actor) is actor
+        True
+    """
+    if sampler is None:
+        return actor
+    return ProbabilisticTensorDictSequential(sampler, *actor)

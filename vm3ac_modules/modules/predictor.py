@@ -1,0 +1,234 @@
+r"""The variational predictor q as a tensordict module: log-densities of actions given actions.
+
+Shapes: ``*S`` stacked copies, ``*B`` batch, ``N`` agents, ``O`` observation, ``A`` action. q never
+sees the latent. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (46), (49), (50), Appendix F.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.data import TensorSpec
+
+from vm3ac_modules.functional.information import gaussian_log_density
+from vm3ac_modules.functional.pairwise import gather_others, scatter_others
+from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.modules.actors import action_bounds
+from vm3ac_modules.nn.predictors import PairNet
+
+__all__ = ["PairLogProb", "VariationalPredictor"]
+
+
+class PairLogProb(NamedTuple):
+    """Pair matrices of log-densities in nats, ``[*B, N, N]``, zero diagonals."""
+
+    partner: Tensor
+    """``log q_i(a_j | a_i)``: the model owned by agent i predicts j from i."""
+    own: Tensor
+    """``log q_i(a_i | a_j)``: the same owner predicts itself from j."""
+
+
+class VariationalPredictor(TensorDictModuleBase):
+    r"""Every agent's Gaussian model of every partner's action.
+
+    .. math:: q_{\xi_i}(a_t | a_c, o_c, o_t) = N(\mu_{\xi_i}, (\sigma h)^2), \quad
+        \mu_{\xi_i} = c + h \tanh f_{\xi_i}(a_c, o_c, o_t, t, c)
+
+    with the centre c and half range h of the predicted agent's action space.
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        action_spec: leaf spec of the group's action ``[*B, N, A]``, bounded and continuous.
+        scale: the standard deviation in half ranges: a positive number (the paper keeps it
+            constant) or ``"learned"`` (diagonal, smoothly mapped into ``scale_range``).
+        scale_range: floor and ceiling of a learned scale, in half ranges. The floor restricts the
+            family only, so the bound stays valid; without it the bonus has no upper limit.
+        num_components: Gaussians M of a mixture :math:`\sum_m w_m N(\mu_m, (\sigma_m h)^2)`, for
+            partners whose action has several modes; 1 is the paper's single Gaussian.
+        normalized: include the normalizer of the density (see
+            :func:`~vm3ac_modules.functional.gaussian_log_density`). Estimates of information
+            always include it.
+        hidden: widths of the hidden layers.
+        share_params: one network for all owners instead of one each.
+        keys: the tensordict vocabulary.
+        stack_shape: leading dimensions ``*S`` of independently initialized copies.
+
+    Raises:
+        ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling,
+            ``num_components < 1``, ``normalized=False`` with a learned scale, or an unbounded or
+            discrete action spec.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import Bounded
+        >>> predictor = VariationalPredictor(4, Bounded(-1.0, 1.0, (3, 2)), scale=0.2)
+        >>> td = TensorDict({"agents": {"observation": torch.zeros(5, 3, 4),
+        ...                             "action": torch.zeros(5, 3, 2)}}, [5])
+        >>> predictor(td)["agents", "pair_log_prob"].shape
+        torch.Size([5, 3, 3])
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_spec: TensorSpec,
+        *,
+        scale: float | Literal["learned"] = 0.2,
+        scale_range: tuple[float, float] = (0.05, 1.0),
+        num_components: int = 1,
+        normalized: bool = True,
+        hidden: Sequence[int] = (128, 128),
+        share_params: bool = False,
+        keys: Keys | None = None,
+        stack_shape: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        low, high = action_bounds(action_spec)
+        self.num_agents, action_dim = low.shape
+        self.learns_scale = scale == "learned"
+        self._check_scale(scale, scale_range, normalized)
+        if num_components < 1:
+            raise ValueError(f"num_components must be at least 1, got {num_components}.")
+        self.normalized, self.num_components = normalized, num_components
+        features = (2 if self.learns_scale else 1) * action_dim
+        self.keys = Keys() if keys is None else keys
+        self.in_keys = [self.keys.action, self.keys.observation]
+        self.out_keys = [self.keys.pair_log_prob]
+        self.net = PairNet(
+            obs_dim,
+            action_dim,
+            # Each component's features and, if there are several, its logit.
+            num_components * (features + (1 if num_components > 1 else 0)),
+            self.num_agents,
+            hidden=hidden,
+            share_params=share_params,
+            stack_shape=stack_shape,
+        )
+        # Ranges of the predicted agents, per owner: its partners, then itself for each of them.
+        center, half_range = 0.5 * (low + high), 0.5 * (high - low)
+        self.register_buffer("center", self._of_predicted(center), persistent=False)
+        self.register_buffer("half_range", self._of_predicted(half_range), persistent=False)
+        self.constant_scale = math.nan if self.learns_scale else float(scale)
+        self.log_scale_range = (math.log(scale_range[0]), math.log(scale_range[1]))
+
+    @staticmethod
+    def _of_predicted(x: Tensor) -> Tensor:
+        """Rows of the predicted agents, ``[*B, N, A]`` to ``[*B, N, 2(N - 1), A]``."""
+        partners = gather_others(x)
+        return torch.cat((partners, x.unsqueeze(-2).expand_as(partners)), dim=-2)
+
+    def _check_scale(
+        self, scale: float | str, scale_range: tuple[float, float], normalized: bool
+    ) -> None:
+        if isinstance(scale, str) and scale != "learned":
+            raise ValueError(f"scale must be a positive number or 'learned', got {scale!r}.")
+        if not isinstance(scale, str) and not 0.0 < scale < math.inf:
+            raise ValueError(f"the predictor's scale must be positive and finite, got {scale}.")
+        if not 0.0 < scale_range[0] < scale_range[1]:
+            raise ValueError(f"scale_range must be 0 < floor < ceiling, got {scale_range}.")
+        if self.learns_scale and not normalized:
+            raise ValueError(
+                "normalized=False needs a constant scale: without its normalizer a learned scale "
+                "grows without limit. Pass scale=<number> or normalized=True."
+            )
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write ``log q_i(a_j | a_i)`` of the actions in the tensordict, ``[*B, N, N]``."""
+        require_keys(tensordict, self.in_keys, type(self).__name__)
+        action = tensordict.get(self.keys.action)
+        observation = tensordict.get(self.keys.observation)
+        pairs = self.predict_partners(action, action, observation)
+        return tensordict.set(self.keys.pair_log_prob, pairs)
+
+    def predict_partners(
+        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+    ) -> Tensor:
+        """Log-density of every partner's action given one's own.
+
+        Args:
+            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``.
+            observation: ``[*S, *B, N, O]``.
+            normalized: overrides the predictor's own setting.
+
+        Returns:
+            ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, N]``, zero diagonal.
+        """
+        return scatter_others(self.partner_scores(condition, target, observation, normalized))
+
+    def partner_scores(
+        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+    ) -> Tensor:
+        """What :meth:`predict_partners` gives, as a grid ``[*S, *B, N, N - 1]`` of partners.
+
+        Args:
+            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``.
+            observation: ``[*S, *B, N, O]``.
+            normalized: overrides the predictor's own setting.
+        """
+        out = self.net(condition, observation, both=False)
+        return self._score(out, gather_others(target), normalized)
+
+    def pair_log_prob(
+        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+    ) -> PairLogProb:
+        """Log-densities in both directions of every pair, in one pass.
+
+        Args:
+            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``.
+            observation: ``[*S, *B, N, O]``.
+            normalized: overrides the predictor's own setting.
+
+        Returns:
+            Both pair matrices, ``[*S, *B, N, N]`` each.
+        """
+        scores = self.pair_scores(condition, target, observation, normalized)
+        return PairLogProb(*(scatter_others(part) for part in scores))
+
+    def pair_scores(
+        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+    ) -> PairLogProb:
+        """What :meth:`pair_log_prob` gives, as grids ``[*S, *B, N, N - 1]``, partners ascending.
+
+        Args:
+            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``.
+            observation: ``[*S, *B, N, O]``.
+            normalized: overrides the predictor's own setting.
+        """
+        out = self.net(condition, observation, both=True)
+        scores = self._score(out, self._of_predicted(target), normalized)
+        return PairLogProb(*scores.unflatten(-1, (2, self.num_agents - 1)).unbind(-2))
+
+    def _score(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
+        """Log-density of the predicted actions, ``[*S, *B, N, R]``."""
+        normalized = self.normalized if normalized is None else normalized
+        rows = target.shape[-2]
+        center, half_range = self.center[:, :rows], self.half_range[:, :rows]
+        if self.num_components > 1:
+            out = out.unflatten(-1, (self.num_components, -1))
+            out, logits = out[..., :-1], out[..., -1]
+            center, half_range = center.unsqueeze(-2), half_range.unsqueeze(-2)
+            density = self._component(out, target.unsqueeze(-2), center, half_range, normalized)
+            return torch.logsumexp(density + logits.log_softmax(-1), dim=-1)
+        return self._component(out, target, center, half_range, normalized)
+
+    def _component(
+        self, out: Tensor, target: Tensor, center: Tensor, half_range: Tensor, normalized: bool
+    ) -> Tensor:
+        if self.learns_scale:
+            out, raw_scale = out.chunk(2, dim=-1)
+            floor, ceiling = self.log_scale_range
+            scale = half_range * torch.exp(floor + (ceiling - floor) * raw_scale.sigmoid())
+        else:
+            scale = half_range * self.constant_scale
+        loc = torch.addcmul(center, half_range, out.tanh())
+        return gaussian_log_density(target, loc, scale, normalized=normalized)

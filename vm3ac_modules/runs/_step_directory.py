@@ -1,0 +1,78 @@
+"""How ``checkpoint/step_<n>/`` and ``checkpoint/latest`` change without a bad moment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vm3ac_modules.runs.record import write_text
+
+__all__ = ["TEMPORARY", "clean", "fingerprint", "pointed", "promote", "steps", "sync_directory"]
+
+TEMPORARY = ".tmp_"
+"""Prefix of what a save has not completed."""
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, to tell later whether it is still whole."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _point(folder: Path, name: str) -> None:
+    write_text(folder / "latest", name + "\n")
+    sync_directory(folder)
+
+
+def promote(temporary: Path) -> Path:
+    """Give a complete temporary directory its final name, and point ``latest`` to it."""
+    folder = temporary.parent
+    final = folder / temporary.name.removeprefix(TEMPORARY)
+    if final.exists():
+        # A step saved twice: point to the new, complete one before the old one goes.
+        _point(folder, temporary.name)
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    sync_directory(folder)
+    _point(folder, final.name)
+    return final
+
+
+def pointed(folder: Path) -> Path:
+    """The step that ``latest`` names, which may not exist."""
+    name = (folder / "latest").read_text(encoding="utf-8").strip()
+    if (folder / name).is_dir():
+        return folder / name
+    return folder / name.removeprefix(TEMPORARY)
+
+
+def clean(folder: Path) -> None:
+    """Finish what a killed save had completed, and remove what it had not."""
+    if (folder / "latest").exists() and pointed(folder).name.startswith(TEMPORARY):
+        promote(pointed(folder))
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def steps(folder: Path) -> list[int]:
+    """Frames of the complete steps, in rising order."""
+    names = (path.name.removeprefix("step_") for path in folder.glob("step_*"))
+    return sorted(int(name) for name in names if name.isdigit())

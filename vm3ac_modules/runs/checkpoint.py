@@ -1,0 +1,326 @@
+"""Checkpoints that a kill at any moment cannot spoil."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vm3ac_modules.runs._step_directory import (
+    TEMPORARY,
+    clean,
+    fingerprint,
+    pointed,
+    promote,
+    steps,
+    sync_directory,
+)
+from vm3ac_modules.runs.record import write_text
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "checkpoint_identity",
+    "common_frame",
+    "config_hash",
+    "has_checkpoint",
+    "load_checkpoint",
+    "save_checkpoint",
+]
+
+_VERSION = 1
+_PLAIN = (str, bool, int, float, type(None), torch.Size, torch.dtype, torch.device)
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged, or of another configuration."""
+
+
+class Checkpoint(NamedTuple):
+    """What :func:`load_checkpoint` returns: all tensors are on the CPU."""
+
+    frame: int
+    state: dict[str, Any]
+    replay: dict[str, Any] | None
+    config: dict[str, Any]
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Hash a configuration, whatever the order of its keys.
+
+    Args:
+        config: a JSON-serializable mapping.
+
+    Returns:
+        The SHA-256 of its canonical JSON, in hexadecimal.
+
+    Example:
+        >>> config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
+        True
+    """
+    text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save_checkpoint(
+    run_dir: Path | str,
+    frame: int,
+    state: dict[str, Any],
+    *,
+    config: Mapping[str, Any],
+    replay: dict[str, Any] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint and point ``latest`` to it.
+
+    Args:
+        run_dir: directory of the run.
+        frame: number of environment frames done.
+        state: nested dicts, lists and tuples of tensors and plain Python values.
+        config: what a resumed run must agree with; JSON-serializable.
+        replay: state of the replay buffer, kept in a file of its own.
+        keep: number of steps left on disk; at least one.
+
+    Returns:
+        The directory of this step.
+
+    Raises:
+        TypeError: if the state holds something that ``torch.load(weights_only=True)`` refuses.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as run_dir:
+        ...     _ = save_checkpoint(run_dir, 100, {"w": torch.ones(2)}, config={"lr": 0.1})
+        ...     load_checkpoint(run_dir).state["w"]
+        tensor([1., 1.])
+    """
+    contents = {"state.pt": state} | ({} if replay is None else {"replay.pt": replay})
+    for name, content in contents.items():
+        _check_plain(content, name.removesuffix(".pt"))
+    folder = Path(run_dir) / "checkpoint"
+    folder.mkdir(parents=True, exist_ok=True)
+    clean(folder)
+    temporary = folder / f"{TEMPORARY}step_{frame}"
+    temporary.mkdir()
+    files = {}
+    for name, content in contents.items():
+        with (temporary / name).open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        files[name] = fingerprint(temporary / name)
+    meta: dict[str, Any] = {"version": _VERSION, "frame": frame, "config_hash": config_hash(config)}
+    meta |= {"files": files, "config": dict(config)}
+    write_text(temporary / "meta.json", json.dumps(meta))
+    sync_directory(temporary)
+    final = promote(temporary)
+    # Steps ahead of this frame belong to a future that a resume has abandoned: they go first.
+    by_age = sorted(steps(folder), key=lambda step: (step <= frame, step))
+    for step in by_age[: -max(keep, 1)]:
+        shutil.rmtree(folder / f"step_{step}")
+    return final
+
+
+def has_checkpoint(run_dir: Path | str) -> bool:
+    """Whether a run directory points to a checkpoint, damaged or not.
+
+    Args:
+        run_dir: directory of the run.
+
+    Returns:
+        True if :func:`load_checkpoint` would find something to read.
+    """
+    return (Path(run_dir) / "checkpoint" / "latest").exists()
+
+
+def checkpoint_identity(run_dir: Path | str) -> dict[str, Any]:
+    """What tells a run's last checkpoint from all others.
+
+    Args:
+        run_dir: directory of the run.
+
+    Returns:
+        ``"sha256"`` of the networks' file, ``"frame"``, and ``"config_sha256"``.
+
+    Raises:
+        CheckpointError: if there is no checkpoint.
+    """
+    meta = _read_meta(_latest(Path(run_dir)))
+    return {
+        "sha256": meta["files"]["state.pt"]["sha256"],
+        "frame": meta["frame"],
+        "config_sha256": meta["config_hash"],
+    }
+
+
+def common_frame(run_dirs: Sequence[Path | str]) -> int | None:
+    """The newest frame at which several runs, trained together, all have a checkpoint.
+
+    Args:
+        run_dirs: directories of the runs.
+
+    Returns:
+        The frame; None for a single run, whose newest checkpoint is what ``latest`` points to.
+
+    Raises:
+        CheckpointError: if there is no such frame.
+    """
+    if len(run_dirs) == 1:
+        return None
+    there = {str(d): set(steps(Path(d) / "checkpoint")) for d in run_dirs}
+    common = set.intersection(*there.values())
+    if not common and all(there.values()):
+        listed = "; ".join(f"{d}: {', '.join(map(str, sorted(at)))}" for d, at in there.items())
+        raise CheckpointError(
+            f"these runs have no checkpoint of the same frame ({listed}): resume those that lag "
+            "behind alone, to a frame that all have."
+        )
+    if not common:
+        raise CheckpointError(
+            f"{', '.join(map(str, run_dirs))} have no checkpoint of the same frame: the run ended "
+            "before its first one. Start it again with overwrite=true."
+        )
+    return max(common)
+
+
+def load_checkpoint(
+    run_dir: Path | str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    replay: bool = True,
+    frame: int | None = None,
+) -> Checkpoint:
+    """Read the checkpoint that ``latest`` points to, after checking every file.
+
+    Args:
+        run_dir: directory of the run.
+        config: the configuration of this run, which must equal the checkpoint's.
+        replay: also read the replay, which may be large.
+        frame: read the checkpoint of this frame instead of the latest.
+
+    Returns:
+        Frame, state, replay state or None, and configuration.
+
+    Raises:
+        CheckpointError: if there is none, if a file is missing or damaged, or if the
+            configurations differ; says which and what to do.
+    """
+    latest = _latest(Path(run_dir))
+    step = latest if frame is None else latest.with_name(f"step_{frame}")
+    if not step.is_dir():
+        raise _damaged(step, "is missing")
+    meta = _read_meta(step)
+    if config is not None and meta["config_hash"] != config_hash(config):
+        raise CheckpointError(
+            f"{step} was written by a run with other settings: "
+            f"{'; '.join(_differences(meta['config'], config))}. "
+            "Resume with the checkpoint's settings, or start a new run in another run_dir."
+        )
+    contents = {
+        name: _read(step / name, expected)
+        for name, expected in meta["files"].items()
+        if replay or name != "replay.pt"
+    }
+    return Checkpoint(
+        meta["frame"], contents["state.pt"], contents.get("replay.pt"), meta["config"]
+    )
+
+
+def _latest(run_dir: Path) -> Path:
+    """The step that ``latest`` names, or a sentence on why there is none."""
+    folder = run_dir / "checkpoint"
+    if not run_dir.is_dir():
+        raise CheckpointError(f"there is no directory {run_dir}.")
+    if has_checkpoint(run_dir):
+        return pointed(folder)
+    if steps(folder):
+        raise _damaged(folder / "latest", "is missing")
+    seeds = sorted(path.name for path in run_dir.glob("seed_*") if has_checkpoint(path))
+    if seeds:
+        raise CheckpointError(
+            f"{run_dir} holds the runs of several seeds: give one of them ({', '.join(seeds)})."
+        )
+    raise CheckpointError(
+        f"{folder} holds no checkpoint: it is no run's directory, or the run ended before its "
+        "first one. Give another, or start it again with overwrite=true."
+    )
+
+
+def _check_plain(value: Any, where: str) -> None:
+    # Exact types: subclasses (memory maps, NumPy scalars) are what weights_only refuses.
+    if type(value) in (dict, OrderedDict):
+        for key, item in value.items():
+            _check_plain(key, f"the key {key!r} of {where}")
+            _check_plain(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]")
+    elif type(value) not in (*_PLAIN, *_TENSORS):
+        raise TypeError(
+            f"{where} is a {type(value).__name__}; a checkpoint holds dicts, lists and tuples of "
+            "tensors and plain Python values only, so that it loads with weights_only=True."
+        )
+
+
+def _damaged(path: Path, problem: str) -> CheckpointError:
+    folder = path.parent if path.parent.name == "checkpoint" else path.parent.parent
+    bad = path if path.parent == folder else path.parent
+    others = [f"step_{step}" for step in steps(folder) if f"step_{step}" != bad.name]
+    advice = (
+        f"write its name into {folder / 'latest'} to resume from an older step "
+        f"({', '.join(others)})"
+        if others
+        else "no other step is left: start again with overwrite=true"
+    )
+    return CheckpointError(f"{path} {problem}; {advice}.")
+
+
+def _read_meta(step: Path) -> dict[str, Any]:
+    path = step / "meta.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        version = meta["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, "is damaged" if path.exists() else "is missing") from error
+    if version != _VERSION:
+        raise _damaged(path, f"has format version {version}, this package reads {_VERSION}")
+    return meta
+
+
+def _read(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
+    if not path.exists():
+        raise _damaged(path, "is missing")
+    if (size := path.stat().st_size) != expected["size"]:
+        raise _damaged(path, f"has {size} bytes, not {expected['size']}: it was cut or changed")
+    if fingerprint(path) != expected:
+        raise _damaged(path, "is damaged: its checksum differs")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(path, f"cannot be read ({error})") from error
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(config, Mapping) and config:
+        for key, value in config.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, json.dumps(config)
+
+
+def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    old, new = dict(_leaves(saved)), dict(_leaves(given))
+    return [
+        f"{key}: checkpoint has {old.get(key, 'nothing')}, this run has {new.get(key, 'nothing')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]

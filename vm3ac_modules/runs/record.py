@@ -1,0 +1,249 @@
+"""What a run leaves behind: its directory, CSV and TensorBoard logs, versions and JSON files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vm3ac_modules.keys import require_extra
+from vm3ac_modules.runs.directory import RunDirectoryError, open_run_directory
+
+__all__ = [
+    "CsvLog",
+    "RunDirectoryError",
+    "TensorBoardLog",
+    "git_commit",
+    "open_run_directory",
+    "read_csv_log",
+    "versions",
+    "write_json",
+    "write_text",
+]
+
+
+class CsvLog:
+    """Append rows to a CSV file that survives a kill at any moment.
+
+    Args:
+        path: the file; must be new or empty unless ``resume_frame`` is given.
+        resume_frame: keep the rows of an existing file up to this frame, and go on after them.
+
+    Raises:
+        FileExistsError: if the file has rows and ``resume_frame`` is not given.
+        ValueError: if an existing file does not start with the column ``frame``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     log = CsvLog(f"{root}/metrics.csv")
+        ...     log.write({"frame": 100, "loss": 0.5})
+        ...     log.close()
+        ...     read_csv_log(f"{root}/metrics.csv")
+        {'frame': [100.0], 'loss': [0.5]}
+    """
+
+    def __init__(self, path: Path | str, *, resume_frame: int | None = None) -> None:
+        path = Path(path)
+        self._columns: list[str] = []
+        if path.exists() and path.stat().st_size > 0:
+            if resume_frame is None:
+                raise FileExistsError(f"{path} already has rows; pass resume_frame to go on.")
+            self._columns = _cut(path, resume_frame)
+        # One flushed write per row: a killed run can tear its last line only.
+        self._file = path.open("a", buffering=1, newline="", encoding="utf-8")
+
+    def write(self, row: Mapping[str, float | int | str]) -> None:
+        """Append one row.
+
+        Args:
+            row: value per column, ``frame`` first; the first row fixes the columns, later rows
+                may leave some out.
+
+        Raises:
+            ValueError: if ``frame`` is missing or not first, or a column is unknown.
+        """
+        if "frame" not in row or (not self._columns and next(iter(row)) != "frame"):
+            raise ValueError(f"the first column must be 'frame', got {list(row)}.")
+        unknown = [column for column in row if column not in self._columns]
+        if self._columns and unknown:
+            raise ValueError(
+                f"unknown column(s) {', '.join(unknown)}: the first row fixed {self._columns}."
+            )
+        lines = []
+        if not self._columns:
+            self._columns = list(row)
+            lines.append(self._columns)
+        lines.append([_cell(row.get(column, "")) for column in self._columns])
+        self._file.write(_csv_text(lines))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _cell(value: Any) -> str:
+    # Zero-dimensional tensors and NumPy scalars would print their type.
+    return str(value if isinstance(value, str) or type(value) is int else float(value))
+
+
+def _csv_text(rows: list[list[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _complete_rows(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    # What follows the last newline was torn by a kill.
+    return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+
+
+def _cut(path: Path, frame: int) -> list[str]:
+    header, *rows = _complete_rows(path) or [[]]
+    if header and header[0] != "frame":
+        raise ValueError(f"{path} is not a log of a run: its first column is {header[0]!r}.")
+    try:
+        kept = [row for row in rows if float(row[0]) <= frame]
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"{path} has a row that does not start with a frame; repair or remove the file."
+        ) from error
+    write_text(path, _csv_text([header, *kept]) if header else "")
+    return header
+
+
+def read_csv_log(path: Path | str) -> dict[str, list[float]]:
+    """Read a log by column.
+
+    Args:
+        path: a file written by :class:`CsvLog`, possibly by a run that is still going.
+
+    Returns:
+        The values of each column; NaN for an empty or textual cell.
+    """
+
+    def number(cell: str) -> float:
+        try:
+            return float(cell)
+        except ValueError:
+            return float("nan")
+
+    header, *rows = _complete_rows(Path(path)) or [[]]
+    return {name: [number(row[i]) for row in rows] for i, name in enumerate(header)}
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Replace a file atomically: readers see the old or the new text, never a part.
+
+    Args:
+        path: the file.
+        text: its new content.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".tmp_{path.name}")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path | str, data: Any) -> None:
+    """Write JSON atomically, indented, in the order given.
+
+    Args:
+        path: the file.
+        data: JSON-serializable data.
+
+    Raises:
+        TypeError: if the data is not JSON-serializable; the file is then left as it was.
+    """
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on.
+
+    Returns:
+        Version per name; packages that are not installed are left out.
+
+    Example:
+        >>> sorted(versions())[:3]
+        ['python', 'tensordict', 'torch']
+    """
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchrl", "tensordict", "vm3ac-modules", "vmas"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(path: Path | str | None = None) -> str | None:
+    """The commit of a checkout, with ``-dirty`` if tracked files differ from it.
+
+    Args:
+        path: a directory of the checkout; this package's own by default.
+
+    Returns:
+        The commit, or None if there is no checkout or no git.
+    """
+    here = Path(__file__)
+    directory = here.parent if path is None else Path(path)
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(directory), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed package may lie inside the checkout of something else.
+    if path is None and git("ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+class TensorBoardLog:
+    """Write the numbers of each row as TensorBoard scalars.
+
+    Args:
+        path: directory of the event files.
+        resume_frame: hide what an earlier, killed run wrote after this frame.
+
+    Raises:
+        ImportError: if tensorboard is not installed; names the extra.
+    """
+
+    def __init__(self, path: Path | str, *, resume_frame: int | None = None) -> None:
+        require_extra("tensorboard", "recipes", "The TensorBoard log")
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = None if resume_frame is None else resume_frame + 1
+        self._writer = SummaryWriter(str(path), purge_step=purge)
+
+    def write(self, row: Mapping[str, float | int | str]) -> None:
+        """Write one row at its ``frame``; text is left out.
+
+        Args:
+            row: value per column, ``frame`` included.
+        """
+        for name, value in row.items():
+            if name != "frame" and not isinstance(value, str):
+                self._writer.add_scalar(name, value, int(row["frame"]))
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()

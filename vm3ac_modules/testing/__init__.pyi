@@ -1,0 +1,15 @@
+from vm3ac_modules.testing.assertions import assert_valid_lower_bound as assert_valid_lower_bound
+from vm3ac_modules.testing.assertions import sampled_bound as sampled_bound
+from vm3ac_modules.testing.oracles import Game as Game
+from vm3ac_modules.testing.oracles import LinearGaussianGame as LinearGaussianGame
+from vm3ac_modules.testing.oracles import LinearPredictor as LinearPredictor
+from vm3ac_modules.testing.smac_stub import SMACStub as SMACStub
+from vm3ac_modules.testing.strategies import conditional_tables as conditional_tables
+from vm3ac_modules.testing.strategies import linear_gaussian_games as linear_gaussian_games
+from vm3ac_modules.testing.strategies import linear_predictors as linear_predictors
+from vm3ac_modules.testing.strategies import tabular_games as tabular_games
+from vm3ac_modules.testing.strategies import tensor_batches as tensor_batches
+from vm3ac_modules.testing.strategies import tensors as tensors
+from vm3ac_modules.testing.tabular import TabularGame as TabularGame
+from vm3ac_modules.testing.twins import pair_sum_loop as pair_sum_loop
+from vm3ac_modules.testing.twins import soft_value_target_loop as soft_value_target_loop
