@@ -12,7 +12,6 @@ pytest.importorskip("vmas")
 from vm3ac_modules.algorithms import ALGORITHMS, build
 from vm3ac_modules.envs import make_env
 from vm3ac_modules.learning import (
-    PerSeed,
     interleave,
     join_optimizers,
     join_states,
@@ -20,6 +19,7 @@ from vm3ac_modules.learning import (
     split_optimizer,
     split_state,
 )
+from vm3ac_modules.modules import PerSeed
 
 SEEDS, ROWS, BATCH, UPDATES = 3, 4, 8, 20
 # The group has as many agents as there are seeds: a buffer [N, A] is not to be taken for stacked.

@@ -31,8 +31,8 @@ from vm3ac_modules.learning.hooks import (
     LatentPolicyLearner,
     TemperatureLearner,
 )
-from vm3ac_modules.learning.seeds import PerSeed
 from vm3ac_modules.learning.target import FusedSoftUpdate
+from vm3ac_modules.modules.per_seed import PerSeed
 from vm3ac_modules.objectives import CentralizedActorCriticLoss
 
 __all__ = ["ALGORITHMS", "COMMON", "Agent", "Sizes", "build", "group_sizes", "resolve_knobs"]

@@ -23,8 +23,8 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.seeding import fork_rng
-from vm3ac_modules.learning.seeds import PerSeed
 from vm3ac_modules.modules.latent import LatentMode, LatentSampler
+from vm3ac_modules.modules.per_seed import PerSeed
 
 __all__ = ["EvaluationResult", "evaluate", "policy_with_latent", "restart_episodes"]
 

@@ -10,6 +10,9 @@ from vm3ac_modules.modules.latent import LatentMode as LatentMode
 from vm3ac_modules.modules.latent import LatentSampler as LatentSampler
 from vm3ac_modules.modules.latent import latent_at as latent_at
 from vm3ac_modules.modules.network import NetworkModule as NetworkModule
+from vm3ac_modules.modules.per_seed import PerSeed as PerSeed
+from vm3ac_modules.modules.policy import Policy as Policy
+from vm3ac_modules.modules.policy import Sizes as Sizes
 from vm3ac_modules.modules.predictor import VariationalPredictor as VariationalPredictor
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor as RecurrentActor
 from vm3ac_modules.modules.recurrent_actor import make_recurrent_policy as make_recurrent_policy

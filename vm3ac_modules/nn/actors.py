@@ -78,7 +78,7 @@ class LatentGaussianNet(nn.Module):
         if log_std not in LOG_STD_RANGE:
             raise ValueError(f"log_std must be one of {sorted(LOG_STD_RANGE)}, got {log_std!r}.")
         self.log_std = log_std
-        self.latent_dim = latent_dim
+        self.obs_dim, self.latent_dim, self.action_dim = obs_dim, latent_dim, action_dim
         self.num_agents = num_agents
         fan_in = obs_dim + latent_dim
         self.observation_layer = AgentLinear(
@@ -189,11 +189,12 @@ class DeterministicNet(nn.Module):
         super().__init__()
         self.register_buffer("center", 0.5 * (low + high))
         self.register_buffer("half_range", 0.5 * (high - low))
-        num_agents, action_dim = low.shape
+        self.obs_dim, (self.num_agents, self.action_dim) = obs_dim, low.shape
+        self.latent_dim = 0
         self.net = AgentMLP(
             obs_dim,
-            action_dim,
-            num_agents,
+            self.action_dim,
+            self.num_agents,
             hidden=hidden,
             share_params=share_params,
             stack_shape=stack_shape,

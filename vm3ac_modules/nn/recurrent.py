@@ -145,6 +145,7 @@ class RecurrentPolicyNet(nn.Module):
             raise ValueError(
                 f"latent_input must be one of {get_args(LatentInput)}, got {latent_input!r}."
             )
+        self.obs_dim, self.num_agents = obs_dim, num_agents
         self.num_actions, self.latent_dim, self.hidden_size = num_actions, latent_dim, hidden_size
         self.latent_input = latent_input
         self.register_buffer("identity", torch.eye(num_agents))

@@ -62,6 +62,7 @@ class LatentUtilityNet(nn.Module):
         super().__init__()
         if latent_dim < 2:
             raise ValueError(f"MAVEN's latent needs at least 2 outcomes, got {latent_dim}.")
+        self.obs_dim, self.num_agents = obs_dim, num_agents
         self.num_actions, self.latent_dim, self.hidden_size = num_actions, latent_dim, hidden_size
         self.register_buffer("identity", torch.eye(num_agents))
         size = obs_dim + num_actions + num_agents

@@ -18,6 +18,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 
 from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
+from vm3ac_modules.modules.policy import policy_leaves
 from vm3ac_modules.objectives.categorical_diagnostics import estimate_categorical_information
 from vm3ac_modules.objectives.categorical_policy import (
     CATEGORICAL,
@@ -28,7 +29,6 @@ from vm3ac_modules.objectives.categorical_policy import (
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
 from vm3ac_modules.objectives.pairs import check_predictor, pair_terms
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
-from vm3ac_modules.objectives.policy_body import policy_leaves
 from vm3ac_modules.objectives.regularizers import PairTerms
 
 if TYPE_CHECKING:

@@ -7,41 +7,22 @@ Shapes: ``*B`` batch, ``N`` agents, ``A`` action, ``Z`` latent, ``K`` latents. S
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import (
     ProbabilisticTensorDictModule,
     TensorDictModuleBase,
-    TensorDictSequential,
 )
 from tensordict.utils import NestedKey
 from torch import Tensor
 
 from vm3ac_modules.modules.latent import LatentSampler
+from vm3ac_modules.modules.policy import policy_leaves
 from vm3ac_modules.objectives.common import call_network
 
-__all__ = ["PolicyBody", "policy_leaves"]
-
-
-def policy_leaves(module: TensorDictModuleBase) -> Iterator[TensorDictModuleBase]:
-    """Modules of a nested sequence in the order in which they run.
-
-    Args:
-        module: a sequence, or a single module.
-
-    Example:
-        >>> from torchrl.data import Bounded
-        >>> from vm3ac_modules.modules.actors import make_actor
-        >>> len(list(policy_leaves(make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2))))))
-        2
-    """
-    if isinstance(module, TensorDictSequential):
-        for child in module.module:
-            yield from policy_leaves(child)
-    else:
-        yield module
+__all__ = ["PolicyBody"]
 
 
 class PolicyBody(ABC):
