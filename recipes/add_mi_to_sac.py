@@ -27,9 +27,10 @@ from tqdm import tqdm
 import vm3ac_modules as vm
 from vm3ac_modules.envs import ExpandDone
 from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.files import write_json
 from vm3ac_modules.learning import evaluation_seed, seed_everything
 from vm3ac_modules.modules.network import NetworkModule
-from vm3ac_modules.runs import versions, write_json
+from vm3ac_modules.runs import versions
 
 DEFAULTS = {
     "run_dir": "runs/add_mi_to_sac",

@@ -22,6 +22,7 @@ from vm3ac_modules.evaluation import (
     learning_curve,
     unit_trace,
 )
+from vm3ac_modules.files import write_json
 from vm3ac_modules.learning import (
     EpisodeSource,
     FiniteGuard,
@@ -31,14 +32,7 @@ from vm3ac_modules.learning import (
     rng_state,
     set_rng_state,
 )
-from vm3ac_modules.runs import (
-    git_commit,
-    load_checkpoint,
-    read_csv_log,
-    save_checkpoint,
-    versions,
-    write_json,
-)
+from vm3ac_modules.runs import git_commit, load_checkpoint, read_csv_log, save_checkpoint, versions
 
 # Episodes of the replay on which the coordination of VM3-AC is measured.
 DIAGNOSED_EPISODES = 16

@@ -34,10 +34,11 @@ from vm3ac_modules.evaluation import (
     evaluation_figure,
     measure_coordination,
 )
+from vm3ac_modules.files import write_json
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import evaluation_seed
 from vm3ac_modules.modules.latent import CategoricalPrior, LatentMode, LatentSampler
-from vm3ac_modules.runs import CheckpointError, git_commit, load_agent, versions, write_json
+from vm3ac_modules.runs import CheckpointError, git_commit, load_agent, versions
 from vm3ac_modules.runs.loading import TrainedAgent
 
 DEFAULTS = {

@@ -37,14 +37,9 @@ from vm3ac_modules.execution.export.agents import TeamPolicy, export_agents
 from vm3ac_modules.execution.export.latent_source import LatentInput
 from vm3ac_modules.execution.export.parity import TOLERANCE, largest_difference
 from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError
+from vm3ac_modules.files import write_json
 from vm3ac_modules.learning import evaluation_seed
-from vm3ac_modules.runs import (
-    CheckpointError,
-    TrainedAgent,
-    checkpoint_identity,
-    load_agent,
-    write_json,
-)
+from vm3ac_modules.runs import CheckpointError, TrainedAgent, checkpoint_identity, load_agent
 
 ROWS, STEPS = 16, 20
 

@@ -17,17 +17,10 @@ from torchrl.data import TensorDictReplayBuffer
 
 from vm3ac_modules.envs import make_env
 from vm3ac_modules.evaluation import EvaluationResult, evaluate, learning_curve
+from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.learning import evaluation_seed, fork_rng
 from vm3ac_modules.objectives import estimate_information
-from vm3ac_modules.runs import (
-    CsvLog,
-    TensorBoardLog,
-    git_commit,
-    read_csv_log,
-    versions,
-    write_json,
-    write_text,
-)
+from vm3ac_modules.runs import CsvLog, TensorBoardLog, git_commit, read_csv_log, versions
 
 INFORMATION = (
     *("mi_lower_bound", "mi_upper_bound", "mi_surrogate", "mi_lower_bound_ceiling"),

@@ -47,6 +47,7 @@ from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError, 
 from vm3ac_modules.execution.team.agent_process import AgentLost
 from vm3ac_modules.execution.team.disturbance import Disturbance
 from vm3ac_modules.execution.team.team import DecentralizedTeam
+from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.learning import evaluation_seed
 from vm3ac_modules.runs import (
     CheckpointError,
@@ -55,8 +56,6 @@ from vm3ac_modules.runs import (
     git_commit,
     load_agent,
     versions,
-    write_json,
-    write_text,
 )
 
 COLUMNS = ("latent", "return_mean", "return_ci95", "difference", "difference_ci95", "win_rate")

@@ -33,18 +33,12 @@ from toy_meeting_figures import ENTRIES, draw_trajectories, draw_weights
 from vm3ac_modules.envs import EpisodeCounter, MeetingEnv
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.evaluation.protocol import policy_with_latent
+from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import evaluation_seed, seed_everything
 from vm3ac_modules.modules.latent import LatentSampler, UniformPrior
 from vm3ac_modules.nn import LinearLatentPolicy, action_covariance
-from vm3ac_modules.runs import (
-    RunDirectoryError,
-    git_commit,
-    open_run_directory,
-    versions,
-    write_json,
-    write_text,
-)
+from vm3ac_modules.runs import RunDirectoryError, git_commit, open_run_directory, versions
 
 DEFAULTS: dict[str, Any] = {
     "run_dir": "runs/toy_meeting",

@@ -39,6 +39,7 @@ from torchrl.data import Bounded
 
 import vm3ac_modules as vm
 from vm3ac_modules.algorithms.registry import resolve_knobs
+from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.functional.information import (
     gaussian_log_density,
     leave_one_out_log_prob,
@@ -46,14 +47,7 @@ from vm3ac_modules.functional.information import (
 )
 from vm3ac_modules.learning import evaluation_seed, fork_rng, seed_everything
 from vm3ac_modules.objectives import PolicyReader
-from vm3ac_modules.runs import (
-    RunDirectoryError,
-    git_commit,
-    open_run_directory,
-    versions,
-    write_json,
-    write_text,
-)
+from vm3ac_modules.runs import RunDirectoryError, git_commit, open_run_directory, versions
 
 DEFAULTS: dict[str, Any] = {
     "run_dir": "runs/what_is_rewarded",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vm3ac_modules.extras import require_extra
+
 __all__ = ["attach", "homes"]
 
 
@@ -59,8 +61,6 @@ def attach(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = modules[name]
         if needs and module in needs:
-            from vm3ac_modules.keys import require_extra
-
             require_extra(*needs[module], f"{package}.{name}")
         return getattr(importlib.import_module(module), name)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
+
+from vm3ac_modules.extras import require_extra
 
 __all__ = ["Keys", "MissingKeysError", "require_extra", "require_keys"]
 
@@ -168,26 +169,4 @@ def require_keys(td: TensorDictBase, keys: Iterable[NestedKey], owner: str) -> N
         raise MissingKeysError(
             f"{owner}: the tensordict lacks {[unravel_key(key) for key in missing]}; "
             f"present: {', '.join(present) or 'nothing'}. Rename with set_keys(...) or add them."
-        )
-
-
-def require_extra(module: str, extra: str, feature: str) -> None:
-    """Check that an optional dependency is installed.
-
-    Args:
-        module: the module that must be importable.
-        extra: the extra of this package that installs it.
-        feature: what needs it, for the message.
-
-    Raises:
-        ImportError: names the extra to install.
-
-    Example:
-        >>> from vm3ac_modules.keys import require_extra
-        >>> require_extra("torch", "core", "everything")
-    """
-    if find_spec(module) is None:
-        raise ImportError(
-            f"{feature} needs the package {module!r}, which is not installed: "
-            f"pip install 'vm3ac-modules[{extra}]'"
         )

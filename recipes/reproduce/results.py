@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vm3ac_modules.runs import write_text
+from vm3ac_modules.files import write_text
 
 FORMAT = 1
 """To be raised whenever a column is added, removed or given another meaning."""

@@ -28,7 +28,7 @@ from results import write_rows
 from runs import make_case, trained
 
 from vm3ac_modules.evaluation import summarize_returns
-from vm3ac_modules.runs import write_text
+from vm3ac_modules.files import write_text
 
 TASKS = ("predator_prey_2", "predator_prey_3", "predator_prey_4")
 MODES = {

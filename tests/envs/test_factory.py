@@ -166,7 +166,7 @@ def test_sizes_must_be_positive():
 
 
 def test_missing_vmas_names_the_extra(monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[vmas\]"):
         make_env("predator_prey_2", num_envs=1)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[vmas\]"):

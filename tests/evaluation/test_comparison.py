@@ -158,7 +158,7 @@ def test_nothing_to_draw(tmp_path):
 
 
 def test_missing_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[recipes\]"):
         comparison_figure(tmp_path / "a.png", {"one": {"a": curve(0)}})
 

@@ -123,7 +123,7 @@ def test_rollout_gif_rejects_wrong_shapes(tmp_path, name, shapes):
 
 
 def test_missing_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[recipes\]"):
         learning_curve(tmp_path / "a.png", ROWS, baseline=None, title="t")
 

@@ -156,7 +156,7 @@ def test_a_run_without_a_result_is_not_left_out_silently():
 
 
 def test_missing_extra_is_named(monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[reproduce\]"):
         summarize_returns([1.0, 2.0])
 

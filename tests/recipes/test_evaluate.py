@@ -83,12 +83,12 @@ def test_without_matplotlib_there_is_a_sentence_for_a_figure(trained, monkeypatc
 
     import evaluate
 
-    from vm3ac_modules import keys
+    from vm3ac_modules import extras
 
     run = trained("algorithm=maddpg")
     arguments = ["evaluate.py", f"run_dir={run}", "episodes=2"]
-    find_spec = keys.find_spec
-    monkeypatch.setattr(keys, "find_spec", lambda x: None if x == "matplotlib" else find_spec(x))
+    find_spec = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda x: None if x == "matplotlib" else find_spec(x))
     monkeypatch.setattr(sys, "argv", arguments)
     evaluate.main()
     said = capsys.readouterr().out

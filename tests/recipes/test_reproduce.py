@@ -26,8 +26,9 @@ import runs
 import table3
 
 from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.files import write_json
 from vm3ac_modules.learning import evaluation_seed
-from vm3ac_modules.runs import load_agent, write_json
+from vm3ac_modules.runs import load_agent
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 import torch
 
+from vm3ac_modules.files import write_json
 from vm3ac_modules.runs import (
     CsvLog,
     RunDirectoryError,
@@ -19,7 +20,6 @@ from vm3ac_modules.runs import (
     read_csv_log,
     record,
     versions,
-    write_json,
 )
 
 RUN_FILES = (
@@ -247,7 +247,7 @@ def test_tensorboard(tmp_path):
 
 
 def test_tensorboard_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[recipes\]"):
         TensorBoardLog(tmp_path)
 

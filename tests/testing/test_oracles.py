@@ -159,7 +159,7 @@ def test_every_exported_name_exists_and_others_do_not():
 def test_without_hypothesis_the_extra_is_named(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "vm3ac_modules.keys.find_spec",
+        "vm3ac_modules.extras.find_spec",
         lambda name: None if name == "hypothesis" else find_spec(name),
     )
     with pytest.raises(ImportError, match=r"vm3ac-modules\[testing\]"):

@@ -20,7 +20,7 @@ from torch import Tensor
 from vm3ac_modules.evaluation.curves import AggregatedCurve
 from vm3ac_modules.evaluation.figures import _COLORS, new_figure
 from vm3ac_modules.evaluation.statistics import Estimate
-from vm3ac_modules.runs.record import write_text
+from vm3ac_modules.files import write_text
 
 __all__ = ["bars_figure", "comparison_figure", "positions_figure", "write_curves"]
 

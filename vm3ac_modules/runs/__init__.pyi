@@ -15,5 +15,3 @@ from vm3ac_modules.runs.record import git_commit as git_commit
 from vm3ac_modules.runs.record import open_run_directory as open_run_directory
 from vm3ac_modules.runs.record import read_csv_log as read_csv_log
 from vm3ac_modules.runs.record import versions as versions
-from vm3ac_modules.runs.record import write_json as write_json
-from vm3ac_modules.runs.record import write_text as write_text

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from vm3ac_modules.runs.record import write_text
+from vm3ac_modules.files import write_text
 
 __all__ = ["TEMPORARY", "clean", "fingerprint", "pointed", "promote", "steps", "sync_directory"]
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vm3ac_modules.files import write_text
 from vm3ac_modules.runs._step_directory import (
     TEMPORARY,
     clean,
@@ -23,7 +24,6 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
-from vm3ac_modules.runs.record import write_text
 
 __all__ = [
     "Checkpoint",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vm3ac_modules.files import write_text
 from vm3ac_modules.keys import require_extra
 from vm3ac_modules.runs.directory import RunDirectoryError, open_run_directory
 
@@ -24,8 +23,6 @@ __all__ = [
     "open_run_directory",
     "read_csv_log",
     "versions",
-    "write_json",
-    "write_text",
 ]
 
 
@@ -140,35 +137,6 @@ def read_csv_log(path: Path | str) -> dict[str, list[float]]:
 
     header, *rows = _complete_rows(Path(path)) or [[]]
     return {name: [number(row[i]) for row in rows] for i, name in enumerate(header)}
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Replace a file atomically: readers see the old or the new text, never a part.
-
-    Args:
-        path: the file.
-        text: its new content.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".tmp_{path.name}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_json(path: Path | str, data: Any) -> None:
-    """Write JSON atomically, indented, in the order given.
-
-    Args:
-        path: the file.
-        data: JSON-serializable data.
-
-    Raises:
-        TypeError: if the data is not JSON-serializable; the file is then left as it was.
-    """
-    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

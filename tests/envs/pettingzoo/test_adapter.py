@@ -237,6 +237,6 @@ def test_discrete_actions_can_be_asked_for_but_are_refused():
 
 
 def test_missing_pettingzoo_names_the_extra(monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[pettingzoo\]"):
         make_env(f"pettingzoo/{SPREAD}", num_envs=1)

@@ -419,7 +419,7 @@ def test_missing_pettingzoo_names_the_extra(monkeypatch):
     from vm3ac_modules.envs.pettingzoo.multiwalker import _simulator_class
 
     _simulator_class.cache_clear()
-    monkeypatch.setattr("vm3ac_modules.keys.find_spec", lambda name: None)
+    monkeypatch.setattr("vm3ac_modules.extras.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"vm3ac-modules\[pettingzoo\]"):
         make_env("multiwalker_2", num_envs=1)
 
