@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from vm3ac_modules.envs.factory import vmas_scenarios
+from vm3ac_modules.envs.tasks import vmas_scenarios
 
 STOCK_TASK = {
     "max_steps": 100,

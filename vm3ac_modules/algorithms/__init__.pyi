@@ -1,14 +1,24 @@
-from vm3ac_modules.algorithms.builders import Sizes as Sizes
-from vm3ac_modules.algorithms.discrete import DiscreteAgent as DiscreteAgent
-from vm3ac_modules.algorithms.discrete import build_discrete as build_discrete
-from vm3ac_modules.algorithms.discrete_presets import DISCRETE_ALGORITHMS as DISCRETE_ALGORITHMS
-from vm3ac_modules.algorithms.discrete_presets import DISCRETE_COMMON as DISCRETE_COMMON
-from vm3ac_modules.algorithms.discrete_presets import (
-    resolve_discrete_knobs as resolve_discrete_knobs,
-)
-from vm3ac_modules.algorithms.presets import ALGORITHMS as ALGORITHMS
-from vm3ac_modules.algorithms.presets import COMMON as COMMON
-from vm3ac_modules.algorithms.presets import resolve_knobs as resolve_knobs
-from vm3ac_modules.algorithms.registry import Agent as Agent
+from vm3ac_modules.algorithms.base import Algorithm as Algorithm
+from vm3ac_modules.algorithms.base import Built as Built
+from vm3ac_modules.algorithms.base import Plan as Plan
+from vm3ac_modules.algorithms.base import Preset as Preset
+from vm3ac_modules.algorithms.dop import DOP as DOP
+from vm3ac_modules.algorithms.fop import FOP as FOP
+from vm3ac_modules.algorithms.lica import LICA as LICA
+from vm3ac_modules.algorithms.ma_ac import MAAC as MAAC
+from vm3ac_modules.algorithms.ma_sac import MASAC as MASAC
+from vm3ac_modules.algorithms.maddpg import MADDPG as MADDPG
+from vm3ac_modules.algorithms.maven import MAVEN as MAVEN
+from vm3ac_modules.algorithms.maven_qmix import MAVENOnQMIX as MAVENOnQMIX
 from vm3ac_modules.algorithms.registry import build as build
+from vm3ac_modules.algorithms.registry import build_from as build_from
+from vm3ac_modules.algorithms.registry import find_preset as find_preset
 from vm3ac_modules.algorithms.registry import group_sizes as group_sizes
+from vm3ac_modules.algorithms.registry import presets as presets
+from vm3ac_modules.algorithms.registry import register as register
+from vm3ac_modules.algorithms.si_moa import SIMOA as SIMOA
+from vm3ac_modules.algorithms.tuned import tuned as tuned
+from vm3ac_modules.algorithms.vdac import VDAC as VDAC
+from vm3ac_modules.algorithms.vm3ac import VM3AC as VM3AC
+from vm3ac_modules.algorithms.vm3ac_fop import VM3ACOnFOP as VM3ACOnFOP
+from vm3ac_modules.options import option as option

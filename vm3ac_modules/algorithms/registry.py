@@ -1,123 +1,90 @@
-"""One door to every algorithm: a name and an environment in, policy, loss and optimizers out.
+"""One way to every algorithm: a name and an environment in, a trainable agent out.
 
-Recipes, evaluation and notebooks build agents here and nowhere else.
-
-Source: Kim et al. 2023, arXiv:2303.00451, Section 6, Tables 1 and 2.
+Algorithms are told apart by their name and the kind of action. Every module of this package with
+``PRESETS`` is found, so a new algorithm is a file of its own; :func:`register` adds one from
+elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any, get_args
 
 import torch
-from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
-from tensordict.utils import NestedKey
-from torchrl.envs import EnvBase, RewardSum, Transform, TransformedEnv
-from torchrl.objectives import LossModule
-from torchrl.objectives.utils import TargetNetUpdater
+from torchrl.envs import EnvBase
 
-from vm3ac_modules.algorithms.builders import BUILDERS, Blueprint, Sizes
-from vm3ac_modules.algorithms.presets import ALGORITHMS, COMMON, resolve_knobs
-from vm3ac_modules.baselines import MAVENLoss, NextAction, SIMOALoss
-from vm3ac_modules.envs.episode_latent import EpisodeLatent
-from vm3ac_modules.envs.factory import check_homogeneous_continuous
+import vm3ac_modules.algorithms
+from vm3ac_modules.algorithms.base import Algorithm, Kind, Plan, Preset
+from vm3ac_modules.envs.checks import check_homogeneous_continuous
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.learning.gradients import clip_gradients_per_agent
-from vm3ac_modules.learning.hooks import (
-    Hook,
-    InfluenceSchedule,
-    LatentPolicyLearner,
-    TemperatureLearner,
-)
-from vm3ac_modules.learning.target import FusedSoftUpdate
-from vm3ac_modules.modules.per_seed import PerSeed
-from vm3ac_modules.objectives import CentralizedActorCriticLoss
+from vm3ac_modules.learning.agent import Agent
+from vm3ac_modules.modules.policy import Sizes
+from vm3ac_modules.options import OptionsError
 
-__all__ = ["ALGORITHMS", "COMMON", "Agent", "Sizes", "build", "group_sizes", "resolve_knobs"]
+__all__ = ["build", "build_from", "find_preset", "group_sizes", "presets", "register"]
+
+_REGISTERED: dict[tuple[Kind, str], Preset] = {}
 
 
-@dataclass
-class Agent:
-    """What :func:`build` returns.
+@cache
+def _own() -> dict[tuple[Kind, str], Preset]:
+    found = {}
+    for module in pkgutil.iter_modules(vm3ac_modules.algorithms.__path__):
+        loaded = importlib.import_module(f"vm3ac_modules.algorithms.{module.name}")
+        for name, preset in getattr(loaded, "PRESETS", {}).items():
+            found[preset.options.kind, name] = preset
+    return found
+
+
+def register(name: str, preset: Preset) -> None:
+    """Make an algorithm of one's own known by name.
 
     Args:
-        policy: the policy to collect with, latent sampler included.
-        loss: the loss module over the same parameters.
-        optimizers: one per loss key, over disjoint parameters.
-        target_updater: call ``step()`` after the optimizers.
-        algorithm: name of the algorithm.
-        knobs: every knob, defaults included; JSON-serializable.
-        seeds: number of runs that are trained at once, as a leading dimension.
-        hooks: what is to be called while environments are stepped.
-        keys: the tensordict vocabulary.
+        name: its name.
+        preset: its options and a line on what it is.
+
+    Raises:
+        ValueError: if there is another algorithm of that name for the same kind of actions.
     """
+    key = (preset.options.kind, name)
+    if key in _own() or key in _REGISTERED:
+        raise ValueError(f"there is an algorithm {name!r} for {key[0]} actions already.")
+    _REGISTERED[key] = preset
 
-    policy: TensorDictModuleBase
-    loss: LossModule
-    optimizers: dict[str, torch.optim.Optimizer]
-    target_updater: TargetNetUpdater
-    algorithm: str
-    knobs: dict[str, Any]
-    seeds: int = 1
-    hooks: list[Hook] = field(default_factory=list)
-    keys: Keys = field(default_factory=Keys)
 
-    def update(self, batch: TensorDictBase, max_grad_norm: float | None = None) -> TensorDictBase:
-        """One gradient step of every parameter group, then of the target network and the hooks.
+def presets(kind: Kind) -> dict[str, Preset]:
+    """Every algorithm for a kind of actions, by name.
 
-        Args:
-            batch: transitions ``[B]``, or ``[S, B]`` with several seeds.
-            max_grad_norm: largest norm of one agent's gradient, per network and seed; None clips
-                nothing.
+    Args:
+        kind: ``"continuous"`` or ``"discrete"``.
 
-        Returns:
-            What the loss returned.
-        """
-        losses = self.loss(batch)
-        torch.stack([losses[name] for name in self.optimizers]).sum().backward()
-        for name, optimizer in self.optimizers.items():
-            if max_grad_norm is not None:
-                network = getattr(self.loss, name.replace("loss_", "") + "_network")
-                clip_gradients_per_agent(network, max_grad_norm, self.loss.seed_dims)
-            optimizer.step()
-            optimizer.zero_grad()
-        self.target_updater.step()
-        for hook in self.hooks:
-            hook.after_update(losses)
-        return losses
+    Example:
+        >>> sorted(presets("discrete"))
+        ['dop', 'fop', 'lica', 'maven', 'vdac', 'vm3ac']
+    """
+    return {name: p for (of, name), p in {**_own(), **_REGISTERED}.items() if of == kind}
 
-    def wrap(self, env: TransformedEnv) -> TransformedEnv:
-        """Append the transforms that the algorithm needs of every environment that it plays in.
 
-        Args:
-            env: an environment of :func:`~vm3ac_modules.envs.make_env`; it is changed.
+def find_preset(name: str, kind: Kind) -> Preset:
+    """An algorithm by name.
 
-        Returns:
-            The same environment; with MAVEN it draws the latent at every reset.
-        """
-        if isinstance(self.loss, MAVENLoss):
-            keys, prior = self.keys, self.loss.latent_policy_network
-            module = prior if self.seeds == 1 else PerSeed(prior, self.seeds)
-            env.append_transform(
-                RewardSum(
-                    in_keys=[keys.reward], out_keys=[keys.episode_reward], reset_keys=["_reset"]
-                )
-            )
-            env.append_transform(EpisodeLatent(module))
-        return env
+    Args:
+        name: its name.
+        kind: kind of actions.
 
-    def replay_transform(self) -> Transform | None:
-        """The transform that the algorithm needs of its replay, if any: SI-MOA's next action."""
-        return NextAction(self.keys) if isinstance(self.loss, SIMOALoss) else None
-
-    @property
-    def added_by_replay(self) -> tuple[NestedKey, ...]:
-        """Entries that :meth:`replay_transform` adds to what was collected."""
-        if not isinstance(self.loss, SIMOALoss):
-            return ()
-        return (self.keys.next_action, self.keys.next_action_valid)
+    Raises:
+        OptionsError: if there is none; says which there are, and for which actions.
+    """
+    known = presets(kind)
+    if name in known:
+        return known[name]
+    valid = f"valid for {kind} actions: {', '.join(known)}"
+    for other in get_args(Kind):
+        if name in presets(other):
+            raise OptionsError(f"{name} is for {other} actions; {valid}.")
+    raise OptionsError(f"unknown algorithm {name!r}; {valid}.")
 
 
 def group_sizes(env: EnvBase, keys: Keys) -> Sizes:
@@ -128,20 +95,30 @@ def group_sizes(env: EnvBase, keys: Keys) -> Sizes:
         keys: names the group.
 
     Returns:
-        Number of agents and sizes of an observation, an action and the state (None without one).
+        The sizes.
 
     Raises:
-        ValueError: if the group is not homogeneous, or its actions not bounded and continuous.
+        ValueError: if the group is not homogeneous; if continuous actions are not bounded; if
+            there is no state or no mask of legal actions where actions are discrete.
     """
-    check_homogeneous_continuous(env, keys.group)
-    num_agents, obs_dim = env.observation_spec[keys.observation].shape[-2:]
-    has_state = keys.state in env.observation_spec.keys(True, True)
-    return Sizes(
-        num_agents=num_agents,
-        obs_dim=obs_dim,
-        action_dim=env.full_action_spec[keys.action].shape[-1],
-        state_dim=env.observation_spec[keys.state].shape[-1] if has_state else None,
-    )
+    specs = env.observation_spec
+    present = set(specs.keys(True, True))
+    action = env.full_action_spec.get(keys.action, None)
+    if action is None or action.dtype.is_floating_point:
+        check_homogeneous_continuous(env, keys.group)
+        num_agents, obs_dim = specs[keys.observation].shape[-2:]
+        state = specs[keys.state].shape[-1] if keys.state in present else None
+        actions = env.full_action_spec[keys.action].shape[-1]
+        return Sizes(num_agents, obs_dim, actions, state_dim=state)
+    missing = [k for k in (keys.observation, keys.action_mask, keys.state) if k not in present]
+    if missing:
+        raise ValueError(
+            f"the environment has no entry {missing[0]}: discrete algorithms need observations, a "
+            "mask of legal actions and a state (see vm3ac_modules.envs.SMAXEnv)."
+        )
+    num_agents, num_actions = specs[keys.action_mask].shape[-2:]
+    obs_dim, state_dim = specs[keys.observation].shape[-1], specs[keys.state].shape[-1]
+    return Sizes(num_agents, obs_dim, num_actions, discrete=True, state_dim=state_dim)
 
 
 def build(
@@ -151,25 +128,25 @@ def build(
     keys: Keys | None = None,
     device: torch.device | str = "cpu",
     seeds: int = 1,
-    **knobs: Any,
+    **options: Any,
 ) -> Agent:
-    """Build an algorithm for an environment.
+    """Build an algorithm for an environment, of continuous or discrete actions.
 
     Args:
-        algorithm: one of :data:`ALGORITHMS`.
-        env: an environment with a homogeneous group of agents with bounded continuous actions.
+        algorithm: its name, see :func:`presets`.
+        env: an environment with a homogeneous group of agents.
         keys: the tensordict vocabulary.
         device: where the networks live.
-        seeds: number of independent runs S to train at once; the environment then has
-            ``S * B`` rows, seed by seed, and the loss takes batches ``[S, B]``.
-        knobs: what differs from the preset (:data:`COMMON`, :data:`ALGORITHMS`).
+        seeds: number of independent runs S to train at once (continuous actions only); the
+            environment then has ``S * B`` rows, seed by seed, and the loss takes ``[S, B]``.
+        options: what differs from the preset.
 
     Returns:
-        Policy, loss, optimizers and target updater.
+        The agent.
 
     Raises:
-        ValueError: for an unknown algorithm or knob, an environment that does not fit, or
-            ``seeds < 1``.
+        OptionsError: for an unknown algorithm or option, or a value that is not allowed.
+        ValueError: for an environment that does not fit, or a number of seeds that does not.
 
     Example:
         >>> import pytest
@@ -180,49 +157,57 @@ def build(
         ['loss_actor', 'loss_qvalue', 'loss_value', 'loss_predictor']
     """
     keys = Keys() if keys is None else keys
-    resolved = resolve_knobs(algorithm, knobs)
     sizes = group_sizes(env, keys)
+    preset = find_preset(algorithm, "discrete" if sizes.discrete else "continuous")
+    chosen = preset.options.changed(options, algorithm)
+    return build_from(chosen, env, name=algorithm, keys=keys, device=device, seeds=seeds)
+
+
+def build_from(
+    options: Algorithm,
+    env: EnvBase,
+    *,
+    name: str,
+    keys: Keys | None = None,
+    device: torch.device | str = "cpu",
+    seeds: int = 1,
+) -> Agent:
+    """Build the algorithm that these options belong to.
+
+    Args:
+        options: every option.
+        env: an environment with a homogeneous group of agents.
+        name: what the agent's algorithm is called.
+        keys: the tensordict vocabulary.
+        device: where the networks live.
+        seeds: number of independent runs to train at once.
+
+    Returns:
+        The agent.
+
+    Raises:
+        ValueError: for an environment or a number of seeds that does not fit.
+    """
+    keys = Keys() if keys is None else keys
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}.")
-    stack = () if seeds == 1 else (seeds,)
-    plan = Blueprint(resolved, sizes, env.full_action_spec[keys.action], keys, stack)
-    # The variants of VM3-AC are presets, not other code.
-    family = "vm3ac" if algorithm.startswith("vm3ac") else algorithm
-    policy, loss = BUILDERS[family](plan)
-    policy.to(device)
-    loss.to(device)
-    rates = {"loss_predictor": resolved.get("predictor_lr")}
-    optimizers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.Adam(parameters, lr=rates.get(name) or resolved["lr"], fused=True)
-        for name, parameters in loss.parameter_groups().items()
-    }
+    if seeds > 1 and options.kind == "discrete":
+        raise ValueError(f"{name} trains one seed at a time, got seeds={seeds}.")
+    sizes, spec = group_sizes(env, keys), env.full_action_spec[keys.action]
+    built = options.build(Plan(sizes, spec, keys, seeds, torch.device(device)))
     return Agent(
-        policy if seeds == 1 else PerSeed(policy, seeds),
-        loss,
-        optimizers,
-        FusedSoftUpdate(loss, tau=resolved["tau"]),
-        algorithm,
-        resolved,
-        seeds,
-        _hooks(plan, loss, seeds),
-        keys,
+        policy=built.policy,
+        loss=built.loss,
+        optimizers=built.make_optimizers(built.loss.parameter_groups()),
+        target=built.target,
+        algorithm=name,
+        options=options,
+        source=built.source,
+        env_transforms=built.env_transforms,
+        replay_transforms=built.replay_transforms,
+        added_by_replay=built.added_by_replay,
+        hooks=built.hooks,
+        clips_per_agent=built.clips_per_agent,
+        seeds=seeds,
+        keys=keys,
     )
-
-
-def _hooks(plan: Blueprint, loss: LossModule, seeds: int) -> list[Hook]:
-    knobs, keys = plan.knobs, plan.keys
-    if knobs.get("auto_beta") is not None:
-        assert isinstance(loss, CentralizedActorCriticLoss)
-        options = {"target": knobs["beta_target"], "lr": knobs["beta_lr"]}
-        if options["target"] is None and knobs["auto_beta"] == "entropy":
-            # SAC's minus the number of dimensions, for actions of half range 1.
-            size = loss.half_range.log().sum(-1).mean()
-            options["target"] = float(size) - plan.sizes.action_dim
-        return [TemperatureLearner(loss, knobs["auto_beta"], seeds=seeds, **options)]
-    if isinstance(loss, SIMOALoss):
-        ramp = knobs["influence_start_frames"], knobs["influence_full_frames"]
-        return [InfluenceSchedule(loss, *ramp)]
-    if isinstance(loss, MAVENLoss) and loss.latent_policy_network.net is not None:
-        rates = {"lr": knobs["latent_lr"], "episodes": knobs["latent_episodes"]}
-        return [LatentPolicyLearner(loss, seeds=seeds, keys=keys, **rates)]
-    return []

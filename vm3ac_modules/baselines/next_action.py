@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 from torchrl.envs import Transform
 
 from vm3ac_modules.keys import Keys, require_keys
@@ -40,6 +41,20 @@ class NextAction(Transform):
         super().__init__()
         self.keys = Keys() if keys is None else keys
         self._held: TensorDictBase | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """The step that is held back, by entry, for a checkpoint; empty if there is none."""
+        flat = {} if self._held is None else self._held.flatten_keys(".")
+        return {str(key): value.clone() for key, value in flat.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave.
+
+        Args:
+            state: the step; an empty one leaves nothing held back.
+        """
+        rows = next(iter(state.values())).shape[:1] if state else []
+        self._held = TensorDict(state, rows).unflatten_keys(".") if state else None
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase | None:
         keys = self.keys

@@ -53,6 +53,15 @@ class EpisodeLatent(Transform):
             self._current[key] = value
         return self._write(tensordict_reset)
 
+    def go_on(self, tensordict: TensorDictBase) -> None:
+        """Keep the latents of episodes that go on after a checkpoint.
+
+        Args:
+            tensordict: what the environment showed last.
+        """
+        [module] = self._module
+        self._current = {key: tensordict.get(key) for key in module.out_keys}
+
     def _write(self, tensordict: TensorDictBase) -> TensorDictBase:
         for key, value in self._current.items():
             tensordict.set(key, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
 
-__all__ = ["env_rng_state", "set_env_rng_state"]
+__all__ = ["env_rng_state", "innermost", "set_env_rng_state"]
 
 
 def env_rng_state(env: EnvBase) -> dict[str, Tensor]:
@@ -28,7 +28,7 @@ def env_rng_state(env: EnvBase) -> dict[str, Tensor]:
         >>> bool((env.reset()["state"] == first).all())
         True
     """
-    base = _innermost(env)
+    base = innermost(env)
     # Asked of the class: a ParallelEnv would hand any name on to its workers.
     if not hasattr(type(base), "get_rng_state"):
         return {}
@@ -46,7 +46,7 @@ def set_env_rng_state(env: EnvBase, state: dict[str, Tensor]) -> None:
     Raises:
         ValueError: the state is of another kind of environment.
     """
-    base = _innermost(env)
+    base = innermost(env)
     if hasattr(type(base), "set_rng_state"):
         base.set_rng_state(state)
     elif state:
@@ -56,7 +56,8 @@ def set_env_rng_state(env: EnvBase, state: dict[str, Tensor]) -> None:
         )
 
 
-def _innermost(env: EnvBase) -> EnvBase:
+def innermost(env: EnvBase) -> EnvBase:
+    """The simulator behind all transforms."""
     while isinstance(env, TransformedEnv):
         env = env.base_env
     return env

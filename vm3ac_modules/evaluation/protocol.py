@@ -101,6 +101,10 @@ def policy_with_latent(
         >>> policy_with_latent(policy, "mean")[0].mode
         'mean'
     """
+    from vm3ac_modules.modules.policy import Policy
+
+    if isinstance(policy, Policy):
+        return policy.with_latent(mode, seed=seed)
     if isinstance(policy, PerSeed):
         return PerSeed(policy_with_latent(policy.module, mode, seed=seed), policy.seeds)
     if not isinstance(policy, TensorDictSequential):

@@ -1,5 +1,5 @@
+from vm3ac_modules.learning.agent import Agent as Agent
 from vm3ac_modules.learning.episodes import EpisodeCollector as EpisodeCollector
-from vm3ac_modules.learning.episodes import EpisodeSource as EpisodeSource
 from vm3ac_modules.learning.episodes import Round as Round
 from vm3ac_modules.learning.gradients import clip_gradients_per_agent as clip_gradients_per_agent
 from vm3ac_modules.learning.guards import FiniteGuard as FiniteGuard
@@ -17,7 +17,10 @@ from vm3ac_modules.learning.seeds import SeedSampler as SeedSampler
 from vm3ac_modules.learning.seeds import interleave as interleave
 from vm3ac_modules.learning.seeds import join_optimizers as join_optimizers
 from vm3ac_modules.learning.seeds import join_states as join_states
-from vm3ac_modules.learning.seeds import make_replay as make_replay
 from vm3ac_modules.learning.seeds import split_optimizer as split_optimizer
 from vm3ac_modules.learning.seeds import split_state as split_state
+from vm3ac_modules.learning.sources import Both as Both
+from vm3ac_modules.learning.sources import OnPolicy as OnPolicy
+from vm3ac_modules.learning.sources import Replayed as Replayed
+from vm3ac_modules.learning.sources import SourceSizes as SourceSizes
 from vm3ac_modules.learning.target import FusedSoftUpdate as FusedSoftUpdate

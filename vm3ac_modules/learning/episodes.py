@@ -1,4 +1,4 @@
-"""Whole episodes from vectorized environments, and a replay that holds one per row.
+"""Whole episodes from vectorized environments.
 
 Shapes: ``B`` rows, ``T`` transitions of the longest episode. The form of an episode batch is
 that of :mod:`vm3ac_modules.objectives.episodic`.
@@ -6,7 +6,7 @@ that of :mod:`vm3ac_modules.objectives.episodic`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,13 +14,12 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
-from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import step_mdp
 
 from vm3ac_modules.keys import Keys
 
-__all__ = ["EpisodeCollector", "EpisodeSource", "Round", "cut_to_longest"]
+__all__ = ["EpisodeCollector", "Round"]
 
 
 class Round(NamedTuple):
@@ -42,7 +41,7 @@ class EpisodeCollector:
     """Play one episode in every row, all rows from one reset.
 
     Every episode of a round is played by the same policy from start to end, so the data is exactly
-    on-policy for who needs that. Rows that are over wait for the others; what an environment
+    on-policy. Rows that are over wait for the others; what an environment
     does with them meanwhile is not recorded and not counted.
 
     Args:
@@ -163,114 +162,3 @@ class EpisodeCollector:
             if value.numel() == ending.numel():
                 name, last = str(key), value.reshape(-1).float()
                 info[name] = torch.where(ending, last, info.get(name, torch.zeros_like(last)))
-
-
-def cut_to_longest(episodes: TensorDictBase, keys: Keys | None = None) -> TensorDictBase:
-    """Leave out the slots that are padding in every row.
-
-    Args:
-        episodes: ``[B, L + 1]``.
-        keys: the tensordict vocabulary.
-
-    Returns:
-        ``[B, T + 1]``, T the length of the longest episode.
-
-    Example:
-        >>> mask = torch.tensor([[True, True, False, False, False]]).unsqueeze(-1)
-        >>> cut_to_longest(TensorDict({"mask": mask}, [1, 5])).shape
-        torch.Size([1, 3])
-    """
-    mask = episodes.get(Keys().mask if keys is None else keys.mask)
-    longest = int(mask.reshape(episodes.shape).sum(-1).max())
-    return episodes[:, : max(longest, 1) + 1]
-
-
-class EpisodeSource:
-    """What an algorithm is updated with: a replay of episodes, those just played, or both.
-
-    Args:
-        on_policy: False samples from the replay; True gives every episode of the last round once;
-            ``"mixed"`` joins the newest ``batch_size`` episodes, marked ``"on_policy"``, with
-            twice as many from the replay (DOP).
-        capacity: episodes that the replay holds; the oldest go first.
-        batch_size: episodes of an update.
-        updates_per_episode: updates per new episode; not read with ``on_policy=True``, where a
-            batch is used once.
-        start_episodes: episodes to collect before the first update.
-        keys: the tensordict vocabulary.
-
-    Raises:
-        ValueError: for sizes out of their range.
-
-    Example:
-        >>> source = EpisodeSource(False, capacity=8, batch_size=2, updates_per_episode=0.5)
-        >>> mask = torch.ones(4, 3, 1, dtype=torch.bool)
-        >>> mask[:, -1] = False
-        >>> source.add(TensorDict({"mask": mask}, [4, 3]))
-        >>> [batch.shape for batch in source.batches()]
-        [torch.Size([2, 3]), torch.Size([2, 3])]
-    """
-
-    def __init__(
-        self,
-        on_policy: bool | str,
-        *,
-        capacity: int,
-        batch_size: int,
-        updates_per_episode: float = 1.0,
-        start_episodes: int = 0,
-        keys: Keys | None = None,
-    ) -> None:
-        if on_policy not in (True, False, "mixed"):
-            raise ValueError(f"on_policy must be True, False or 'mixed', got {on_policy!r}.")
-        if not 1 <= batch_size <= capacity:
-            raise ValueError(
-                f"batch_size must be between 1 and the replay's capacity, got {batch_size} "
-                f"episodes of {capacity}."
-            )
-        if updates_per_episode <= 0:
-            raise ValueError(f"updates_per_episode must be positive, got {updates_per_episode}.")
-        self.on_policy, self.batch_size, self.capacity = on_policy, batch_size, capacity
-        self.updates_per_episode = updates_per_episode
-        self.start_episodes = max(start_episodes, batch_size)
-        self.keys = Keys() if keys is None else keys
-        self.owed, self.added = 0.0, 0
-        self.latest: TensorDictBase | None = None
-        size = 2 * batch_size if on_policy == "mixed" else batch_size
-        self.replay = TensorDictReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=size)
-
-    def __len__(self) -> int:
-        """Episodes in the replay."""
-        return len(self.replay)
-
-    def add(self, episodes: TensorDictBase) -> None:
-        """Take in the episodes of a round, ``[B, L + 1]``."""
-        self.latest = episodes
-        self.added += len(episodes)
-        if self.on_policy is not True:
-            self.replay.extend(episodes)
-            if len(self.replay) >= min(self.start_episodes, self.capacity):
-                self.owed += self.updates_per_episode * len(episodes)
-
-    def batches(self) -> Iterator[TensorDictBase]:
-        """The batches of the updates that are due, each ``[B, T + 1]``."""
-        if self.on_policy is True:
-            if self.latest is not None:
-                for chunk in self.latest.split(self.batch_size):
-                    yield cut_to_longest(chunk, self.keys)
-            self.latest = None
-            return
-        while self.owed >= 1.0:
-            self.owed -= 1.0
-            batch = self.replay.sample()
-            yield cut_to_longest(self._with_newest(batch), self.keys)
-
-    def _with_newest(self, batch: TensorDictBase) -> TensorDictBase:
-        if self.on_policy != "mixed":
-            return batch
-        cursor, size = self.replay.writer._cursor, len(self.replay)
-        index = (cursor - 1 - torch.arange(min(self.batch_size, size))) % size
-        newest = self.replay.storage.get(index)
-        both: TensorDictBase = torch.cat((newest, batch.select(*newest.keys(True, True))))
-        fresh = torch.arange(len(both)) < len(newest)
-        return both.set("on_policy", fresh[:, None, None].expand(*both.shape, 1))

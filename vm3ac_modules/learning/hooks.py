@@ -10,6 +10,7 @@ temperature).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,7 @@ from vm3ac_modules.functional.schedules import linear_schedule
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives import CentralizedActorCriticLoss
 
-__all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "TemperatureLearner"]
+__all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "Schedule", "TemperatureLearner"]
 
 
 MAX_ADVANTAGE = 10.0
@@ -39,11 +40,18 @@ class Hook:
     optimizer: torch.optim.Optimizer | None = None
     """Its own optimizer, if it has one; a checkpoint holds its state too."""
 
-    def after_step(self, steps: TensorDictBase, frames: int) -> None:
-        """Called with every step of all rows, after it was stored.
+    def before_collect(self, frames: int) -> None:
+        """Called before every step of all rows, or round of episodes.
 
         Args:
-            steps: one step of all rows, ``[R, 1]``.
+            frames: environment steps so far, per seed.
+        """
+
+    def after_step(self, steps: TensorDictBase, frames: int) -> None:
+        """Called with every step of all rows, or the ends of a round, after it was stored.
+
+        Args:
+            steps: one step of all rows, ``[R, 1]``, or the ends of a round's episodes, ``[E]``.
             frames: environment steps so far, per seed.
         """
 
@@ -72,6 +80,38 @@ class Hook:
         Args:
             states: one per seed.
         """
+
+
+class Schedule(Hook):
+    """Set a coefficient before every collection: an exploration floor, a temperature.
+
+    Args:
+        name: under which it is logged.
+        law: its value after so many frames.
+        buffers: where it is written; asked anew, since a loss that is moved holds other buffers.
+
+    Example:
+        >>> floor = torch.zeros(())
+        >>> Schedule("epsilon", lambda frames: 1 / (1 + frames), lambda: [floor]).before_collect(1)
+        >>> floor
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self, name: str, law: Callable[[int], float], buffers: Callable[[], Iterable[Tensor]]
+    ) -> None:
+        self.logged, self.law, self.buffers = (name,), law, buffers
+        self.value = math.nan
+
+    def before_collect(self, frames: int) -> None:
+        """Set it for this point of the training."""
+        self.value = self.law(frames)
+        for buffer in self.buffers():
+            buffer.fill_(self.value)
+
+    def scalars(self) -> Tensor:
+        """Its value as last set."""
+        return torch.tensor([[self.value]], dtype=torch.float64)
 
 
 class InfluenceSchedule(Hook):
@@ -288,11 +328,16 @@ class LatentPolicyLearner(Hook):
 
     def state_dict(self, seed: int) -> dict[str, Any]:
         """Baseline and waiting episodes of one seed."""
-        return {"baseline": self.baseline[seed].clone(), "queue": list(self.queues[seed])}
+        return {
+            "baseline": self.baseline[seed].clone(),
+            "last": self.last[seed].clone(),
+            "queue": list(self.queues[seed]),
+        }
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         """Put back what was saved."""
         device = self.last.device
         self.baseline = torch.stack([state["baseline"] for state in states]).to(device)
+        self.last = torch.stack([state["last"] for state in states]).to(device)
         parameters = next(iter(self.loss.parameters()))
         self.queues = [[row.to(parameters.device) for row in s["queue"]] for s in states]

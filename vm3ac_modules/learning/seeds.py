@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
+from torchrl.data import RandomSampler
 
 __all__ = [
     "SeedSampler",
     "interleave",
     "join_optimizers",
     "join_states",
-    "make_replay",
     "split_optimizer",
     "split_state",
 ]
@@ -54,31 +53,6 @@ class SeedSampler(RandomSampler):
         draws = torch.randint(slots, (self.seeds, each), device=storage.device)
         offsets = torch.arange(self.seeds, device=draws.device).unsqueeze(-1)
         return (draws * self.seeds + offsets).flatten(), {}
-
-
-def make_replay(
-    capacity: int, batch_size: int, *, seeds: int = 1, device: torch.device | str = "cpu"
-) -> TensorDictReplayBuffer:
-    """Uniform replay with room for ``capacity`` transitions of every seed.
-
-    Args:
-        capacity: transitions per seed; the oldest go first.
-        batch_size: transitions per seed and batch.
-        seeds: number of seeds.
-        device: where transitions are kept.
-
-    Returns:
-        The replay. With several seeds :func:`~vm3ac_modules.learning.seeds.interleave` gives the
-        order in which transitions go in, and a batch reshaped to ``[S, batch_size]`` holds every
-        seed's own.
-
-    Example:
-        >>> make_replay(100, 8, seeds=2).sample is not None
-        True
-    """
-    sampler = RandomSampler() if seeds == 1 else SeedSampler(seeds)
-    storage = LazyTensorStorage(capacity * seeds, device=device)
-    return TensorDictReplayBuffer(storage=storage, sampler=sampler, batch_size=batch_size * seeds)
 
 
 def interleave(rows: TensorDictBase, seeds: int) -> TensorDictBase:

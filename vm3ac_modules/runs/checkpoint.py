@@ -8,11 +8,12 @@ import os
 import pickle
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tensordict import TensorDictBase
 
 from vm3ac_modules.files import write_text
 from vm3ac_modules.runs._step_directory import (
@@ -24,10 +25,12 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
+from vm3ac_modules.runs.segments import ReplayFiles, joined, remove_unlisted, write_segments
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "ReplayItems",
     "checkpoint_identity",
     "common_frame",
     "config_hash",
@@ -36,7 +39,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_VERSION = 1
+_VERSION = 2
+STATE = "state.pt"
 _PLAIN = (str, bool, int, float, type(None), torch.Size, torch.dtype, torch.device)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 
@@ -50,8 +54,22 @@ class Checkpoint(NamedTuple):
 
     frame: int
     state: dict[str, Any]
-    replay: dict[str, Any] | None
+    replay: TensorDictBase | None
+    """Items of the replay, oldest first; None if it was not saved."""
+    files: ReplayFiles | None
+    """Where the replay lies."""
     config: dict[str, Any]
+
+
+class ReplayItems(NamedTuple):
+    """The replay of a run, as a checkpoint takes it."""
+
+    rows: Callable[[int, int], TensorDictBase]
+    """Gives items by the number of the first and the one behind the last."""
+    written: int
+    """Items that went in so far."""
+    held: int
+    """Items that are still there: the newest."""
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -77,9 +95,10 @@ def save_checkpoint(
     state: dict[str, Any],
     *,
     config: Mapping[str, Any],
-    replay: dict[str, Any] | None = None,
+    replay: ReplayItems | None = None,
+    before: ReplayFiles | None = None,
     keep: int = 2,
-) -> Path:
+) -> tuple[Path, ReplayFiles | None]:
     """Write a checkpoint and point ``latest`` to it.
 
     Args:
@@ -87,11 +106,12 @@ def save_checkpoint(
         frame: number of environment frames done.
         state: nested dicts, lists and tuples of tensors and plain Python values.
         config: what a resumed run must agree with; JSON-serializable.
-        replay: state of the replay buffer, kept in a file of its own.
+        replay: the replay; what no earlier step holds is written to a file of its own.
+        before: what the last step says of the replay.
         keep: number of steps left on disk; at least one.
 
     Returns:
-        The directory of this step.
+        The directory of this step, and what it says of the replay.
 
     Raises:
         TypeError: if the state holds something that ``torch.load(weights_only=True)`` refuses.
@@ -103,23 +123,24 @@ def save_checkpoint(
         ...     load_checkpoint(run_dir).state["w"]
         tensor([1., 1.])
     """
-    contents = {"state.pt": state} | ({} if replay is None else {"replay.pt": replay})
-    for name, content in contents.items():
-        _check_plain(content, name.removesuffix(".pt"))
+    _check_plain(state, "state")
     folder = Path(run_dir) / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
+    listed = None
+    if replay is not None:
+        counts = {"written": replay.written, "held": replay.held, "frame": frame}
+        listed = write_segments(folder, before, replay.rows, **counts)
     temporary = folder / f"{TEMPORARY}step_{frame}"
     temporary.mkdir()
-    files = {}
-    for name, content in contents.items():
-        with (temporary / name).open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        files[name] = fingerprint(temporary / name)
+    with (temporary / STATE).open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    files = {STATE: fingerprint(temporary / STATE)}
     meta: dict[str, Any] = {"version": _VERSION, "frame": frame, "config_hash": config_hash(config)}
     meta |= {"files": files, "config": dict(config)}
+    meta["replay"] = None if listed is None else listed.to_dict()
     write_text(temporary / "meta.json", json.dumps(meta))
     sync_directory(temporary)
     final = promote(temporary)
@@ -127,7 +148,8 @@ def save_checkpoint(
     by_age = sorted(steps(folder), key=lambda step: (step <= frame, step))
     for step in by_age[: -max(keep, 1)]:
         shutil.rmtree(folder / f"step_{step}")
-    return final
+    remove_unlisted(folder, folder.glob("step_*"))
+    return final, listed
 
 
 def has_checkpoint(run_dir: Path | str) -> bool:
@@ -156,7 +178,7 @@ def checkpoint_identity(run_dir: Path | str) -> dict[str, Any]:
     """
     meta = _read_meta(_latest(Path(run_dir)))
     return {
-        "sha256": meta["files"]["state.pt"]["sha256"],
+        "sha256": meta["files"][STATE]["sha256"],
         "frame": meta["frame"],
         "config_sha256": meta["config_hash"],
     }
@@ -225,14 +247,10 @@ def load_checkpoint(
             f"{'; '.join(_differences(meta['config'], config))}. "
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
-    contents = {
-        name: _read(step / name, expected)
-        for name, expected in meta["files"].items()
-        if replay or name != "replay.pt"
-    }
-    return Checkpoint(
-        meta["frame"], contents["state.pt"], contents.get("replay.pt"), meta["config"]
-    )
+    state = _read(step / STATE, meta["files"][STATE])
+    files = None if meta["replay"] is None else ReplayFiles.of(meta["replay"])
+    items = joined(files, _read, step.parent) if replay and files and files.held else None
+    return Checkpoint(meta["frame"], state, items, files, meta["config"])
 
 
 def _latest(run_dir: Path) -> Path:
@@ -292,7 +310,11 @@ def _read_meta(step: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, "is damaged" if path.exists() else "is missing") from error
     if version != _VERSION:
-        raise _damaged(path, f"has format version {version}, this package reads {_VERSION}")
+        raise CheckpointError(
+            f"{step} has format version {version}, this package reads version {_VERSION}: go on "
+            "with the version of vm3ac-modules that wrote it (summary.json and "
+            "git_commit say which), or start again with overwrite=true."
+        )
     return meta
 
 
@@ -301,7 +323,7 @@ def _read(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
         raise _damaged(path, "is missing")
     if (size := path.stat().st_size) != expected["size"]:
         raise _damaged(path, f"has {size} bytes, not {expected['size']}: it was cut or changed")
-    if fingerprint(path) != expected:
+    if fingerprint(path) != {key: expected[key] for key in ("size", "sha256")}:
         raise _damaged(path, "is damaged: its checksum differs")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
-__all__ = ["RunDirectoryError", "open_run_directory"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["RunDirectoryError", "RunLock", "check_run_directory", "open_run_directory"]
+
+LOCK = ".lock"
 
 _MARKS = ("config.yaml", "metrics.csv", "summary.json", "checkpoint")
 _FILES = (
@@ -16,6 +24,7 @@ _FILES = (
     "rollout.*",
     "events.out.tfevents.*",
     ".tmp_*",
+    LOCK,
 )
 
 
@@ -23,26 +32,17 @@ class RunDirectoryError(RuntimeError):
     """A run directory cannot be used as asked."""
 
 
-def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Path:
-    """Make a directory ready for a run, without ever mixing two runs.
+def check_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a directory that a run cannot use as asked; nothing is written.
 
     Args:
-        path: the directory; created if missing.
+        path: the directory.
         resume: go on with the run that it holds.
-        overwrite: remove the run that it holds first; files that are not a run's are kept.
-
-    Returns:
-        The directory.
+        overwrite: remove the run that it holds first.
 
     Raises:
         RunDirectoryError: if it holds a run and neither flag is given, if there is nothing to
             resume, if both flags are given, or if the path is a file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as root:
-        ...     open_run_directory(f"{root}/run", resume=False, overwrite=False).name
-        'run'
     """
     path = Path(path)
     if resume and overwrite:
@@ -66,10 +66,75 @@ def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Pa
             f"{path} holds no run of its own but runs in seed_*, which overwrite=true would "
             "remove; give one of them as run_dir."
         )
+
+
+def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Path:
+    """Make a directory ready for a run, without ever mixing two runs.
+
+    Args:
+        path: the directory; created if missing.
+        resume: go on with the run that it holds.
+        overwrite: remove the run that it holds first; files that are not a run's are kept.
+
+    Returns:
+        The directory.
+
+    Raises:
+        RunDirectoryError: see :func:`check_run_directory`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     open_run_directory(f"{root}/run", resume=False, overwrite=False).name
+        'run'
+    """
+    check_run_directory(path, resume=resume, overwrite=overwrite)
+    path = Path(path)
     if overwrite and path.is_dir():
         _remove_run(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+class RunLock:
+    """Keep other processes out of a run's directory; the system lets go when a process ends.
+
+    Args:
+        path: the directory; created if missing.
+
+    Raises:
+        RunDirectoryError: if another process works there; names it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     lock = RunLock(root)
+        ...     lock.release()
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        self._file = (path / LOCK).open("a+", encoding="utf-8")
+        if fcntl is None:  # no such locks on this system
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise RunDirectoryError(
+                f"{path} is in use by another process ({owner}); wait for it, or give another "
+                "run_dir."
+            ) from error
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let others in."""
+        self._file.close()
 
 
 def _is_run(path: Path) -> bool:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import TransformedEnv
 
-from vm3ac_modules.algorithms.discrete import DiscreteAgent, build_discrete
-from vm3ac_modules.algorithms.registry import Agent, build
-from vm3ac_modules.envs.battles.factory import make_battle_env
-from vm3ac_modules.envs.factory import make_env
+from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.tasks import Task
+from vm3ac_modules.learning.agent import Agent
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.runs.checkpoint import load_checkpoint
+from vm3ac_modules.runs.settings import Settings
 
 __all__ = ["TrainedAgent", "load_agent"]
 
@@ -20,57 +21,63 @@ __all__ = ["TrainedAgent", "load_agent"]
 class TrainedAgent(NamedTuple):
     """A trained agent and what it was trained on."""
 
-    agent: Agent | DiscreteAgent
+    agent: Agent
     """Policy, loss and fresh optimizers."""
-    config: dict[str, Any]
-    """The run's configuration."""
+    settings: Settings
+    """The run's settings."""
     frame: int
     """Environment steps that the agent was trained for."""
 
     @property
-    def task(self) -> str:
-        """Name of the task or map."""
-        name: str = self.config["map"] if self.plays_battles else self.config["task"]["name"]
-        return name
+    def task(self) -> Task:
+        """The task."""
+        return self.settings.task
 
     @property
-    def plays_battles(self) -> bool:
-        """Whether it was trained on StarCraft-like battles."""
-        return "map" in self.config
+    def task_name(self) -> str:
+        """What the run's summary calls the task: its name, or the map of a battle."""
+        return self.task.about.get("map", self.task.name)
 
-    def make_env(self, num_envs: int, **options: Any) -> TransformedEnv:
-        """Build the task that the agent was trained on.
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration."""
+        return self.settings.to_dict()
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was trained with."""
+        return self.settings.training.seed
+
+    @property
+    def policy(self) -> Policy:
+        """The policy without exploration, as evaluations play it."""
+        return self.agent.policy.greedy()
+
+    def make_env(
+        self, rows: int, *, device: torch.device | str = "cpu", seed: int | None = None
+    ) -> TransformedEnv:
+        """Build the task that the agent was trained on, with all that its policy needs.
 
         Args:
-            num_envs: rows B.
-            options: passed to :func:`~vm3ac_modules.envs.make_env` (or
-                :func:`~vm3ac_modules.envs.make_battle_env`), e.g. ``seed``, ``device``.
+            rows: rows B.
+            device: device of the entries.
+            seed: seed of the environment.
 
         Returns:
             The environment, ``[B]``.
         """
-        return self.agent.wrap(_make_env(self.config, num_envs, **options))
-
-
-def _make_env(config: dict[str, Any], num_envs: int, **options: Any) -> EnvBase:
-    if "map" in config:
-        choice = {"backend": config["backend"], "reward": config["reward"], **config["env"]}
-        return make_battle_env(config["map"], num_envs, **{**choice, **options})
-    task = config["task"]
-    return make_env(
-        task["name"], num_envs, **{"max_steps": task["max_steps"], **task["env"], **options}
-    )
+        return self.agent.wrap(self.task.make(rows, device=device, seed=seed))
 
 
 def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> TrainedAgent:
     """Load the agent of a run's last checkpoint.
 
     Args:
-        run_dir: directory of a run of ``recipes/train_continuous.py`` or ``recipes/train_smac.py``.
+        run_dir: directory of a run.
         device: where the networks shall live.
 
     Returns:
-        The agent, the run's configuration and the frame of the checkpoint.
+        The agent, the run's settings and the frame of the checkpoint.
 
     Raises:
         CheckpointError: if there is no readable checkpoint.
@@ -78,14 +85,11 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
 
     Example:
         >>> trained = load_agent("runs/demo")  # doctest: +SKIP
-        >>> policy = trained.agent.policy  # doctest: +SKIP
+        >>> policy = trained.policy  # doctest: +SKIP
     """
     saved = load_checkpoint(run_dir, replay=False)
-    described = saved.state["agent"]
-    env = _make_env(saved.config, 1, device=device, seed=0)
-    make = build_discrete if "map" in saved.config else build
-    agent: Agent | DiscreteAgent = make(
-        described["algorithm"], env, device=device, **described["knobs"]
-    )
+    settings = Settings.of({**saved.config, "run_dir": str(run_dir), "device": str(device)})
+    env = settings.task.make(1, device=device, seed=0)
+    agent = build_from(settings.algorithm, env, name=settings.name, device=device)
     agent.loss.load_state_dict(saved.state["loss"])
-    return TrainedAgent(agent, saved.config, saved.frame)
+    return TrainedAgent(agent, settings, saved.frame)

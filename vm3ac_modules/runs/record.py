@@ -22,6 +22,8 @@ __all__ = [
     "git_commit",
     "open_run_directory",
     "read_csv_log",
+    "read_yaml",
+    "to_yaml",
     "versions",
 ]
 
@@ -30,11 +32,11 @@ class CsvLog:
     """Append rows to a CSV file that survives a kill at any moment.
 
     Args:
-        path: the file; must be new or empty unless ``resume_frame`` is given.
-        resume_frame: keep the rows of an existing file up to this frame, and go on after them.
+        path: the file; must be new or empty unless ``resume_rows`` is given.
+        resume_rows: keep so many rows of an existing file, and go on after them.
 
     Raises:
-        FileExistsError: if the file has rows and ``resume_frame`` is not given.
+        FileExistsError: if the file has rows and ``resume_rows`` is not given.
         ValueError: if an existing file does not start with the column ``frame``.
 
     Example:
@@ -47,13 +49,14 @@ class CsvLog:
         {'frame': [100.0], 'loss': [0.5]}
     """
 
-    def __init__(self, path: Path | str, *, resume_frame: int | None = None) -> None:
+    def __init__(self, path: Path | str, *, resume_rows: int | None = None) -> None:
         path = Path(path)
         self._columns: list[str] = []
+        self.rows = 0
         if path.exists() and path.stat().st_size > 0:
-            if resume_frame is None:
-                raise FileExistsError(f"{path} already has rows; pass resume_frame to go on.")
-            self._columns = _cut(path, resume_frame)
+            if resume_rows is None:
+                raise FileExistsError(f"{path} already has rows; pass resume_rows to go on.")
+            self._columns, self.rows = _cut(path, resume_rows)
         # One flushed write per row: a killed run can tear its last line only.
         self._file = path.open("a", buffering=1, newline="", encoding="utf-8")
 
@@ -81,6 +84,7 @@ class CsvLog:
         lines.append([_cell(row.get(column, "")) for column in self._columns])
         self._file.write(_csv_text(lines))
         self._file.flush()
+        self.rows += 1
 
     def close(self) -> None:
         """Close the file."""
@@ -105,18 +109,54 @@ def _complete_rows(path: Path) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
 
 
-def _cut(path: Path, frame: int) -> list[str]:
-    header, *rows = _complete_rows(path) or [[]]
+def _cut(path: Path, rows: int) -> tuple[list[str], int]:
+    header, *found = _complete_rows(path) or [[]]
     if header and header[0] != "frame":
         raise ValueError(f"{path} is not a log of a run: its first column is {header[0]!r}.")
-    try:
-        kept = [row for row in rows if float(row[0]) <= frame]
-    except (ValueError, IndexError) as error:
+    if len(found) < rows:
         raise ValueError(
-            f"{path} has a row that does not start with a frame; repair or remove the file."
-        ) from error
-    write_text(path, _csv_text([header, *kept]) if header else "")
-    return header
+            f"{path} has {len(found)} rows, but the checkpoint was written after {rows}: rows "
+            "were removed since; put them back, or remove the file to go on without them."
+        )
+    kept = found[:rows]
+    # Without a row the next one names the columns.
+    write_text(path, _csv_text([header, *kept]) if kept else "")
+    return (header if kept else []), len(kept)
+
+
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """A nested mapping as YAML, in the order given.
+
+    Args:
+        data: plain Python values.
+
+    Raises:
+        ImportError: if PyYAML is not installed; names the extra.
+    """
+    require_extra("yaml", "recipes", "Writing config.yaml")
+    import yaml
+
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a file that :func:`to_yaml` wrote.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImportError: if PyYAML is not installed; names the extra.
+        ValueError: if it holds no mapping.
+    """
+    require_extra("yaml", "recipes", "Reading config.yaml")
+    import yaml
+
+    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no mapping of options.")
+    return data
 
 
 def read_csv_log(path: Path | str) -> dict[str, list[float]]:

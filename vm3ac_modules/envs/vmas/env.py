@@ -14,6 +14,7 @@ from torchrl.data import Unbounded
 from torchrl.envs import MarlGroupMapType
 from torchrl.envs.libs.vmas import VmasEnv
 
+from vm3ac_modules.envs.resume import ResumableScenario
 from vm3ac_modules.envs.vmas.load import load_vmas
 from vm3ac_modules.envs.vmas.streams import RandomStreams
 from vm3ac_modules.keys import Keys
@@ -170,6 +171,11 @@ class VMASEnv(VmasEnv):
         if "generator" in state:
             self.scenario.generator.set_state(state["generator"].cpu())
 
+    @property
+    def resumable(self) -> bool:
+        """Whether :meth:`simulator_state` is all that the next step depends on."""
+        return isinstance(self.scenario, ResumableScenario)
+
     def simulator_state(self) -> dict[str, Tensor]:
         """What the simulator needs to go on from this step, for a checkpoint.
 
@@ -181,7 +187,7 @@ class VMASEnv(VmasEnv):
         Returns:
             Copies, with the rows first: ``[B, ...]``.
         """
-        if hasattr(self.scenario, "simulator_state"):
+        if isinstance(self.scenario, ResumableScenario):
             state = self.scenario.simulator_state()
         else:
             entities = self.world.entities
@@ -210,7 +216,7 @@ class VMASEnv(VmasEnv):
                     "num_envs that the state was saved with"
                 )
         self._env.steps = state["env_steps"].to(expected["env_steps"], copy=True)
-        if hasattr(self.scenario, "load_simulator_state"):
+        if isinstance(self.scenario, ResumableScenario):
             self.scenario.load_simulator_state(state)
             return
         for i, entity in enumerate(self.world.entities):

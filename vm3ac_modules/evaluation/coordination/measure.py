@@ -18,7 +18,6 @@ from tensordict.utils import NestedKey
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from vm3ac_modules.algorithms import Agent, DiscreteAgent
 from vm3ac_modules.evaluation.coordination.estimates import (
     categorical_coordination,
     gaussian_coordination,
@@ -27,6 +26,7 @@ from vm3ac_modules.evaluation.coordination.result import Coordination
 from vm3ac_modules.evaluation.protocol import restart_episodes
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import fork_rng
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.episodes import EpisodeCollector
 from vm3ac_modules.modules.latent import CategoricalPrior, LatentSampler
 from vm3ac_modules.objectives import PolicyReader
@@ -39,7 +39,7 @@ _NOT_CATEGORICAL = "not estimated: the latent is not categorical"
 
 
 def measure_coordination(
-    agent: Agent | DiscreteAgent,
+    agent: Agent,
     env: EnvBase,
     *,
     max_steps: int,
@@ -94,7 +94,7 @@ def measure_coordination(
     sampler = next((m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)), None)
     if sampler is None and keys.latent in policy.in_keys:
         return Coordination(num_agents, note=_PER_EPISODE)
-    if isinstance(agent, DiscreteAgent):
+    if isinstance(agent, Agent):
         return _of_battles(agent, sampler, env, max_steps, seed, rows)
     reader = getattr(agent.loss, "reader", None)
     if not isinstance(reader, PolicyReader):
@@ -109,7 +109,7 @@ def measure_coordination(
 
 
 def _of_battles(
-    agent: DiscreteAgent,
+    agent: Agent,
     sampler: LatentSampler | None,
     env: EnvBase,
     max_steps: int,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from vm3ac_modules.envs.resume import ResumableScenario
 from vm3ac_modules.envs.vmas.load import load_vmas
 
 load_vmas()  # before the next imports: names the missing extra and swallows gym's notice
@@ -60,7 +61,7 @@ def without(x: Tensor, i: int) -> Tensor:
     return torch.cat([x[:, :i], x[:, i + 1 :]], dim=1)
 
 
-class SeededScenario(BaseScenario):
+class SeededScenario(ResumableScenario, BaseScenario):
     """A scenario that draws from a generator of its own; see ``VMASEnv`` for why.
 
     A subclass calls :meth:`start_stream` in ``make_world`` and names in ``row_state`` the

@@ -25,6 +25,10 @@ from vm3ac_modules.envs.vmas.scenarios._common import (
 
 __all__ = ["CooperativeNavigation"]
 
+# Sizes and time limits of Kim et al. (2023), arXiv:2303.00451. Read without importing this file.
+TASKS = {"cooperative_navigation_3": {"max_steps": 50, "num_agents": 3}}
+
+
 HALF_WIDTH = 1.0
 CANDIDATES = 64
 # Drawn uniformly, at most this share of the layouts is too narrow: a bound by the union over the

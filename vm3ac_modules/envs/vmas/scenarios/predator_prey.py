@@ -24,6 +24,14 @@ from vm3ac_modules.envs.vmas.scenarios._common import (
 
 __all__ = ["PredatorPrey"]
 
+# Sizes and time limits of Kim et al. (2023), arXiv:2303.00451. Read without importing this file.
+TASKS = {
+    "predator_prey_2": {"max_steps": 100, "num_agents": 2, "num_preys": 16, "captures_needed": 1},
+    "predator_prey_3": {"max_steps": 100, "num_agents": 3, "num_preys": 16, "captures_needed": 1},
+    "predator_prey_4": {"max_steps": 100, "num_agents": 4, "num_preys": 16, "captures_needed": 2},
+}
+
+
 NUM_PREYS = 16
 HALF_WIDTH = 0.5
 LATTICE = (-0.4, -0.4 + 0.8 / 3, 0.4 - 0.8 / 3, 0.4)

@@ -25,6 +25,13 @@ from vm3ac_modules.envs.vmas.scenarios._common import (
 
 __all__ = ["TreasureCollection"]
 
+# Sizes of Kim et al. (2023), arXiv:2303.00451. Read without importing this file.
+TASKS = {
+    "treasure_collection_4": {"max_steps": 100, "num_agents": 4},
+    "treasure_collection_5": {"max_steps": 100, "num_agents": 5},
+}
+
+
 NUM_BANKS = 2
 NUM_TREASURES = 6
 HALF_WIDTH = 1.0

@@ -15,7 +15,7 @@ from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs.utils import check_env_specs
 
 from vm3ac_modules.envs import available_environments, check_homogeneous_continuous, make_env
-from vm3ac_modules.envs.factory import TASKS, vmas_scenarios
+from vm3ac_modules.envs.tasks import TASKS, vmas_scenarios
 
 
 @pytest.fixture(autouse=True)

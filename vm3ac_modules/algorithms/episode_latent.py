@@ -1,0 +1,49 @@
+"""The learned prior of an episode's latent, which both forms of MAVEN have.
+
+Source: Mahajan et al. 2019, arXiv:1910.07483.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vm3ac_modules.algorithms.base import Algorithm, Built, Plan, option
+from vm3ac_modules.learning.hooks import LatentPolicyLearner
+
+__all__ = ["LearnedEpisodeLatent", "latent_learner"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedEpisodeLatent(Algorithm):
+    """Options of the prior of an episode's latent."""
+
+    latent_policy: str = option(
+        "learned",
+        "prior of the latent: learned from the episodes' returns, or uniform",
+        choices=("learned", "uniform"),
+    )
+    latent_entropy_weight: float = option(0.01, "weight of the prior's entropy", least=0)
+    latent_episodes: int = option(8, "finished episodes per gradient step of the prior", least=2)
+    latent_lr: float = option(3e-4, "learning rate of the prior", above=0)
+
+
+def latent_learner(options: LearnedEpisodeLatent, plan: Plan, built: Built) -> Built:
+    """What was built, with the hook that trains the prior unless it is uniform.
+
+    Args:
+        options: the prior's options.
+        plan: what it is built for.
+        built: what was built.
+    """
+    if options.latent_policy == "uniform":
+        return built
+    loss: Any = built.loss
+    learner = LatentPolicyLearner(
+        loss,
+        lr=options.latent_lr,
+        episodes=options.latent_episodes,
+        seeds=plan.seeds,
+        keys=plan.keys,
+    )
+    return replace(built, hooks=[*built.hooks, learner])

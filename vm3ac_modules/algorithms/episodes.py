@@ -1,0 +1,136 @@
+"""What algorithms over discrete actions share: options, recurrent actor, schedules.
+
+They learn from whole episodes.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Appendix G; the optimizer is that of the PyMARL family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import EnvBase, StepCounter, Transform
+from torchrl.objectives import HardUpdate, LossModule
+
+from vm3ac_modules.algorithms.base import Algorithm, Built, Kind, Plan, option
+from vm3ac_modules.envs.transforms import EpisodeCounter
+from vm3ac_modules.functional.schedules import linear_schedule
+from vm3ac_modules.learning.hooks import Schedule
+from vm3ac_modules.modules.latent import LatentSampler
+from vm3ac_modules.modules.policy import Policy
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor, make_recurrent_policy
+from vm3ac_modules.nn import RecurrentPolicyNet
+
+__all__ = ["EpisodeAlgorithm"]
+
+RMSPROP = partial(torch.optim.RMSprop, alpha=0.99, eps=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeAlgorithm(Algorithm):
+    """Options of every algorithm over discrete actions."""
+
+    kind: ClassVar[Kind] = "discrete"
+
+    lr: float = option(5e-4, "learning rate", above=0)
+    gamma: float = option(0.99, "discount per step", least=0, most=1)
+    reward_scale: float = option(
+        1.0, "factor on rewards inside the loss; logged returns stay unscaled", above=0
+    )
+    hidden_size: int = option(64, "width of the policy's layers and memory", least=1)
+    share_params: bool = option(
+        True, "one policy for all agents, who are told apart by their index, instead of one each"
+    )
+    epsilon_start: float = option(
+        1.0, "share of uniformly random actions in the policy at the start", least=0, most=1
+    )
+    epsilon_end: float = option(0.05, "the same at the end", least=0, most=1)
+    epsilon_frames: int = option(50_000, "how long it falls", unit="environment steps", least=0)
+    target_interval: int = option(200, "updates between copies into the targets", least=1)
+
+    def actor(self, plan: Plan, latent_dim: int = 0) -> RecurrentActor:
+        """A recurrent actor."""
+        net = RecurrentPolicyNet(
+            plan.sizes.obs_dim,
+            plan.sizes.action_dim,
+            plan.sizes.num_agents,
+            latent_dim=latent_dim,
+            hidden_size=self.hidden_size,
+            share_params=self.share_params,
+        )
+        return RecurrentActor(net, keys=plan.keys)
+
+    def sequence(self, actor: Any, sampler: LatentSampler | None) -> TensorDictModuleBase:
+        """The policy around an actor."""
+        return make_recurrent_policy(actor, sampler)
+
+    def loss_options(self, plan: Plan, *names: str) -> dict[str, Any]:
+        """Options of a loss: those of every loss, and these."""
+        return {**self.pick("gamma", *names), "keys": plan.keys}
+
+    def built(
+        self,
+        plan: Plan,
+        actor: Any,
+        loss: LossModule,
+        sampler: LatentSampler | None = None,
+        **data: Any,
+    ) -> Built:
+        """What :meth:`build` returns, with RMSprop and copies into the targets.
+
+        Args:
+            plan: what it is built for.
+            actor: the actor with the exploration floor.
+            loss: the loss.
+            sampler: draws the latent at every step; None without one.
+            data: further fields of :class:`Built`.
+        """
+        policy = self.sequence(actor, sampler)
+        greedy = self.sequence(actor.without_floor(), sampler)
+        policy.to(plan.device)
+        loss.to(plan.device)
+        has_targets = any("target" in name for name, _ in loss.named_buffers())
+        # It copies at every (interval + 1)-th call.
+        interval = self.target_interval - 1
+        return Built(
+            Policy(policy, greedy=greedy, keys=plan.keys),
+            loss,
+            self.lr,
+            clips_per_agent=False,
+            hooks=[self._exploration(actor, loss), *data.pop("hooks", ())],
+            target=HardUpdate(loss, value_network_update_interval=interval)
+            if has_targets
+            else None,
+            **{
+                "optimizer": RMSPROP,
+                "env_transforms": partial(memory_transforms, actor, sampler is not None),
+                **data,
+            },
+        )
+
+    def _exploration(self, actor: Any, loss: Any) -> Schedule:
+        """The floor of uniformly random actions, in the policy and in the loss."""
+        law = partial(
+            linear_schedule,
+            start=self.epsilon_start,
+            end=self.epsilon_end,
+            duration=self.epsilon_frames,
+        )
+
+        def floors() -> list[Tensor]:
+            # After a move to a device the loss has a buffer of its own.
+            return [actor.epsilon, loss.actor_network_params.get("epsilon")]
+
+        return Schedule("epsilon", law, floors)
+
+
+def memory_transforms(actor: Any, draws_latent: bool, env: EnvBase) -> Sequence[Transform]:
+    """An empty memory at every reset, and the counters that synchronized latents come from."""
+    clock = [StepCounter(), EpisodeCounter(env.batch_size)] if draws_latent else []
+    return [actor.make_primer(), *clock]

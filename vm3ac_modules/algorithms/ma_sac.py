@@ -1,0 +1,29 @@
+"""MA-SAC: the return plus each policy's entropy.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Section 6; Haarnoja et al. 2018, arXiv:1801.01290.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vm3ac_modules.algorithms.base import Built, Plan, Preset
+from vm3ac_modules.algorithms.temperature import LearnedTemperature
+from vm3ac_modules.objectives import MASACLoss
+
+__all__ = ["MASAC", "PRESETS"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MASAC(LearnedTemperature):
+    """MA-SAC: MA-AC with the policies' entropy."""
+
+    def build(self, plan: Plan) -> Built:
+        """MA-SAC."""
+        policy = self.actor(plan)
+        options = self.loss_options(plan, "policy_q", "beta")
+        loss = MASACLoss(policy, *self.critics(plan), **options)
+        return self.with_learner(plan, self.built(plan, policy, loss))
+
+
+PRESETS = {"ma_sac": Preset(MASAC(), "the return plus the policies' entropy")}

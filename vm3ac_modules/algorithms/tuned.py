@@ -1,0 +1,59 @@
+"""What is chosen for one algorithm on one task: the values that differ from an option's default.
+
+Of an algorithm's options and of the loop's. Whoever gives a value overrides these.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Table 2; docs/readings.md where the paper is silent; the
+baselines' codes for the loop of battles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+__all__ = ["TUNED", "tuned"]
+
+TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("*", "predator_prey_*", {"reward_scale": 0.1}),
+    ("*", "predator_prey_2", {"beta": 0.15}),
+    ("*", "predator_prey_3", {"beta": 0.1}),
+    ("*", "predator_prey_4", {"beta": 0.2}),
+    ("*", "treasure_collection_*", {"beta": 0.05, "latent_dim": 10}),
+    ("*", "cooperative_navigation_3", {"beta": 0.1}),
+    ("*", "multiwalker_*", {"critic_input": "state", "num_envs": 16}),
+    ("*", "multiwalker_[23]", {"beta": 0.05}),
+    ("*", "multiwalker_4", {"beta": 0.1}),
+    # Simulators that are no tensors: fewer rows.
+    ("*", "pettingzoo/*", {"num_envs": 16}),
+    ("*", "python:*", {"num_envs": 16}),
+    # The best return of SMAX's shaped reward is 2, that of SMAC's own, when scaled, 20.
+    ("*", "battle/smax/shaped/*", {"reward_scale": 10.0}),
+    ("dop", "battle/*", {"num_envs": 16, "batch_size": 16, "updates_per_episode": 0.25}),
+    ("dop", "battle/*", {"max_grad_norm": 20.0}),
+    ("lica", "battle/*", {"num_envs": 8, "batch_size": 8, "updates_per_episode": 1.0}),
+    ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8, "updates_per_episode": 1.0}),
+)
+"""Patterns of algorithm and task, and values by option; later rows prevail."""
+
+
+def tuned(algorithm: str, task: str, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The values that are chosen for an algorithm on a task.
+
+    Args:
+        algorithm: name of the algorithm.
+        task: name of the task; battles are ``battle/<backend>/<reward>/<map>``.
+        names: of the options that are wanted; all if None.
+
+    Returns:
+        Value by option, of those that have one.
+
+    Example:
+        >>> tuned("vm3ac", "predator_prey_2", ["beta", "lr"])
+        {'beta': 0.15}
+    """
+    found: dict[str, Any] = {}
+    for algorithms, tasks, values in TUNED:
+        if fnmatchcase(algorithm, algorithms) and fnmatchcase(task, tasks):
+            found |= values
+    return {key: value for key, value in found.items() if names is None or key in names}

@@ -1,0 +1,49 @@
+"""VDAC: advantages of a decomposed state value.
+
+Source: Su et al. 2021, "Value-Decomposition Multi-Agent Actor-Critics", arXiv:2007.12306.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
+from vm3ac_modules.baselines import VDACLoss
+from vm3ac_modules.learning.sources import OnPolicy
+from vm3ac_modules.nn import QMixer, ValueHead
+
+__all__ = ["PRESETS", "VDAC"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VDAC(EpisodeAlgorithm):
+    """VDAC."""
+
+    epsilon_start: float = option(
+        0.5, "share of uniformly random actions in the policy at the start", least=0, most=1
+    )
+    epsilon_end: float = option(0.01, "the same at the end", least=0, most=1)
+    epsilon_frames: int = option(100_000, "how long it falls", unit="environment steps", least=0)
+    lam: float = option(0.8, "weight of the lambda-return", least=0, most=1)
+    mixer: str = option(
+        "qmix", "how agents' values are joined: monotone network, or sum", choices=("qmix", "sum")
+    )
+    value_weight: float = option(0.1, "weight of the value's loss", least=0)
+    entropy_weight: float = option(0.0, "weight of the policies' entropy", least=0)
+
+    def build(self, plan: Plan) -> Built:
+        """VDAC."""
+        sizes = plan.sizes
+        assert sizes.state_dim is not None
+        actor = self.actor(plan)
+        mixer = QMixer(sizes.state_dim, sizes.num_agents) if self.mixer == "qmix" else None
+        values = ValueHead(
+            self.hidden_size, sizes.num_agents, mixer, share_params=self.share_params
+        )
+        names = ("lam", "value_weight", "entropy_weight")
+        loss = VDACLoss(actor, values, **self.loss_options(plan, *names))
+        return self.built(plan, actor, loss, source=OnPolicy)
+
+
+PRESETS = {"vdac": Preset(VDAC(), "advantages of a decomposed state value, on policy")}

@@ -1,0 +1,326 @@
+"""Tasks: a name, a time limit, how it is made, played and drawn.
+
+``make_env`` and ``make_battle_env`` build a task's environment, with the same keys for all.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
+
+from vm3ac_modules.envs.battles.factory import BattleBackend, make_battle_env, time_limit
+from vm3ac_modules.envs.checks import check_homogeneous_continuous
+from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
+from vm3ac_modules.extras import require_extra
+from vm3ac_modules.keys import Keys
+
+__all__ = [
+    "FOREIGN",
+    "Task",
+    "available_environments",
+    "battle_task",
+    "find_task",
+    "make_env",
+    "vmas_scenarios",
+]
+
+VMAS_PREFIX = "vmas/"
+FOREIGN = ("pettingzoo/", "python:")
+"""How the name of a task begins that is found by import path."""
+SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What agents are trained on.
+
+    Args:
+        name: its name; battles are ``battle/<backend>/<reward>/<map>``.
+        build: makes the simulator: called with ``num_envs``, ``device``, ``seed`` and options.
+        max_steps: time limit in steps; None for that of the simulator.
+        options: options of the environment.
+        plays: how it is played: rows go on by themselves (``"steps"``), or whole episodes, all rows
+            from one reset (``"episodes"``).
+        picture: how an episode is drawn: ``"rollout"`` or ``"battle"``.
+        about: what a run's summary says of it besides its name.
+        row_is_process: whether a row is a process of its own, so that few can be had.
+    """
+
+    name: str
+    build: Callable[..., EnvBase]
+    max_steps: int | None = 100
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plays: Literal["steps", "episodes"] = "steps"
+    picture: Literal["rollout", "battle"] = "rollout"
+    about: Mapping[str, str] = field(default_factory=dict)
+    row_is_process: bool = False
+
+    def make(
+        self, rows: int, *, device: torch.device | str = "cpu", seed: int | None = None
+    ) -> EnvBase:
+        """Build the environment.
+
+        Args:
+            rows: rows B that are simulated at once.
+            device: device of the entries, and of the simulation where that can be chosen.
+            seed: seed of the environment's own streams; without one it is drawn from torch's
+                default generator.
+
+        Returns:
+            The environment, ``[B]``.
+
+        Raises:
+            ValueError: fewer than one row or step, unknown options, or agents that are not alike.
+            ImportError: the simulator is not installed; names the extra to install.
+        """
+        if rows < 1:
+            raise ValueError(f"{self.name}: num_envs must be at least 1, got {rows}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"{self.name}: max_steps must be at least 1, got {self.max_steps}")
+        base = self.build(num_envs=rows, device=device, seed=seed, **self.options)
+        if self.plays == "episodes":
+            return base
+        assert self.max_steps is not None
+        check_homogeneous_continuous(base, Keys().group)
+        transforms = Compose(
+            AgentInfoToRoot(Keys().group),
+            StepCounter(self.max_steps),
+            EpisodeCounter(base.batch_size),
+        )
+        # Unwrapped, so that base_env is the simulator also where the user has transforms too.
+        return TransformedEnv(base, transforms.to(base.device), auto_unwrap=True)
+
+    def limit(self, env: EnvBase) -> int:
+        """The longest that an episode can last, in steps.
+
+        Args:
+            env: an environment of :meth:`make`, transformed or not.
+        """
+        return self.max_steps if self.max_steps is not None else time_limit(env)
+
+
+def _scenario(module: str, **options: Any) -> EnvBase:
+    """A scenario class of ours."""
+    require_extra("vmas", "vmas", f"the scenario {module}")
+    from vm3ac_modules.envs.vmas.env import VMASEnv
+
+    loaded = importlib.import_module(f"{SCENARIOS}.{module}")
+    return VMASEnv(getattr(loaded, loaded.__all__[0])(), **options)
+
+
+def _vmas(scenario: str, **options: Any) -> EnvBase:
+    """A scenario of VMAS's own."""
+    require_extra("vmas", "vmas", f"the scenario {VMAS_PREFIX}{scenario}")
+    if scenario not in vmas_scenarios():
+        raise _unknown(VMAS_PREFIX + scenario)
+    from vm3ac_modules.envs.vmas.env import VMASEnv
+
+    return VMASEnv(scenario, **options)
+
+
+def _multiwalker(**options: Any) -> EnvBase:
+    from vm3ac_modules.envs.pettingzoo.multiwalker import MultiwalkerEnv
+
+    return MultiwalkerEnv(**options)
+
+
+def _pettingzoo(module: str, **options: Any) -> EnvBase:
+    from vm3ac_modules.envs.pettingzoo.adapter import BatchedPettingZooEnv
+
+    return BatchedPettingZooEnv(module, **options)
+
+
+def _python(path: str, **options: Any) -> EnvBase:
+    from vm3ac_modules.envs.python_env import python_env
+
+    return python_env(path, **options)
+
+
+PREFIXES: dict[str, Callable[..., EnvBase]] = {
+    VMAS_PREFIX: _vmas,
+    "pettingzoo/": _pettingzoo,
+    "python:": _python,
+}
+
+
+@cache
+def own_tasks() -> dict[str, Task]:
+    """The paper's tasks by name, read from the scenarios' files: importing those needs VMAS.
+
+    Every file of :mod:`vm3ac_modules.envs.vmas.scenarios` that has ``TASKS`` (name -> ``max_steps``
+    and options) adds them, so a new scenario is a file of its own.
+    """
+    found: dict[str, Task] = {}
+    for file in sorted((Path(__file__).parent / "vmas" / "scenarios").glob("[!_]*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TASKS":
+                for name, values in ast.literal_eval(node.value).items():
+                    options = {k: v for k, v in values.items() if k != "max_steps"}
+                    build = partial(_scenario, file.stem)
+                    found[name] = Task(name, build, values["max_steps"], options)
+    # Where the paper gives no limit (treasure collection, multi-walker), that of the source.
+    walkers = {f"multiwalker_{n}": {"num_agents": n} for n in (2, 3, 4)}
+    return found | {name: Task(name, _multiwalker, 500, o) for name, o in walkers.items()}
+
+
+def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Task:
+    """A task over continuous actions by name.
+
+    ========================  ===================================================  =========
+    name                      environment                                          max_steps
+    ========================  ===================================================  =========
+    predator_prey_2|3|4       predator-prey of Kim et al. (2023)                   100
+    treasure_collection_4|5   cooperative treasure collection, likewise            100
+    cooperative_navigation_3  cooperative navigation, likewise                     50
+    multiwalker_2|3|4         multi-walker, likewise                               500
+    vmas/<scenario>           any scenario of VMAS                                 100
+    pettingzoo/<module>       any parallel environment, by its import path         100
+    python:<module>:<name>    the user's own: what this function gives             100
+    ========================  ===================================================  =========
+
+    Args:
+        name: one of the above, e.g. ``"vmas/balance"``, ``"pettingzoo/mpe2.simple_spread_v3"``,
+            ``"python:my_package.my_module:make"``.
+        max_steps: time limit; that of the table by default. A limit of the environment's own
+            (PettingZoo) holds besides.
+        options: options of the environment, e.g. ``growth="double"``.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> find_task("predator_prey_2", growth="double").max_steps
+        100
+    """
+    task = own_tasks().get(name)
+    for prefix, build in PREFIXES.items():
+        if name.startswith(prefix):
+            task = Task(name, partial(build, name.removeprefix(prefix)))
+    if task is None:
+        raise _unknown(name)
+    limit = task.max_steps if max_steps is None else max_steps
+    return replace(task, max_steps=limit, options={**task.options, **options})
+
+
+def battle_task(
+    map_name: str,
+    backend: BattleBackend = "smax",
+    reward: Literal["sparse", "shaped"] = "sparse",
+    **options: Any,
+) -> Task:
+    """A StarCraft-like battle, played in whole episodes with discrete actions.
+
+    Args:
+        map_name: name of the map.
+        backend: see :func:`~vm3ac_modules.envs.make_battle_env`.
+        reward: likewise.
+        options: options of the environment, e.g. ``max_steps``.
+
+    Example:
+        >>> battle_task("3m").name
+        'battle/smax/sparse/3m'
+    """
+    return Task(
+        f"battle/{backend}/{reward}/{map_name}",
+        partial(_battle, map_name, backend=backend, reward=reward),
+        max_steps=None,
+        options=options,
+        plays="episodes",
+        picture="battle",
+        about={"map": map_name, "backend": backend, "reward": reward},
+        row_is_process=backend != "smax",
+    )
+
+
+def _battle(map_name: str, **options: Any) -> EnvBase:
+    return make_battle_env(map_name, **options)
+
+
+def make_env(
+    name: str,
+    num_envs: int,
+    device: torch.device | str = "cpu",
+    seed: int | None = None,
+    max_steps: int | None = None,
+    **options: Any,
+) -> TransformedEnv:
+    """Build the environment of a task by name.
+
+    Every environment has one group ``"agents"`` of ``N`` agents and these entries:
+    ``("agents", "observation")`` ``[B, N, O]``, ``("agents", "action")`` ``[B, N, A]``,
+    ``("agents", "reward")`` ``[B, N, 1]``; ``"done"``, ``"terminated"``, ``"truncated"``,
+    ``"step_count"`` and ``"episode"`` ``[B, 1]``; metrics under ``"info"``; and ``"state"``
+    ``[B, S]`` where the task has one. The time limit truncates and never terminates.
+
+    Args:
+        name: see :func:`find_task`.
+        num_envs: number of rows simulated at once, ``B``.
+        device: device of the entries, and of the simulation where that can be chosen (VMAS).
+        seed: seed of the environment's own streams; without one it is drawn from torch's default
+            generator.
+        max_steps: time limit; the task's own by default.
+        options: options of the environment, e.g. ``growth="double"``.
+
+    Returns:
+        The environment, with batch size ``[B]``.
+
+    Raises:
+        ValueError: unknown name or option, or agents that are not alike and continuous.
+        ImportError: the simulator is not installed; names the extra to install.
+
+    Example:
+        >>> from vm3ac_modules.envs import make_env
+        >>> env = make_env("predator_prey_2", num_envs=8, seed=0)
+        >>> env.rollout(3)["next", "agents", "reward"].shape
+        torch.Size([8, 3, 2, 1])
+    """
+    task = find_task(name, max_steps=max_steps, **options)
+    env = task.make(num_envs, device=device, seed=seed)
+    assert isinstance(env, TransformedEnv)
+    return env
+
+
+def _unknown(name: str) -> ValueError:
+    names = ", ".join(available_environments())
+    hint = "" if find_spec("vmas") else " (vmas/<scenario> once the extra 'vmas' is installed)"
+    return ValueError(
+        f"make_env: unknown environment {name!r}; valid names: {names}{hint}, "
+        "pettingzoo/<module>, python:<module>:<function>"
+    )
+
+
+def vmas_scenarios() -> list[str]:
+    """Names of the scenarios that the installed VMAS brings; empty where it is not installed.
+
+    Read from the files, since importing each would be slow.
+
+    Example:
+        >>> from vm3ac_modules.envs.tasks import vmas_scenarios
+        >>> "balance" in vmas_scenarios()
+        True
+    """
+    spec = find_spec("vmas")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    folder = Path(spec.submodule_search_locations[0]) / "scenarios"
+    return sorted({path.stem for path in folder.rglob("*.py")} - {"__init__"})
+
+
+def available_environments() -> list[str]:
+    """All names that :func:`make_env` takes here, save import paths of environments.
+
+    Example:
+        >>> from vm3ac_modules.envs import available_environments
+        >>> available_environments()[:2]
+        ['cooperative_navigation_3', 'predator_prey_2']
+    """
+    return [*own_tasks(), *(VMAS_PREFIX + name for name in vmas_scenarios())]

@@ -1,0 +1,127 @@
+"""A trainable agent, whatever its algorithm: policy, loss, optimizers, and what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+from torchrl.envs import Compose, EnvBase, Transform, TransformedEnv
+from torchrl.objectives.utils import TargetNetUpdater
+
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning.gradients import clip_gradients_per_agent
+from vm3ac_modules.learning.hooks import Hook
+from vm3ac_modules.learning.sources import Source
+from vm3ac_modules.modules.policy import Policy
+from vm3ac_modules.options import Options
+
+__all__ = ["Agent"]
+
+
+@dataclass
+class Agent:
+    """What :func:`~vm3ac_modules.algorithms.build` returns.
+
+    Args:
+        policy: the policy to collect with; ``policy.greedy()`` is the one to evaluate.
+        loss: the loss over the same parameters.
+        optimizers: one per loss, over disjoint parameters.
+        target: what moves the target networks after every update; None without any.
+        algorithm: name of the algorithm.
+        options: every option of it.
+        source: kind of source that its batches come from.
+        env_transforms: the transforms that the policy needs of an environment.
+        replay_transforms: transforms of the replay.
+        added_by_replay: entries that those add to what was collected.
+        hooks: what is called while environments are stepped.
+        clips_per_agent: whether gradients are clipped agent by agent, or loss by loss.
+        seeds: number of runs S that are trained at once, as a leading dimension.
+        keys: the tensordict vocabulary.
+    """
+
+    policy: Policy
+    loss: Any
+    optimizers: dict[str, torch.optim.Optimizer]
+    target: TargetNetUpdater | None
+    algorithm: str
+    options: Options
+    source: type[Source]
+    env_transforms: Callable[[EnvBase], Sequence[Transform]]
+    replay_transforms: Callable[[], Sequence[Transform]] = tuple
+    added_by_replay: Sequence[NestedKey] = ()
+    hooks: Sequence[Hook] = ()
+    clips_per_agent: bool = True
+    seeds: int = 1
+    keys: Keys = field(default_factory=Keys)
+
+    @property
+    def recorded(self) -> list[NestedKey]:
+        """Entries of what is collected that are stored: those the loss reads, and the latent.
+
+        The latent is kept for the record where the loss draws its own.
+        """
+        drawn = [self.keys.latent] if self.policy.sampler is not None else []
+        read = dict.fromkeys([*self.loss.in_keys, *drawn])
+        return [key for key in read if key not in self.added_by_replay]
+
+    def wrap(self, env: EnvBase) -> TransformedEnv:
+        """Append the transforms that the policy needs of every environment that it plays in.
+
+        Args:
+            env: an environment; one that has transforms already is changed.
+
+        Returns:
+            The environment with its transforms.
+        """
+        parts = self.env_transforms(env)
+        wrapped = env if isinstance(env, TransformedEnv) else TransformedEnv(env, Compose())
+        for part in parts:
+            wrapped.append_transform(part)
+        return wrapped
+
+    def update(
+        self, batch: TensorDictBase, max_grad_norm: float | None = None
+    ) -> dict[str, Tensor]:
+        """One gradient step of every group of parameters, in the order of the loss's phases.
+
+        Args:
+            batch: transitions ``[B]``, ``[S, B]`` with several seeds, or episodes ``[B, T + 1]``.
+            max_grad_norm: largest norm of a gradient: of one agent's, per network and seed, where
+                networks have a part per agent; of all parameters of a loss elsewhere. None clips
+                nothing.
+
+        Returns:
+            What the loss returned, detached.
+        """
+        noise = self.loss.draw_noise(batch)
+        out: dict[str, Tensor] = {}
+        phases = getattr(self.loss, "phases", None)
+        for phase in phases or (tuple(self.optimizers),):
+            losses = self.loss(batch, noise, only=phase) if phases else self.loss(batch, noise)
+            torch.stack([losses[name] for name in phase]).sum().backward()
+            out |= {str(name): value.detach() for name, value in losses.items()}
+            for name in phase:
+                if max_grad_norm is not None:
+                    self._clip(name, max_grad_norm)
+                self.optimizers[name].step()
+            # A loss of one phase may leave gradients in the networks of another.
+            for optimizer in self.optimizers.values():
+                optimizer.zero_grad()
+        if self.target is not None:
+            self.target.step()
+        for hook in self.hooks:
+            hook.after_update(out)
+        return out
+
+    def _clip(self, name: str, max_norm: float) -> None:
+        if self.clips_per_agent:
+            for network in self.loss.networks()[name]:
+                clip_gradients_per_agent(getattr(self.loss, network), max_norm, self.loss.seed_dims)
+        else:
+            for group in self.optimizers[name].param_groups:
+                nn.utils.clip_grad_norm_(group["params"], max_norm)

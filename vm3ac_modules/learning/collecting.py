@@ -1,0 +1,142 @@
+"""Collect data with a policy: steps of all rows, or whole episodes, behind one interface.
+
+Shapes: ``R`` rows of the environment, seed by seed, ``L`` time limit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.collectors import Collector
+from torchrl.envs import EnvBase
+
+from vm3ac_modules.learning.agent import Agent
+from vm3ac_modules.learning.episodes import EpisodeCollector, Round
+
+__all__ = ["Collected", "EpisodeCollecting", "StepCollecting", "collecting"]
+
+
+class Collected(NamedTuple):
+    """What one turn of collecting brought."""
+
+    data: TensorDictBase
+    """What is stored: steps ``[R]``, or episodes ``[R, L + 1]``."""
+    frames: int
+    """Environment steps, per seed."""
+    rewards: Tensor
+    """Rewards, or returns of whole episodes, to be checked."""
+    steps: TensorDictBase
+    """What hooks see: one step of all rows ``[R, 1]``, or the ends of episodes ``[R]``."""
+    ended: Tensor
+    """Rows whose episode is over, bool; on the environment's device."""
+    played: Round | None = None
+    """The round, where whole episodes are played."""
+
+
+class Collecting(ABC):
+    """Base: an endless sequence of :class:`Collected`."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Collected]:
+        """Collect for ever."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what collecting needs."""
+
+
+class StepCollecting(Collecting):
+    """One step of all rows at a time, by TorchRL's collector; episodes follow one another.
+
+    Args:
+        agent: whose policy acts.
+        env: the environment, ``[R]``.
+        random_frames: first frames (per seed) with uniformly random actions.
+    """
+
+    def __init__(self, agent: Agent, env: EnvBase, random_frames: int = 0) -> None:
+        self.agent = agent
+        [rows] = env.batch_size
+        self.frames = rows // agent.seeds
+        self.collector = Collector(
+            env,
+            agent.policy,
+            frames_per_batch=rows,
+            total_frames=-1,
+            init_random_frames=agent.seeds * random_frames,
+            device=env.device,
+            auto_register_policy_transforms=False,
+        )
+
+    def __iter__(self) -> Iterator[Collected]:
+        """A step of all rows per turn."""
+        keys = self.agent.keys
+        stored = [*self.agent.recorded, ("next", keys.done)]
+        stored = list(dict.fromkeys(stored))
+        for steps in self.collector:
+            done = steps.get(("next", keys.done))
+            rewards = steps.get(("next", *keys.reward))
+            yield Collected(steps.select(*stored), self.frames, rewards, steps, done)
+
+    def close(self) -> None:
+        """Shut the collector down."""
+        self.collector.shutdown()
+
+
+class EpisodeCollecting(Collecting):
+    """One episode of every row at a time, all rows from one reset.
+
+    Args:
+        agent: whose policy acts.
+        env: the environment, ``[R]``.
+        max_steps: time limit of an episode.
+    """
+
+    def __init__(self, agent: Agent, env: EnvBase, max_steps: int) -> None:
+        self.agent = agent
+        self.collector = EpisodeCollector(env, agent.policy, max_steps, agent.recorded)
+
+    def __iter__(self) -> Iterator[Collected]:
+        """A round of episodes per turn."""
+        while True:
+            played = self.collector.play()
+            frames = int(played.lengths.sum())
+            over = torch.ones_like(played.lengths, dtype=torch.bool)
+            ends = self._ends(played, over)
+            yield Collected(played.episodes, frames, played.returns, ends, over, played)
+
+    def close(self) -> None:
+        """Nothing is held between rounds."""
+
+    def _ends(self, played: Round, over: Tensor) -> TensorDict:
+        """Where every episode began and what it returned, ``[R]``."""
+        keys, start = self.agent.keys, played.episodes[:, 0]
+        found = {
+            keys.situation: start.get(keys.state, None),
+            keys.latent: start.get(keys.latent, None),
+            ("next", keys.done): over.unsqueeze(-1),
+            ("next", *keys.episode_reward): played.returns[:, None, None],
+        }
+        return TensorDict({k: v for k, v in found.items() if v is not None}, [len(over)])
+
+
+def collecting(
+    agent: Agent, env: EnvBase, *, episodes: bool, max_steps: int, random_frames: int = 0
+) -> Collecting:
+    """The way of collecting that a task asks for.
+
+    Args:
+        agent: whose policy acts.
+        env: the environment, ``[R]``.
+        episodes: whether whole episodes are played.
+        max_steps: time limit of an episode.
+        random_frames: first frames with random actions, where steps are collected.
+    """
+    if episodes:
+        return EpisodeCollecting(agent, env, max_steps)
+    return StepCollecting(agent, env, random_frames)

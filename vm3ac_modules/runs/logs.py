@@ -1,0 +1,148 @@
+"""What a run writes while it goes on: metrics.csv, eval.csv and TensorBoard, one set per seed.
+
+Shapes: ``S`` seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vm3ac_modules.files import write_text
+from vm3ac_modules.learning.agent import Agent
+from vm3ac_modules.learning.episodes import Round
+from vm3ac_modules.runs.record import CsvLog, TensorBoardLog, read_csv_log, to_yaml
+from vm3ac_modules.runs.settings import Settings
+
+__all__ = ["MetricsLog", "SeedFiles"]
+
+
+class SeedFiles:
+    """The files of one seed's run directory.
+
+    Args:
+        settings: of this seed, as if it ran alone.
+        frame: frame from which a resumed run goes on; None for a new one.
+        rows: rows of metrics.csv and eval.csv that belong to the resumed run.
+    """
+
+    def __init__(
+        self, settings: Settings, frame: int | None = None, rows: tuple[int, int] = (0, 0)
+    ) -> None:
+        self.settings = settings
+        self.run_dir = Path(settings.training.run_dir)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(self.run_dir / "config.yaml", to_yaml(settings.to_dict()))
+        kept = (None, None) if frame is None else rows
+        self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_rows=kept[0])
+        self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_rows=kept[1])
+        self.board = TensorBoardLog(self.run_dir, resume_frame=frame)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Rows of metrics.csv and eval.csv so far."""
+        return self.metrics.rows, self.evaluations.rows
+
+    @property
+    def last_evaluation(self) -> float:
+        """The frame of the last row of eval.csv."""
+        return read_csv_log(self.run_dir / "eval.csv")["frame"][-1]
+
+    def write_metrics(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics.csv and TensorBoard."""
+        self.metrics.write(row)
+        self.board.write({"frame": row["frame"], **{f"train/{k}": v for k, v in row.items()}})
+
+    def write_evaluation(self, row: Mapping[str, Any]) -> None:
+        """A row of eval.csv and TensorBoard."""
+        self.evaluations.write(row)
+        self.board.write({"frame": row["frame"], **{f"eval/{k}": v for k, v in row.items()}})
+
+    def close(self) -> None:
+        """Close the logs."""
+        for log in (self.metrics, self.evaluations, self.board):
+            log.close()
+
+
+class MetricsLog:
+    """Means of what updates return, gathered on the device between two rows of metrics.csv.
+
+    Args:
+        agent: what is trained.
+        device: where losses are.
+    """
+
+    def __init__(self, agent: Agent, device: torch.device | str) -> None:
+        keys = [str(key) for key in agent.loss.out_keys]
+        self.hooks = [hook for hook in agent.hooks if hook.logged]
+        self.names = [key for key in keys if not key.endswith("matrix")]
+        self.hook_names = [name for hook in self.hooks for name in hook.logged]
+        self.sums = torch.zeros(agent.seeds, len(self.names), device=device)
+        self.count = 0
+        self.played: list[tuple[Tensor, Tensor]] = []
+        self.last = (time.monotonic(), 0, 0)
+
+    def start(self, frames: int, updates: int) -> None:
+        """Measure speed from here on."""
+        self.last = (time.monotonic(), frames, updates)
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the scalars of one update, on the device."""
+        values = torch.stack([losses[name] for name in self.names], dim=-1)
+        self.sums += values.reshape(self.sums.shape)
+        self.count += 1
+
+    def add_round(self, played: Round) -> None:
+        """Remember how a round of episodes went."""
+        won = played.info.get("battle_won", torch.zeros(len(played.lengths)))
+        self.played.append((played.returns, won))
+
+    def rows(self, frames: int, updates: int, counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The next row of every seed, and a new beginning.
+
+        Args:
+            frames: environment steps so far.
+            updates: updates so far.
+            counts: further counters, by column.
+        """
+        now = time.monotonic()
+        then, old_frames, old_updates = self.last
+        seconds = max(now - then, 1e-9)
+        said = [hook.scalars().to(self.sums.device) for hook in self.hooks]
+        values = torch.cat([self.sums / self.count, *said], dim=-1)
+        names = [*self.names, *self.hook_names]
+        before = {
+            "frame": frames,
+            "update": updates,
+            **counts,
+            "frames_per_second": round((frames - old_frames) / seconds, 1),
+            "updates_per_second": round((updates - old_updates) / seconds, 1),
+            **self._episodes(),
+        }
+        self.sums.zero_()
+        self.count, self.last = 0, (now, frames, updates)
+        self.played.clear()
+        return [{**before, **dict(zip(names, row, strict=True))} for row in values.tolist()]
+
+    def _episodes(self) -> dict[str, float]:
+        """Return and win rate of the rounds since the last row."""
+        if not self.played:
+            return {}
+        returns, won = (torch.cat(list(column)) for column in zip(*self.played, strict=True))
+        return {"train_return": float(returns.mean()), "train_win_rate": float(won.mean())}
+
+    def state_dict(self, seed: int) -> dict[str, Any]:
+        """What a checkpoint of one seed needs to hold: what the next row is made of."""
+        played = [list(pair) for pair in self.played]
+        return {"sums": self.sums[seed].clone(), "count": self.count, "played": played}
+
+    def load_state_dicts(self, states: Sequence[dict[str, Any]]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        self.sums.copy_(torch.stack([state["sums"] for state in states]))
+        self.count = states[0]["count"]
+        self.played = [(returns, won) for returns, won in states[0]["played"]]

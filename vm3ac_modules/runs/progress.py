@@ -1,0 +1,50 @@
+"""A progress bar over environment steps."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from vm3ac_modules.extras import require_extra
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """A bar on standard error with the time that is left and the last evaluation.
+
+    Args:
+        total: environment steps of the whole run.
+        done: steps that were done before.
+
+    Raises:
+        ImportError: if tqdm is not installed; names the extra.
+
+    Example:
+        >>> with ProgressBar(100, 0) as bar:
+        ...     bar.update(50)
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        require_extra("tqdm", "recipes", "The progress bar")
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, initial=done, unit="frame", mininterval=1.0)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def update(self, frames: int) -> None:
+        """Go on by so many steps."""
+        self._bar.update(frames)
+
+    def say(self, text: str) -> None:
+        """Show a few words beside the bar."""
+        self._bar.set_postfix_str(text)

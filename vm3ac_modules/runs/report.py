@@ -1,0 +1,168 @@
+"""What a run says of itself: rows of eval.csv, and its summary.
+
+Shapes: ``S`` seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vm3ac_modules.evaluation.protocol import EvaluationResult
+from vm3ac_modules.extras import require_extra
+from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
+from vm3ac_modules.learning.sources import Replayed
+from vm3ac_modules.objectives import estimate_information
+from vm3ac_modules.runs.record import git_commit, versions
+from vm3ac_modules.runs.settings import Settings
+
+if TYPE_CHECKING:
+    from vm3ac_modules.runs.run import Run
+
+__all__ = ["evaluation_row", "information", "joined_summary", "summary", "win_rate"]
+
+DIAGNOSED_EPISODES = 16
+"""Episodes of the replay on which the coordination of VM3-AC is measured."""
+INFORMATION = (
+    *("mi_lower_bound", "mi_upper_bound", "mi_surrogate", "mi_lower_bound_ceiling"),
+    "latent_share",
+)
+EXACT = ("mutual_information", "latent_information")
+
+
+def evaluation_row(result: EvaluationResult, battles: bool) -> dict[str, Any]:
+    """Columns of eval.csv that say how episodes went.
+
+    Args:
+        result: of one seed.
+        battles: whether there is a win rate.
+    """
+    won = {"win_rate": win_rate(result)} if battles else {}
+    return {
+        "return_mean": result.mean,
+        "return_ci95": result.ci95,
+        **won,
+        "episodes": result.returns.numel(),
+        "length_mean": float(result.lengths.float().mean()),
+        **{name: float(values.mean()) for name, values in result.info.items()},
+    }
+
+
+def win_rate(result: EvaluationResult) -> float:
+    """Share of the battles that were won; nan where nothing says so."""
+    won = result.info.get("battle_won")
+    return float("nan") if won is None else float(won.mean())
+
+
+def information(run: Run) -> list[dict[str, float]]:
+    """Estimates of mutual information on replayed data of every seed (nats, means over pairs)."""
+    loss, source, seeds = run.agent.loss, run.source, run.agent.seeds
+    if not isinstance(source, Replayed):
+        return [{} for _ in range(seeds)]
+    if hasattr(loss, "diagnose") and run.task.plays == "episodes":
+        return [_exact_information(run, source)]
+    rows = getattr(run.training, "information_rows", 0)
+    if not hasattr(loss, "predictor_network") or rows == 0:
+        return [{} for _ in range(seeds)]
+    if len(source) < seeds * run.training.batch_size:
+        # Nothing collected yet: the columns stay, the values are unknown.
+        return [dict.fromkeys(INFORMATION, math.nan) for _ in range(seeds)]
+    with fork_rng(evaluation_seed(run.training.seed)):
+        batch = source.sample()
+        batch = batch[:rows] if seeds == 1 else batch[:, :rows]
+        found = estimate_information(
+            loss.reader,
+            loss.predictor_network,
+            batch,
+            center=loss.center,
+            half_range=loss.half_range,
+            num_latents=run.training.information_latents,  # type: ignore[attr-defined]
+            seed_dims=loss.seed_dims,
+        )
+    columns = {k: v.reshape(seeds).tolist() for k, v in found.scalars().items()}
+    return [{k: values[seed] for k, values in columns.items()} for seed in range(seeds)]
+
+
+def _exact_information(run: Run, source: Replayed) -> dict[str, float]:
+    """Exact mutual information of the actions of two agents, where a latent is drawn (nats)."""
+    if len(source) < source.sizes.batch_size:
+        return dict.fromkeys(EXACT, math.nan)
+    with fork_rng(evaluation_seed(run.training.seed)):
+        batch = source.replay.sample()[:DIAGNOSED_EPISODES].to(run.training.device)
+        found = run.agent.loss.diagnose(batch)
+    return {name: float(found[name]) for name in EXACT}
+
+
+def summary(
+    run: Run, settings: Settings, result: EvaluationResult, random: EvaluationResult
+) -> dict[str, Any]:
+    """What is known of one seed at its end.
+
+    Args:
+        run: the run.
+        settings: of this seed.
+        result: its last evaluation.
+        random: the same by uniformly random actions.
+    """
+    battles = run.task.plays == "episodes"
+    about = dict(run.task.about)
+    counts = {"episodes": run.episodes} if battles else {}
+    won = {"win_rate": win_rate(result)} if battles else {}
+    rest = {"random_win_rate": win_rate(random), "lost_episodes": run.lost_episodes}
+    return {
+        "algorithm": run.agent.algorithm,
+        "task": about.get("map", run.task.name),
+        **about,
+        "seed": settings.training.seed,
+        "frames": run.frames,
+        "updates": run.updates,
+        **counts,
+        "wall_seconds": round(run.wall_seconds, 1),
+        **won,
+        "eval_return_mean": result.mean,
+        "eval_return_ci95": result.ci95,
+        "eval_episodes": result.returns.numel(),
+        "latent_mode": "sample" if run.agent.policy.reads_latent else "none",
+        "random_return_mean": random.mean,
+        **(rest if battles else {}),
+        "notes": list(run.notes),
+        "device": device_name(settings.training.device),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def joined_summary(summaries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Mean and 95% interval (Student's t) over the seeds of a run, and each seed's summary.
+
+    Args:
+        summaries: one per seed.
+        seed: the first one.
+
+    Raises:
+        ImportError: if SciPy is not installed; names the extra.
+    """
+    require_extra("scipy", "recipes", "The interval over seeds")
+    from scipy.stats import t as student_t
+
+    returns = torch.tensor([summary["eval_return_mean"] for summary in summaries])
+    spread = float(returns.std()) / math.sqrt(len(summaries))
+    randoms = torch.tensor([summary["random_return_mean"] for summary in summaries])
+    joined = {
+        **summaries[0],
+        "seed": seed,
+        "eval_return_mean": float(returns.mean()),
+        "eval_return_ci95": float(student_t.ppf(0.975, len(summaries) - 1)) * spread,
+        "random_return_mean": float(randoms.mean()),
+    }
+    return {**joined, "seeds": list(summaries)}
+
+
+def device_name(device: str) -> str:
+    """What ran it: the GPU's name, or the number of threads."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,139 @@
+"""The replay in a checkpoint: files of the items that came since the last one.
+
+A checkpoint every minute then writes what a minute collects, not the whole replay. A segment is
+named by the numbers of its items, counted from the first that ever went in; a step of the
+checkpoint lists those that it needs, and files that no step needs are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+
+from vm3ac_modules.runs._step_directory import TEMPORARY, fingerprint, sync_directory
+
+__all__ = ["ReplayFiles", "Segment", "joined", "remove_unlisted", "write_segments"]
+
+FOLDER = "replay"
+
+
+class Segment(NamedTuple):
+    """A file of consecutive items."""
+
+    name: str
+    first: int
+    end: int
+    size: int
+    sha256: str
+
+
+class ReplayFiles(NamedTuple):
+    """What a step of a checkpoint says of the replay."""
+
+    written: int
+    """Items that had gone in so far."""
+    held: int
+    """Items that are still there: the newest."""
+    segments: tuple[Segment, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {**self._asdict(), "segments": [segment._asdict() for segment in self.segments]}
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> ReplayFiles:
+        """Undo :meth:`to_dict`."""
+        segments = tuple(Segment(**segment) for segment in data["segments"])
+        return cls(data["written"], data["held"], segments)
+
+
+def write_segments(
+    folder: Path,
+    before: ReplayFiles | None,
+    rows: Callable[[int, int], TensorDictBase],
+    *,
+    written: int,
+    held: int,
+    frame: int,
+) -> ReplayFiles:
+    """Write the items that no segment has yet.
+
+    Args:
+        folder: the run's ``checkpoint`` directory.
+        before: what the last step lists; None if there is none.
+        rows: gives items by the number of the first and the one behind the last.
+        written: items that went in so far.
+        held: items that are still there.
+        frame: environment steps, which tells apart segments of an abandoned future.
+
+    Returns:
+        What the new step lists.
+    """
+    oldest = written - held
+    kept = [s for s in (before.segments if before else ()) if s.end > oldest]
+    start = max(kept[-1].end if kept else oldest, oldest)
+    if start < written:
+        place = folder / FOLDER
+        place.mkdir(parents=True, exist_ok=True)
+        name = f"items_{start}_{written}_frame_{frame}.pt"
+        temporary = place / f"{TEMPORARY}{name}"
+        content = rows(start, written).flatten_keys(".").to_dict()
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        mark = fingerprint(temporary)
+        os.replace(temporary, place / name)
+        sync_directory(place)
+        kept.append(Segment(name, start, written, **mark))
+    return ReplayFiles(written, held, tuple(kept))
+
+
+def joined(
+    files: ReplayFiles, read: Callable[[Path, dict[str, Any]], dict[str, Any]], folder: Path
+) -> TensorDictBase:
+    """The items that were held, oldest first.
+
+    Args:
+        files: what the step lists.
+        read: reads and checks a file against its fingerprint.
+        folder: the run's ``checkpoint`` directory.
+    """
+    oldest, parts = files.written - files.held, []
+    for segment in files.segments:
+        content = read(folder / FOLDER / segment.name, segment._asdict())
+        size = segment.end - segment.first
+        shape = next(iter(content.values())).shape[:1]
+        assert shape[0] == size
+        rows = TensorDict(content, shape).unflatten_keys(".")
+        parts.append(rows[max(oldest - segment.first, 0) :])
+    return torch.cat(parts)
+
+
+def remove_unlisted(folder: Path, steps: Iterable[Path]) -> None:
+    """Remove segments that no step of a checkpoint lists.
+
+    Args:
+        folder: the run's ``checkpoint`` directory.
+        steps: the steps that are kept.
+    """
+    needed: set[str] = set()
+    for step in steps:
+        needed.update(_listed(step))
+    for file in (folder / FOLDER).glob("*"):
+        if file.name not in needed:
+            file.unlink()
+
+
+def _listed(step: Path) -> Sequence[str]:
+    try:
+        meta = json.loads((step / "meta.json").read_text(encoding="utf-8"))
+        return [segment["name"] for segment in meta["replay"]["segments"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()

@@ -1,0 +1,265 @@
+"""All that a training run is told: run, loop, task and algorithm, checked in one place.
+
+The command line, a saved ``config.yaml`` and Python come together here as one nested mapping
+(:meth:`Settings.of`), so a sweep's job is checked like any other.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Table 1 and Algorithm 1; docs/readings.md, 20, for the
+loop of the demo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vm3ac_modules.algorithms.base import Algorithm, Kind
+from vm3ac_modules.algorithms.registry import find_preset
+from vm3ac_modules.algorithms.tuned import tuned
+from vm3ac_modules.envs.tasks import Task, battle_task, find_task
+from vm3ac_modules.options import Options, OptionsError, option
+
+__all__ = ["LOOPS", "BattleTraining", "Settings", "StepTraining", "Training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Options):
+    """Options of every training: where it writes, how it is watched, how much it collects."""
+
+    kind: ClassVar[Kind]
+    """Kind of actions that are trained."""
+    shared: ClassVar[tuple[str, ...]]
+    """Options of the algorithm that may be given without its name before them."""
+
+    seed: int = option(0, "seed of networks, noise, replay and environments", least=0)
+    seeds: int = option(
+        1,
+        "independent runs trained at once, each in run_dir/seed_<k>; numbers are of each",
+        least=1,
+    )
+    run_dir: str = option("", "where this run writes everything")
+    device: str = option("cpu", "cpu, cuda or cuda:<k>: networks, environments and replay")
+    threads: int | None = option(
+        None, "intra-op threads of torch (CPU); null: OMP_NUM_THREADS, else the default", least=1
+    )
+    resume: bool = option(False, "go on from run_dir's last checkpoint")
+    overwrite: bool = option(False, "delete the run that run_dir holds and start anew")
+    frames: int = option(
+        640_000, "environment steps in total, what a resumed run did before included", least=1
+    )
+    num_envs: int = option(64, "environments at once", least=1)
+    batch_size: int = option(256, "transitions (or episodes) per update", least=1)
+    buffer_size: int = option(
+        500_000, "transitions (or episodes) that the replay holds", least=1, source="Table 1"
+    )
+    max_grad_norm: float | None = option(
+        None, "largest norm of a gradient; null clips nothing", above=0
+    )
+    eval_every_frames: int = option(64_000, "frames between evaluations", least=1)
+    eval_episodes: int = option(20, "episodes of an evaluation, always the same starts", least=1)
+    checkpoint_every_frames: int = option(128_000, "frames between checkpoints", least=1)
+    log_every_updates: int = option(200, "updates between rows of metrics.csv", least=1)
+    replay_checkpoint_bytes: int = option(
+        1_000_000_000, "largest replay that goes into a checkpoint", unit="bytes", least=0
+    )
+    draw: bool = option(True, "draw the learning curve and an episode at the end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTraining(Training):
+    """Options of trainings on transitions (continuous actions)."""
+
+    kind: ClassVar[Kind] = "continuous"
+    shared: ClassVar[tuple[str, ...]] = (
+        *("lr", "gamma", "tau", "reward_scale", "critic", "critic_input", "hidden"),
+    )
+
+    updates_per_step: int = option(2, "updates per step of all rows", least=1)
+    init_random_frames: int = option(
+        1280, "first frames with random actions and no update, a quarter of all at most", least=0
+    )
+    update_at_episode_end: bool = option(
+        False, "do the updates at the end of each episode instead", source="Algorithm 1"
+    )
+    information_rows: int = option(
+        64, "rows of the estimates of mutual information at an evaluation; 0 for none", least=0
+    )
+    information_latents: int = option(1024, "extra latents K of these estimates", least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BattleTraining(Training):
+    """Options of trainings on whole episodes (discrete actions)."""
+
+    kind: ClassVar[Kind] = "discrete"
+    shared: ClassVar[tuple[str, ...]] = (
+        *("lr", "gamma", "reward_scale", "hidden_size", "share_params"),
+    )
+
+    frames: int = option(
+        500_000, "environment steps in total; the last round is played to its end", least=1
+    )
+    num_envs: int = option(32, "battles at once; every round plays one episode in each", least=1)
+    batch_size: int = option(32, "episodes per update", least=1)
+    buffer_size: int = option(1_000, "episodes that the replay holds", least=1)
+    max_grad_norm: float | None = option(
+        10.0, "largest norm of the gradient of each loss's parameters; null clips nothing", above=0
+    )
+    updates_per_episode: float = option(
+        0.5, "updates per episode; on-policy algorithms use every episode once", above=0
+    )
+    start_episodes: int = option(96, "episodes before the first update", least=0)
+    eval_every_frames: int = option(20_000, "frames between evaluations", least=1)
+    eval_episodes: int = option(32, "episodes of an evaluation, always the same starts", least=1)
+    checkpoint_every_frames: int = option(100_000, "frames between checkpoints", least=1)
+    log_every_updates: int = option(100, "updates between rows of metrics.csv", least=1)
+    replay_checkpoint_bytes: int = option(
+        500_000_000, "largest replay that goes into a checkpoint", unit="bytes", least=0
+    )
+
+
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "default": ("vectorized environments, two updates per step of all rows", {}),
+    "demo": (
+        "what learns predator-prey within five and a half minutes on two CPU cores",
+        {
+            "frames": 400_000,
+            "num_envs": 64,
+            "lr": 1e-3,
+            "seed": 0,
+            "eval_every_frames": 40_000,
+            "checkpoint_every_frames": 200_000,
+        },
+    ),
+    "paper": (
+        "Table 1 and Algorithm 1: one environment, updates at the end of each episode",
+        {
+            "frames": 1_000_000,
+            "num_envs": 1,
+            "batch_size": 128,
+            "updates_per_step": 1,
+            "init_random_frames": 10_000,
+            "update_at_episode_end": True,
+        },
+    ),
+}
+"""Named loops of trainings on transitions: what it is, and the options that it sets."""
+
+MOVED = {
+    **{f"task.{name}": f"algorithm.{name}" for name in ("beta", "latent_dim")},
+    **{f"task.{name}": name for name in ("reward_scale", "num_envs", "critic_input")},
+    **{
+        f"algorithm.{name}": name
+        for name in ("num_envs", "batch_size", "updates_per_episode", "max_grad_norm")
+    },
+}
+"""Keys of the command line that have another name now."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a run is told, checked.
+
+    Args:
+        training: options of the run and its loop.
+        task: what is trained on.
+        name: name of the algorithm.
+        algorithm: its options.
+        place: how the task is named in the configuration.
+    """
+
+    training: Training
+    task: Task
+    name: str
+    algorithm: Algorithm
+    place: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        """Check a configuration.
+
+        Args:
+            config: options of the run by name; ``algorithm``: a mapping with ``name`` and options;
+                and ``task``: a mapping with ``name``, ``max_steps`` and ``env`` (options of the
+                environment), or ``map``, ``backend``, ``reward`` and ``env`` for battles. What is
+                missing has its default, or what is tuned for the algorithm on the task.
+
+        Raises:
+            OptionsError: for an unknown key or a value that is not allowed.
+            ValueError: for an unknown task, or options that do not go together.
+        """
+        given = dict(config)
+        kind: type[Training] = BattleTraining if "map" in given else StepTraining
+        place = {key: given.pop(key) for key in ("task", *BATTLE) if key in given}
+        algorithm = dict(given.pop("algorithm"))
+        name = algorithm.pop("name")
+        preset = find_preset(name, kind.kind).options
+        # Options of the algorithm that stand beside the run's are the stronger ones.
+        algorithm |= {key: given.pop(key) for key in kind.shared if key in given}
+        task = _task(place)
+        chosen = tuned(name, task.name)
+        own = {key: value for key, value in chosen.items() if key in preset.names()}
+        loop = {key: value for key, value in chosen.items() if key in kind.names()}
+        for key in {
+            **algorithm,
+        }:
+            if key in kind.names() and key not in preset.names():
+                raise OptionsError(f"algorithm.{key} is {key} now.")
+        training = kind().changed({**loop, **given}, "the run")
+        settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse options that do not go together."""
+        run = self.training
+        if run.resume and run.overwrite:
+            raise OptionsError(
+                "resume=true and overwrite=true contradict each other; give one of them."
+            )
+        if run.seeds > 1 and getattr(run, "update_at_episode_end", False):
+            raise OptionsError(
+                "update_at_episode_end (loop=paper) waits for each seed's own episodes: use "
+                "seeds=1, one process per seed."
+            )
+        if run.seeds > 1 and self.task.plays == "episodes":
+            raise OptionsError(f"battles are trained one seed at a time, got seeds={run.seeds}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration, complete: what ``config.yaml`` and checkpoints hold."""
+        return {
+            **self.training.to_dict(),
+            **self.place,
+            "algorithm": {"name": self.name, **self.algorithm.to_dict()},
+        }
+
+    def of_seed(self, index: int) -> Settings:
+        """The settings of one seed, as if it ran alone in a directory of its own."""
+        if self.training.seeds == 1:
+            return self
+        seed = self.training.seed + index
+        place = f"{self.training.run_dir}/seed_{seed}"
+        own = self.training.changed({"seed": seed, "seeds": 1, "run_dir": place})
+        return Settings(own, self.task, self.name, self.algorithm, self.place)
+
+
+BATTLE = ("map", "backend", "reward", "env")
+
+
+def _task(place: Mapping[str, Any]) -> Task:
+    """The task that a configuration names."""
+    if "map" in place:
+        options = dict(place.get("env") or {})
+        backend, reward = place.get("backend", "smax"), place.get("reward", "sparse")
+        return battle_task(place["map"], backend, reward, **options)
+    task = place["task"]
+    known = ("name", "max_steps", "env")
+    for key in task:
+        if key not in known:
+            now = MOVED.get(f"task.{key}")
+            hint = f" It is {now} now." if now else f" Valid: {', '.join(known)}."
+            raise OptionsError(f"unknown key task.{key}.{hint}")
+    limit = task.get("max_steps")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise OptionsError(f"task.max_steps must be an integer >= 1, got {limit!r}.")
+    return find_task(task["name"], max_steps=limit, **dict(task.get("env") or {}))

@@ -1,0 +1,222 @@
+"""Everything that a checkpoint of a run holds, and how it is put back.
+
+Every seed's checkpoint has the form of a run alone, in a directory of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.resume import find_resumable
+from vm3ac_modules.learning.seeding import fork_rng, rng_state, seed_everything
+from vm3ac_modules.learning.seeds import (
+    join_optimizers,
+    join_states,
+    split_optimizer,
+    split_state,
+)
+from vm3ac_modules.learning.sources import Replayed
+from vm3ac_modules.runs.checkpoint import (
+    ReplayItems,
+    common_frame,
+    load_checkpoint,
+    save_checkpoint,
+)
+from vm3ac_modules.runs.settings import Settings
+
+if TYPE_CHECKING:
+    from vm3ac_modules.runs.run import Run
+
+__all__ = ["hashed_config", "restore", "save"]
+
+LOG = logging.getLogger("vm3ac_modules")
+
+# Options that say where, how long and how a run is watched, not what it learns from.
+NOT_IN_HASH = frozenset(
+    (
+        *("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw", "seeds"),
+        *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
+        *("information_rows", "information_latents", "replay_checkpoint_bytes"),
+    )
+)
+
+
+def hashed_config(settings: Settings) -> dict[str, Any]:
+    """What a resumed run must agree with."""
+    return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint of every seed."""
+    agent, seeds = run.agent, run.agent.seeds
+    losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
+    optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
+    env = _split_rows(find_resumable(run.env).save(run.env), seeds)
+    transforms = [part.state() for part in run.replay_transforms if hasattr(part, "state")]
+    held_back = _split_rows({"held": transforms[0] if transforms else {}}, seeds)
+    for seed, own in enumerate(run.settings_of_seeds):
+        state = {
+            "loss": losses[seed],
+            "optimizers": {name: parts[seed] for name, parts in optimizers.items()},
+            "target_calls": getattr(agent.target, "counter", 0),
+            "hooks": [hook.state_dict(seed) for hook in agent.hooks],
+            "seeds_together": seeds,
+            "counters": run.counters(),
+            "source": run.source.state_dict(),
+            "held_back": held_back[seed]["held"],
+            "log": run.metrics.state_dict(seed),
+            "log_rows": run.files[seed].rows,
+            "rng": rng_state(),
+            "env": env[seed],
+            "agent": {"algorithm": agent.algorithm, "options": agent.options.to_dict()},
+        }
+        run.last_checkpoint, run.replay_files[seed] = save_checkpoint(
+            own.training.run_dir,
+            run.frames,
+            state,
+            config=hashed_config(own),
+            replay=_replay(run, seed),
+            before=run.replay_files[seed],
+        )
+
+
+def _replay(run: Run, seed: int) -> ReplayItems | None:
+    """One seed's replay; None if it is empty or larger than the limit."""
+    source, seeds = run.source, run.agent.seeds
+    if not isinstance(source, Replayed) or len(source) == 0:
+        return None
+    held = len(source) // seeds
+    size = source.rows(source.written - 1, source.written, seed).bytes() * held
+    if size > run.training.replay_checkpoint_bytes:
+        return None
+    return ReplayItems(lambda a, b: source.rows(a, b, seed), source.written, held)
+
+
+def restore(run: Run) -> dict[str, Any]:
+    """Put everything back but the global random streams, which :meth:`Run.collect` restores last.
+
+    Returns:
+        The state of the first seed.
+    """
+    # Killed between two seeds' checkpoints, a run goes on from the last one that all have.
+    frame = common_frame([own.training.run_dir for own in run.settings_of_seeds])
+    saved = [
+        load_checkpoint(own.training.run_dir, config=hashed_config(own), frame=frame)
+        for own in run.settings_of_seeds
+    ]
+    states, agent = [one.state for one in saved], run.agent
+    losses = [state["loss"] for state in states]
+    agent.loss.load_state_dict(join_states(losses, agent.loss.state_dict()))
+    for name, optimizer in _optimizers(run):
+        optimizer.load_state_dict(join_optimizers([s["optimizers"][name] for s in states]))
+    if agent.target is not None:
+        agent.target.counter = states[0]["target_calls"]
+    for index, hook in enumerate(agent.hooks):
+        hook.load_state_dicts([state["hooks"][index] for state in states])
+    first = states[0]
+    run.load_counters(first["counters"])
+    run.metrics.load_state_dicts([state["log"] for state in states])
+    run.replay_files = [one.files for one in saved]
+    run.last_checkpoint = None
+    _restore_env(run, states)
+    _restore_replay(run, saved)
+    return first
+
+
+def _restore_env(run: Run, states: list[dict[str, Any]]) -> None:
+    seed = run.training.seed
+    together = states[0]["seeds_together"] == run.agent.seeds
+    state = _join_rows([state["env"] for state in states])
+    if not find_resumable(run.env).load(run.env, state) and run.task.plays == "steps":
+        run.note("the simulator cannot go on in mid-episode: new episodes were started on resume")
+    if together:
+        run.streams = states[0]["rng"]
+        return
+    # Seeds that were trained together left the same streams to each of them.
+    seed_everything(seed + run.frames)
+    run.env.set_seed(seed + run.frames)
+    run.note(f"seed {seed} went on alone, with random streams of its own")
+
+
+def _restore_replay(run: Run, saved: list[Any]) -> None:
+    source, first = run.source, saved[0].state
+    replays = [one.replay for one in saved]
+    if isinstance(source, Replayed) and any(replay is None for replay in replays):
+        if first["source"]["added"]:
+            run.note("the checkpoint held no replay: it was filled anew before updates went on")
+        return
+    source.load_state_dict(first["source"])
+    if isinstance(source, Replayed):
+        source.fill(replays, saved[0].files.written)
+    held_back = _join_rows([{"held": one.state["held_back"]} for one in saved])["held"]
+    for part in run.replay_transforms:
+        if hasattr(part, "load_state") and held_back:
+            part.load_state(held_back)
+
+
+def _optimizers(run: Run) -> list[tuple[str, torch.optim.Optimizer]]:
+    """The agent's optimizers and those of its hooks, by name."""
+    hooks = [hook.optimizer for hook in run.agent.hooks if hook.optimizer is not None]
+    named = {f"hook_{index}": optimizer for index, optimizer in enumerate(hooks)}
+    return [*run.agent.optimizers.items(), *named.items()]
+
+
+def _template(run: Run) -> dict[str, Any]:
+    """State of the same loss built for one seed, which tells what is stacked."""
+    if run.agent.seeds == 1:
+        return dict(run.agent.loss.state_dict())
+    if run.template is None:
+        with fork_rng(0):
+            one = build_from(run.settings.algorithm, run.env, name=run.settings.name)
+        run.template = dict(one.loss.state_dict())
+    return run.template
+
+
+def _split_rows(state: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
+    """Every seed's rows of an environment's state; streams and all else are every seed's."""
+    if seeds == 1:
+        return [state]
+    found: list[dict[str, Any]] = [{} for _ in range(seeds)]
+    for part, values in state.items():
+        for seed, own in enumerate(found):
+            own[part] = {
+                key: _rows_of(part, value, seed, seeds) if _by_row(part, key) else value
+                for key, value in values.items()
+            }
+    return found
+
+
+def _join_rows(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Undo :func:`_split_rows`."""
+    first = states[0]
+    if len(states) == 1:
+        return first
+    return {
+        part: {
+            key: _together(part, [s[part][key] for s in states]) if _by_row(part, key) else value
+            for key, value in values.items()
+        }
+        for part, values in first.items()
+    }
+
+
+def _rows_of(part: str, value: Tensor, seed: int, seeds: int) -> Tensor:
+    # The replay's order is row by row, that of environments seed by seed.
+    own = value[seed::seeds] if part == "held" else value.chunk(seeds)[seed]
+    return own.clone()
+
+
+def _together(part: str, values: list[Tensor]) -> Tensor:
+    return torch.stack(values, 1).flatten(0, 1) if part == "held" else torch.cat(values)
+
+
+def _by_row(part: str, key: str) -> bool:
+    """Whether an entry has a row per row of the environment."""
+    if part == "counters":
+        return key.split(".")[-1] in ("resets", "episodes")
+    return part in ("shown", "simulator", "held")
