@@ -103,12 +103,15 @@ class Options:
         """Names of all options."""
         return list(_fields(cls))
 
-    def changed(self, values: Mapping[str, Any], owner: str = "") -> Self:
+    def changed(
+        self, values: Mapping[str, Any], owner: str = "", *, also: Sequence[str] = ()
+    ) -> Self:
         """The same options with other values.
 
         Args:
             values: value by name.
             owner: whose options they are, for messages.
+            also: further words that may have been meant.
 
         Raises:
             OptionsError: for an unknown name or a value that is not allowed.
@@ -116,7 +119,7 @@ class Options:
         known = self.names()
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=2)
+                near = difflib.get_close_matches(name, [*known, *also], n=2)
                 hint = f" Did you mean {' or '.join(near)}?" if near else ""
                 of = f" of {owner}" if owner else ""
                 raise OptionsError(f"unknown option {name!r}{of}.{hint} Valid: {', '.join(known)}.")

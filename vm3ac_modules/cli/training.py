@@ -106,19 +106,30 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
     if any(a in ("-h", "--help") for a in given):
         sys.stdout.write(help_text(command, program, chosen))
         return
+    try:
+        check_groups(command, given)
+    except OptionsError as error:
+        fail(str(error))
     register(command, given)
+    failed = False
 
     def job(cfg: DictConfig) -> None:
+        nonlocal failed
         try:
             config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
             said = list(HydraConfig.get().overrides.task)
             summary = loop(Settings.of(prepared(config, said)))
         except ERRORS as error:
-            fail(f"{type(error).__name__}: {error}")
+            # The other jobs of a sweep go on.
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            failed = True
+            return
         sys.stdout.write(f"{result_line(summary)} -> {config['run_dir']}\n")
 
     sys.argv = [program, *given]
     hydra.main(version_base="1.3", config_path=None, config_name=command)(job)()
+    if failed:
+        sys.exit(2)
 
 
 def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
@@ -147,6 +158,33 @@ def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
     if "-m" in arguments or "--multirun" in arguments:
         swept = [a.partition("=")[0].lstrip("+") for a in arguments if _is_sweep(a)]
         yield f"++sweep={'/'.join(swept)}"
+
+
+def check_groups(command: str, arguments: Sequence[str]) -> None:
+    """Refuse names of algorithms, tasks and loops that do not exist, those of a sweep included.
+
+    Args:
+        command: ``"train"`` or ``"battle"``.
+        arguments: the command line.
+
+    Raises:
+        OptionsError: says which names there are.
+    """
+    kind = StepTraining if command == "train" else BattleTraining
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        names = [] if value.startswith(("choice(", "glob(")) else value.split(",")
+        for name in names:
+            if key == "algorithm":
+                find_preset(name, kind.kind)
+            elif key == "loop" and name not in LOOPS:
+                raise OptionsError(f"unknown loop {name!r}; valid: {', '.join(LOOPS)}.")
+            elif key == "task" and command == "train":
+                known = available_environments()
+                if name not in known and not name.startswith(FOREIGN):
+                    also = ", ".join(f"{start}..." for start in FOREIGN)
+                    valid = f"{', '.join(known)}, {also}"
+                    raise OptionsError(f"unknown task {name!r}; valid: {valid}.")
 
 
 def _is_sweep(argument: str) -> bool:

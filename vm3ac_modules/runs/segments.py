@@ -41,6 +41,8 @@ class ReplayFiles(NamedTuple):
     held: int
     """Items that are still there: the newest."""
     segments: tuple[Segment, ...]
+    batch_dims: int = 1
+    """Batch dimensions of the items: 1 for transitions, 2 for episodes."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -50,7 +52,7 @@ class ReplayFiles(NamedTuple):
     def of(cls, data: dict[str, Any]) -> ReplayFiles:
         """Undo :meth:`to_dict`."""
         segments = tuple(Segment(**segment) for segment in data["segments"])
-        return cls(data["written"], data["held"], segments)
+        return cls(data["written"], data["held"], segments, data["batch_dims"])
 
 
 def write_segments(
@@ -78,6 +80,7 @@ def write_segments(
     oldest = written - held
     kept = [s for s in (before.segments if before else ()) if s.end > oldest]
     start = max(kept[-1].end if kept else oldest, oldest)
+    dims = rows(written - 1, written).batch_dims
     if start < written:
         place = folder / FOLDER
         place.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,7 @@ def write_segments(
         os.replace(temporary, place / name)
         sync_directory(place)
         kept.append(Segment(name, start, written, **mark))
-    return ReplayFiles(written, held, tuple(kept))
+    return ReplayFiles(written, held, tuple(kept), dims)
 
 
 def joined(
@@ -108,9 +111,7 @@ def joined(
     oldest, parts = files.written - files.held, []
     for segment in files.segments:
         content = read(folder / FOLDER / segment.name, segment._asdict())
-        size = segment.end - segment.first
-        shape = next(iter(content.values())).shape[:1]
-        assert shape[0] == size
+        shape = next(iter(content.values())).shape[: files.batch_dims]
         rows = TensorDict(content, shape).unflatten_keys(".")
         parts.append(rows[max(oldest - segment.first, 0) :])
     return torch.cat(parts)

@@ -200,12 +200,11 @@ class Settings:
         chosen = tuned(name, task.name)
         own = {key: value for key, value in chosen.items() if key in preset.names()}
         loop = {key: value for key, value in chosen.items() if key in kind.names()}
-        for key in {
-            **algorithm,
-        }:
-            if key in kind.names() and key not in preset.names():
-                raise OptionsError(f"algorithm.{key} is {key} now.")
-        training = kind().changed({**loop, **given}, "the run")
+        for key in given:
+            if key in preset.names() and key not in kind.names():
+                raise OptionsError(f"{key} is an option of the algorithm: give algorithm.{key}.")
+        words = ("algorithm", "task", "loop", *kind.shared)
+        training = kind().changed({**loop, **given}, "the run", also=words)
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
