@@ -1,12 +1,13 @@
 # make demo     trains, evaluates and draws VM3-AC on predator-prey in runs/demo
 # make test     lint, types, doctests, the whole suite: what .ci/run calls
+# make test-wheel  the built wheel with each extra alone
 # make test-slow  the long learning runs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint types clean
+.PHONY: install demo test test-slow test-wheel lint types clean
 
 install: $(STAMP)
 
@@ -31,6 +32,10 @@ types: install
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --doctest-modules vm3ac_modules tests
+
+# The built wheel, outside the checkout: alone, with each extra alone, and as a user would.
+test-wheel: install
+	$(BIN)/python tests/wheel/check.py
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests

@@ -56,7 +56,7 @@ class TestDOPContract(EpisodeLossContract):
             self.build(**options)
 
     def test_phases_and_kind(self):
-        assert DOPLoss.phases == (("loss_qvalue",), ("loss_actor",))
+        assert self.make().phases == (("loss_qvalue",), ("loss_actor",))
         assert DOPLoss.on_policy == "mixed"
 
 

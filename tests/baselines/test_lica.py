@@ -54,7 +54,7 @@ class TestLICAContract(EpisodeLossContract):
             self.build(**options)
 
     def test_phases_and_kind(self):
-        assert LICALoss.phases == (("loss_qvalue",), ("loss_actor",))
+        assert self.make().phases == (("loss_qvalue",), ("loss_actor",))
         assert LICALoss.on_policy is True
 
 

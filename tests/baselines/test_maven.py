@@ -34,7 +34,7 @@ from vm3ac_modules.modules.actors import make_actor
 from vm3ac_modules.modules.critics import make_action_value, make_state_value
 from vm3ac_modules.nn import JointNet
 from vm3ac_modules.objectives import MAACLoss
-from vm3ac_modules.objectives.intrinsic import own_gradient_rows
+from vm3ac_modules.objectives.terms import own_gradient_rows
 from vm3ac_modules.testing import tensor_batches
 
 GAMMA = 0.9
@@ -113,7 +113,7 @@ def build(num_agents=3, *, discriminator_hidden=(8, 8), **options):
 
 
 def with_weight(loss, weight):
-    loss.intrinsic.weight.fill_(weight)
+    loss.terms[0].weight.fill_(weight)
     return loss
 
 
@@ -460,8 +460,8 @@ def test_fewer_than_two_outcomes(outcomes):
 
 
 def test_diagnostics_of_each_mode():
-    assert LatentDiscriminator().logged == ("latent_log_prob",)
-    assert LatentDiscriminator(mode="reward").logged == ("latent_log_prob", "reward_bonus")
+    assert LatentDiscriminator(None).logged == ("latent_log_prob",)
+    assert LatentDiscriminator(None, mode="reward").logged == ("latent_log_prob", "reward_bonus")
 
 
 # --- the latent of an episode -----------------------------------------------------------------

@@ -88,7 +88,7 @@ class TestMAVENDiscreteContract(EpisodeLossContract):
             self.build(**options)
 
     def test_phases_and_kind(self):
-        assert MAVENDiscreteLoss.phases == (("loss_maven",),)
+        assert self.make().phases == (("loss_maven",),)
         assert MAVENDiscreteLoss.on_policy is False
 
 

@@ -29,8 +29,8 @@ from vm3ac_modules.baselines import NextAction, SIMOALoss, SocialInfluence
 from vm3ac_modules.keys import Keys, MissingKeysError
 from vm3ac_modules.nn import NextActionNet
 from vm3ac_modules.objectives import MAACLoss
-from vm3ac_modules.objectives.intrinsic import intrinsic_values
 from vm3ac_modules.objectives.policy import sample_policy
+from vm3ac_modules.objectives.terms import TermInputs
 
 GAMMA = 0.9
 
@@ -141,7 +141,8 @@ def test_influence_moves_nothing_but_the_target():
     loss, td, noise = build()
     plain = with_updater(MAACLoss(*make_parts(3, latent_dim=0)[:3], gamma=GAMMA)).double()
     own = {name: x for name, x in loss.state_dict().items() if not name.startswith("moa_")}
-    own.pop("intrinsic.weight"), own.pop("intrinsic.center"), own.pop("intrinsic.half_range")
+    for name in ("weight", "center", "half_range"):
+        own.pop(f"terms.0.{name}")
     plain.load_state_dict(own)
     ours, theirs = loss(td, noise), plain(td, noise)
     assert ours["loss_qvalue"] != theirs["loss_qvalue"]
@@ -154,24 +155,28 @@ def test_influence_moves_nothing_but_the_target():
             assert torch.equal(left, right)
 
 
-def bonus_of(loss, td, noise, network=None):
-    """The term's own bonus and influence ``[B, N]``, from inputs that want a gradient."""
+def inputs_of(loss, td, noise):
+    """What the term is evaluated on: a draw that wants a gradient."""
     sample = sample_policy(loss.reader, td, noise, loss.center, loss.half_range)
     assert sample.loc.requires_grad
-    network = loss.moa_network if network is None else network
-    bonus, found = loss.intrinsic.reward_bonus(network, td, sample, noise, loss.tensor_keys)
-    return bonus, found["influence"]
+    return TermInputs(td, sample, noise, loss.tensor_keys, loss.reward_scale)
+
+
+def bonus_of(loss, td, noise, network=None):
+    """The term's own bonus and influence ``[B, N]``, from inputs that want a gradient."""
+    term, network = loss.term(SocialInfluence), loss.moa_network if network is None else network
+    influence = term.influence_of(network, inputs_of(loss, td, noise))
+    return term.weight * influence, influence
 
 
 def test_influence_sends_no_gradient_anywhere():
     loss, td, noise = build(moa_sigma=0.1)
-    sample = sample_policy(loss.reader, td, noise, loss.center, loss.half_range)
-    network = (loss.moa_network, loss.slots["moa_network"], loss.moa_network_params)
-    parts = intrinsic_values(loss.intrinsic, *network, td, sample, noise, loss.tensor_keys)
-    assert parts.policy_bonus is None
-    assert parts.loss.requires_grad
-    assert not parts.reward_bonus.requires_grad
-    assert not any(value.requires_grad for value in parts.diagnostics.values())
+    parts = loss.terms[0].evaluate(inputs_of(loss, td, noise), loss.network("moa"))
+    assert parts.policy == ()
+    assert set(parts.losses) == {"loss_moa"}
+    assert parts.losses["loss_moa"].requires_grad
+    assert not parts.reward.requires_grad
+    assert not any(value.requires_grad for value in parts.scalars.values())
 
     action = td["agents", "action"].requires_grad_()
     value, groups = loss(td, noise)["loss_qvalue"], loss.parameter_groups()
@@ -179,9 +184,9 @@ def test_influence_sends_no_gradient_anywhere():
     found = torch.autograd.grad(value, [*leaves, action], allow_unused=True)
     assert all(gradient is None for gradient in found[:-1])
     # Of the stored actions, it is that of the critics' input alone: as if it were paid out.
-    td["next", "agents", "reward"] += parts.reward_bonus.unsqueeze(-1)
-    loss.intrinsic.weight.zero_()
-    assert parts.reward_bonus.sum() > 0
+    td["next", "agents", "reward"] += parts.reward.unsqueeze(-1)
+    loss.terms[0].weight.zero_()
+    assert parts.reward.sum() > 0
     torch.testing.assert_close(found[-1], *grads(loss(td, noise)["loss_qvalue"], [action]))
 
 
@@ -205,7 +210,7 @@ def test_no_next_action_no_influence_and_nothing_to_learn():
     # What stands where there is no next action does not matter.
     td["agents", "next_action"][~valid_rows(td)] = math.nan
     with_influence = loss(td, noise)
-    loss.intrinsic.weight.zero_()
+    loss.terms[0].weight.zero_()
     without = loss(td, noise)
     changed = with_influence["loss_qvalue"] != without["loss_qvalue"]
     assert torch.equal(changed, valid_rows(td))
@@ -342,11 +347,11 @@ def test_unusable_options(options, message):
 
 def test_the_weight_is_saved_with_the_loss():
     loss = SIMOALoss(*make_simoa_parts(), influence_weight=0.3)
-    loss.intrinsic.weight.fill_(0.1)
+    loss.terms[0].weight.fill_(0.1)
     other = SIMOALoss(*make_simoa_parts(), influence_weight=0.3)
     other.load_state_dict(loss.state_dict())
-    assert float(other.intrinsic.weight) == pytest.approx(0.1)
-    term = SocialInfluence(0.1, center=torch.zeros(2, 1), half_range=torch.ones(2, 1))
+    assert float(other.terms[0].weight) == pytest.approx(0.1)
+    term = SocialInfluence(None, 0.1, center=torch.zeros(2, 1), half_range=torch.ones(2, 1))
     assert set(term.draw_noise(torch.zeros(5, 2, 1))) == {"counterfactual"}
 
 

@@ -48,7 +48,7 @@ class TestVDACContract(EpisodeLossContract):
             self.build(**options)
 
     def test_phases_and_kind(self):
-        assert VDACLoss.phases == (("loss_vdac",),)
+        assert self.make().phases == (("loss_vdac",),)
         assert VDACLoss.on_policy is True
 
 

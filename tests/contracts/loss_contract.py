@@ -1,13 +1,13 @@
-"""What every loss keeps to: a mixin of tests, and small networks and batches to run them on."""
+"""What every loss over transitions keeps to: a mixin of tests, small networks and batches."""
 
 from __future__ import annotations
 
 import copy
-import pickle
 from typing import ClassVar, NamedTuple
 
 import pytest
 import torch
+from contracts.base_contract import BaseContract, assert_same, gradients, total_loss
 from tensordict import TensorDict
 from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -92,16 +92,6 @@ def with_updater(loss):
     return loss
 
 
-def total_loss(out):
-    return sum(value.sum() for key, value in out.items() if key.startswith("loss_"))
-
-
-def assert_same(actual, expected):
-    """To the bit, in every entry that was expected."""
-    for key, value in expected.items():
-        assert torch.equal(actual[key], value), key
-
-
 def move(td, old, new):
     """The tensordict with one entry, also of the next step, under another name."""
     td = td.clone()
@@ -111,17 +101,13 @@ def move(td, old, new):
     return td
 
 
-class LossContract:
+class LossContract(BaseContract):
     """Inherit, set the attributes, and define ``build``."""
 
     fields: ClassVar[tuple[str, ...]]
     """Names that ``set_keys`` accepts."""
-    groups: ClassVar[dict[str, str]]
-    """Loss key -> prefix of the parameters that it trains."""
     reads_next = True
     """Whether rewards and terminal flags of the next step are read."""
-    elsewhere: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of parameters that the loss holds and ``forward`` does not train."""
 
     def parts(self, num_agents=2, *, keys=None):
         """The networks, a named tuple of modules."""
@@ -134,11 +120,10 @@ class LossContract:
         parts = self.parts(num_agents, keys=keys)
         return with_updater(self.build(parts, keys=keys, **options))
 
-    # --- keys -------------------------------------------------------------------------------
+    def batch(self):
+        return make_batch(6)
 
-    def test_unknown_key(self):
-        with pytest.raises(ValueError, match="latents is not an accepted tensordict key"):
-            self.make().set_keys(latents="z")
+    # --- keys -------------------------------------------------------------------------------
 
     def test_default_keys(self):
         loss = self.make()
@@ -188,37 +173,7 @@ class LossContract:
         with pytest.raises(MissingKeysError):
             second(td)
 
-    def test_in_keys_suffice(self):
-        loss, td = self.make(), make_batch(6)
-        noise = loss.draw_noise(td)
-        assert len(set(loss.in_keys)) == len(loss.in_keys)
-        assert_same(loss(td.select(*loss.in_keys), noise), loss(td, noise))
-
-    def test_out_keys_are_what_is_returned(self):
-        loss = self.make()
-        out = loss(make_batch(6))
-        assert set(loss.out_keys) == set(out.keys())
-        assert len(set(loss.out_keys)) == len(loss.out_keys)
-
-    def test_every_missing_entry_is_named(self):
-        loss, td = self.make(), make_batch(6)
-        for key in loss.in_keys:
-            with pytest.raises(MissingKeysError) as caught:
-                loss(td.clone().exclude(key))
-            message = str(caught.value)
-            assert message.startswith(type(loss).__name__)
-            assert str(key) in message.split("present:")[0]
-
     # --- input and noise --------------------------------------------------------------------
-
-    def test_input_is_unchanged(self):
-        loss, td = self.make(), make_batch(6)
-        before = td.clone()
-        total_loss(loss(td)).backward()
-        assert set(td.keys(True, True)) == set(before.keys(True, True))
-        for key in before.keys(True, True):
-            assert torch.equal(td[key], before[key])
-            assert not td[key].requires_grad
 
     def test_stored_latent_is_never_read(self):
         loss, td = self.make(), make_batch(6)
@@ -258,29 +213,6 @@ class LossContract:
             self.build(parts)
 
     # --- state ------------------------------------------------------------------------------
-
-    @pytest.mark.parametrize("copier", ["state_dict", "deepcopy", "pickle"])
-    def test_copies_give_equal_losses(self, copier):
-        loss, td = self.make(), make_batch(6)
-        noise = loss.draw_noise(td)
-        expected = loss(td, noise)
-        if copier == "state_dict":
-            other = self.make()
-            assert other(td, noise)[loss.out_keys[0]] != expected[loss.out_keys[0]]
-            other.load_state_dict(loss.state_dict())
-        else:
-            # The updater belongs to the loop, not to the loss.
-            loss.__dict__.pop("updater", None)
-            other = (
-                copy.deepcopy(loss) if copier == "deepcopy" else pickle.loads(pickle.dumps(loss))
-            )
-        actual = other(td, noise)
-        assert_same(actual, expected)
-        with torch.no_grad():
-            for parameter in other.parameters():
-                parameter.add_(0.1)
-        assert_same(loss(td, noise), expected)
-        assert other(td, noise)[loss.out_keys[0]] != expected[loss.out_keys[0]]
 
     def test_conversion_to_double_after_a_call(self):
         loss, td = self.make(), make_batch(6)
@@ -342,14 +274,9 @@ class LossContract:
             torch.testing.assert_close(actual, part[name])
             if reduction == "none":
                 assert (out[name][~mask] == 0).all()
-        gradients = self.gradients(loss, out)
-        for left, right in zip(gradients, self.gradients(loss, part), strict=True):
+        slopes = gradients(loss, out)
+        for left, right in zip(slopes, gradients(loss, part), strict=True):
             torch.testing.assert_close(left, right)
-
-    @staticmethod
-    def gradients(loss, out):
-        parameters = [p for group in loss.parameter_groups().values() for p in group]
-        return torch.autograd.grad(total_loss(out), parameters, materialize_grads=True)
 
     def test_masked_rows_may_hold_nan(self):
         loss, td = self.make(), make_batch(6)
@@ -363,8 +290,8 @@ class LossContract:
         actual = loss(td, noise)
         for name in loss.out_keys:
             torch.testing.assert_close(actual[name], expected[name])
-        gradients = self.gradients(loss, actual)
-        for left, right in zip(gradients, self.gradients(loss, expected), strict=True):
+        slopes = gradients(loss, actual)
+        for left, right in zip(slopes, gradients(loss, expected), strict=True):
             torch.testing.assert_close(left, right)
 
     def test_nothing_selected(self):
@@ -394,24 +321,6 @@ class LossContract:
 
     # --- gradients --------------------------------------------------------------------------
 
-    def test_only_losses_carry_a_gradient(self):
-        out = self.make()(make_batch(6))
-        for key, value in out.items():
-            assert value.requires_grad == key.startswith("loss_")
-
-    def test_parameter_groups_are_disjoint_and_exhaustive(self):
-        loss = self.make()
-        groups = loss.parameter_groups()
-        assert set(groups) == set(self.groups)
-        listed = [id(p) for group in groups.values() for p in group]
-        assert len(set(listed)) == len(listed)
-        trained = {
-            id(p)
-            for name, p in loss.named_parameters()
-            if p.requires_grad and not name.startswith(self.elsewhere)
-        }
-        assert set(listed) == trained
-
     def test_each_loss_reaches_its_own_parameters_only(self):
         loss = self.make()
         out, groups = loss(make_batch(6)), loss.parameter_groups()
@@ -427,10 +336,3 @@ class LossContract:
                     assert gradient is not None
                     # Every agent's slice of every parameter.
                     assert gradient.flatten(1).ne(0).any(1).all()
-
-    def test_groups_hold_the_named_networks(self):
-        loss = self.make()
-        names = {id(p): name for name, p in loss.named_parameters()}
-        for key, prefix in self.groups.items():
-            for parameter in loss.parameter_groups()[key]:
-                assert names[id(parameter)].startswith(prefix)

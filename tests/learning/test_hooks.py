@@ -43,10 +43,10 @@ def test_a_hook_does_nothing_by_itself():
 def test_influence_rises_linearly(start, full, shares):
     loss = SIMOALoss(*make_simoa_parts(), influence_weight=0.4)
     schedule = InfluenceSchedule(loss, start, full)
-    assert loss.intrinsic.weight == 0.0
+    assert loss.terms[0].weight == 0.0
     for frames, share in shares.items():
         schedule.after_step(TensorDict(batch_size=[3, 1]), frames)
-        assert float(loss.intrinsic.weight) == pytest.approx(0.4 * share)
+        assert float(loss.terms[0].weight) == pytest.approx(0.4 * share)
 
 
 def test_influence_of_a_loss_that_was_cast_later():
@@ -54,8 +54,8 @@ def test_influence_of_a_loss_that_was_cast_later():
     schedule = InfluenceSchedule(loss, 0, 100)
     loss.double()
     schedule.after_step(TensorDict(batch_size=[3, 1]), 50)
-    assert float(loss.intrinsic.weight) == 0.25
-    assert loss.intrinsic.weight.dtype == torch.float64
+    assert float(loss.terms[0].weight) == 0.25
+    assert loss.terms[0].weight.dtype == torch.float64
 
 
 @pytest.mark.parametrize(("start", "full"), [(100, 50), (-1, 50)])

@@ -30,32 +30,32 @@ def losses(*values, correlation=0.0):
 def test_beta_rises_below_the_target_and_falls_above(env):
     agent = build("vm3ac_auto_entropy", env, **SMALL)
     [hook] = agent.hooks
-    beta = agent.loss.regularizer.beta
+    beta = agent.loss.terms[0].beta
     assert hook.target == -2.0
     hook.after_update(losses(-3.0))
     # Adam's first step has the length of the learning rate, whatever the gradient's.
     assert float(beta) == pytest.approx(0.2 * 2.718281828**0.1)
     agent = build("vm3ac_auto_entropy", env, **SMALL)
     agent.hooks[0].after_update(losses(-1.0))
-    assert float(agent.loss.regularizer.beta) == pytest.approx(0.2 * 2.718281828**-0.1)
+    assert float(agent.loss.terms[0].beta) == pytest.approx(0.2 * 2.718281828**-0.1)
 
 
 def test_the_bonus_is_the_entropy_and_what_the_predictor_adds(env):
     agent = build("vm3ac_auto_bonus", env, beta_target=1.0, reward_scale=0.5, **SMALL)
-    beta = agent.loss.regularizer.beta
+    beta = agent.loss.terms[0].beta
     # 2 nats of entropy, -0.12 of correlation in reward units: 2 - 0.12 / (0.5 * 0.2) = 0.8 < 1.
     agent.hooks[0].after_update(losses(2.0, correlation=-0.12))
     assert float(beta) > 0.2
     agent = build("vm3ac_auto_bonus", env, beta_target=0.7, reward_scale=0.5, **SMALL)
     agent.hooks[0].after_update(losses(2.0, correlation=-0.12))
-    assert float(agent.loss.regularizer.beta) < 0.2
+    assert float(agent.loss.terms[0].beta) < 0.2
 
 
 def test_every_seed_has_its_own(env):
     agent = build("vm3ac_auto_entropy", env, seeds=2, **SMALL)
     [hook] = agent.hooks
     hook.after_update(losses(-3.0, -1.0))
-    up, down = agent.loss.regularizer.beta.flatten().tolist()
+    up, down = agent.loss.terms[0].beta.flatten().tolist()
     assert up > 0.2 > down
     saved = [hook.state_dict(seed) for seed in range(2)]
     other = build("vm3ac_auto_entropy", env, seeds=2, **SMALL).hooks[0]
@@ -86,7 +86,7 @@ def test_beta_stays_in_its_range(env):
     agent = build("vm3ac_auto_entropy", env, hidden=[8, 8], beta=90.0, beta_lr=1.0)
     for _ in range(3):
         agent.hooks[0].after_update(losses(-100.0))
-    assert float(agent.loss.regularizer.beta) == pytest.approx(100.0)
+    assert float(agent.loss.terms[0].beta) == pytest.approx(100.0)
 
 
 def test_a_beta_per_agent_is_refused(env):

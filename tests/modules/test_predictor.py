@@ -12,8 +12,9 @@ from tensordict import TensorDict
 from torch.distributions import Normal
 from torchrl.data import Bounded, Categorical, Unbounded
 
+from vm3ac_modules.functional import scatter_others
 from vm3ac_modules.keys import Keys, MissingKeysError
-from vm3ac_modules.modules.predictor import VariationalPredictor
+from vm3ac_modules.modules.predictor import PairLogProb, VariationalPredictor
 
 RANGE_LOW = torch.tensor([[-1.0, 0.0], [2.0, -3.0], [-0.1, -10.0]], dtype=torch.float64)
 RANGE_HIGH = torch.tensor([[1.0, 0.5], [5.0, -2.0], [0.0, 30.0]], dtype=torch.float64)
@@ -43,13 +44,23 @@ def distribution(predictor, action, observation, i, j, *, own):
     return Normal(loc, share * HALF_RANGE[target])
 
 
+def partner_matrix(predictor, *inputs):
+    """Predictions of the partners as a matrix ``[*B, N, N]`` with a zero diagonal."""
+    return scatter_others(predictor.partner_log_prob(*inputs))
+
+
+def pair_matrices(predictor, *inputs, **options):
+    """Predictions in both directions as matrices, so that a test can name who predicts whom."""
+    return PairLogProb(*map(scatter_others, predictor.pair_log_prob(*inputs, **options)))
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0, "learned"])
 @pytest.mark.parametrize("batch", [(), (5,), (2, 5)])
 def test_pair_log_prob_equals_normals_by_hand(scale, batch):
     predictor = small_predictor(scale=scale)
     condition, observation = joint(*batch)
     target, _ = joint(*batch)
-    pairs = predictor.pair_log_prob(condition, target, observation)
+    pairs = pair_matrices(predictor, condition, target, observation)
     for i in range(3):
         for j in range(3):
             if i == j:
@@ -69,8 +80,8 @@ def test_pair_log_prob_equals_normals_by_hand(scale, batch):
 def test_one_direction_equals_that_of_both():
     predictor = small_predictor()
     action, observation = joint(5)
-    both = predictor.pair_log_prob(action, action, observation)
-    one = predictor.predict_partners(action, action, observation)
+    both = pair_matrices(predictor, action, action, observation)
+    one = partner_matrix(predictor, action, action, observation)
     torch.testing.assert_close(one, both.partner)
 
 
@@ -80,7 +91,7 @@ def test_forward_writes_the_pair_matrix():
     action, observation = joint(5)
     td = TensorDict({"walkers": {"action": action, "observation": observation}}, [5])
     pairs = predictor(td)["walkers", "pair_log_prob"]
-    torch.testing.assert_close(pairs, predictor.predict_partners(action, action, observation))
+    torch.testing.assert_close(pairs, partner_matrix(predictor, action, action, observation))
 
 
 def test_learned_scale_stays_between_floor_and_ceiling():
@@ -102,14 +113,14 @@ def test_learned_scale_stays_between_floor_and_ceiling():
     assert shares.max().item() == pytest.approx(0.7, rel=1e-3)
     # The density has its best value where the prediction is exact and the scale at the floor.
     best = -(0.1 * HALF_RANGE).log().sum(-1) - math.log(2 * math.pi)
-    assert (predictor.predict_partners(action, action, observation) <= best.max()).all()
+    assert (partner_matrix(predictor, action, action, observation) <= best.max()).all()
 
 
 def test_scale_of_an_unbounded_output_is_not_clamped_away():
     # A smooth map: the gradient of the scale never vanishes at moderate outputs.
     predictor = small_predictor(scale="learned")
     action, observation = joint(20)
-    loss = predictor.predict_partners(action, action, observation).sum()
+    loss = partner_matrix(predictor, action, action, observation).sum()
     (grad,) = torch.autograd.grad(loss, predictor.net.net.layers[-1].bias)
     assert (grad[:, 2:] != 0).all()
 
@@ -117,8 +128,8 @@ def test_scale_of_an_unbounded_output_is_not_clamped_away():
 def test_without_normalizer_the_difference_is_its_constant():
     predictor = small_predictor(scale=0.3, normalized=False)
     action, observation = joint(5)
-    raw = predictor.pair_log_prob(action, action, observation)
-    normalized = predictor.pair_log_prob(action, action, observation, normalized=True)
+    raw = pair_matrices(predictor, action, action, observation)
+    normalized = pair_matrices(predictor, action, action, observation, normalized=True)
     constant = (0.3 * HALF_RANGE).log().sum(-1) + math.log(2 * math.pi)
     off_diagonal = ~torch.eye(3, dtype=torch.bool)
     of_partner = (constant * off_diagonal).expand(5, 3, 3)
@@ -131,9 +142,9 @@ def test_permuting_batch_rows_permutes_results():
     predictor = small_predictor()
     action, observation = joint(6)
     order = torch.randperm(6)
-    pairs = predictor.predict_partners(action, action, observation)
+    pairs = partner_matrix(predictor, action, action, observation)
     torch.testing.assert_close(
-        predictor.predict_partners(action[order], action[order], observation[order]), pairs[order]
+        partner_matrix(predictor, action[order], action[order], observation[order]), pairs[order]
     )
 
 
@@ -143,18 +154,18 @@ def test_stacked_owners_equal_separate_predictors():
         small_predictor(scale="learned"),
     )
     action, observation = joint(2, 5)
-    pairs = stacked.pair_log_prob(action, action, observation)
+    pairs = pair_matrices(stacked, action, action, observation)
     for seed in range(2):
         single.load_state_dict({name: p[seed] for name, p in stacked.state_dict().items()})
-        expected = single.pair_log_prob(action[seed], action[seed], observation[seed])
+        expected = pair_matrices(single, action[seed], action[seed], observation[seed])
         torch.testing.assert_close(pairs.partner[seed], expected.partner)
         torch.testing.assert_close(pairs.own[seed], expected.own)
 
 
 def test_one_agent_has_an_empty_sum():
     predictor = VariationalPredictor(4, Bounded(-1.0, 1.0, (1, 2)), hidden=(8,))
-    pairs = predictor.pair_log_prob(
-        torch.zeros(5, 1, 2), torch.zeros(5, 1, 2), torch.zeros(5, 1, 4)
+    pairs = pair_matrices(
+        predictor, torch.zeros(5, 1, 2), torch.zeros(5, 1, 2), torch.zeros(5, 1, 4)
     )
     assert torch.equal(pairs.partner, torch.zeros(5, 1, 1))
     assert torch.equal(pairs.own, torch.zeros(5, 1, 1))
@@ -175,8 +186,8 @@ def test_predictor_round_trips(copier, scale):
         )
     action, observation = joint(5)
     for left, right in zip(
-        other.pair_log_prob(action, action, observation),
-        predictor.pair_log_prob(action, action, observation),
+        pair_matrices(other, action, action, observation),
+        pair_matrices(predictor, action, action, observation),
         strict=True,
     ):
         assert torch.equal(left, right)
@@ -242,9 +253,9 @@ def test_a_mixture_is_the_logsumexp_of_its_components():
     target = action.flip(1).unsqueeze(-1)
     normal = torch.distributions.Normal(half_range * loc.tanh(), scale)
     mixture = torch.logsumexp(normal.log_prob(target) + logits.log_softmax(-1), -1).squeeze(-1)
-    pairs = predictor.predict_partners(action, action, observation)
+    pairs = partner_matrix(predictor, action, action, observation)
     torch.testing.assert_close(pairs[:, [0, 1], [1, 0]], mixture)
-    both = predictor.pair_log_prob(action, action, observation)
+    both = pair_matrices(predictor, action, action, observation)
     torch.testing.assert_close(both.partner, pairs)
 
 

@@ -26,11 +26,11 @@ from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal
 from torchrl.objectives import ValueEstimators
 
 from vm3ac_modules.objectives import (
-    ActionMIRegularizer,
     CentralizedActorCriticLoss,
-    EntropyRegularizer,
+    EntropyTerm,
     MAACLoss,
     MASACLoss,
+    MutualInformationTerm,
     PolicyReader,
     VM3ACLoss,
 )
@@ -160,15 +160,9 @@ class TestVM3ACWithExtraLatentsContract(PairContract):
 class TestCentralizedContract(PairContract):
     def build(self, parts, **options):
         policy, qvalue, value, predictor = parts
-        regularizer = ActionMIRegularizer(0.3, 2, "mean")
-        return CentralizedActorCriticLoss(
-            policy,
-            qvalue,
-            value,
-            regularizer=regularizer,
-            predictor_network=predictor,
-            **options,
-        )
+        reverse_model = options.pop("reverse_model", "own")
+        term = MutualInformationTerm(predictor, 0.3, 2, "mean", reverse_model)
+        return CentralizedActorCriticLoss(policy, qvalue, value, terms=[term], **options)
 
 
 class TestMAACContract(ActorCriticContract):
@@ -208,17 +202,21 @@ def test_keys_are_ordered_alike_in_every_process(capsys):
     assert "loss_mi" in printed
 
 
+def information_term(*options):
+    return MutualInformationTerm(make_parts().predictor, *options)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EntropyRegularizer(-0.1), "beta must not be negative, got -0.1"),
-        (lambda: ActionMIRegularizer([0.1, -0.1]), "beta must not be negative"),
-        (lambda: EntropyRegularizer(float("nan")), "beta must not be negative"),
-        (lambda: EntropyRegularizer(0.1, -1), r"num_latents \(K\) must not be negative, got -1"),
-        (lambda: ActionMIRegularizer(0.1, 0, "sum"), "pair_weight must be 'paper'"),
+        (lambda: EntropyTerm(-0.1), "beta must not be negative, got -0.1"),
+        (lambda: information_term([0.1, -0.1]), "beta must not be negative"),
+        (lambda: EntropyTerm(float("nan")), "beta must not be negative"),
+        (lambda: EntropyTerm(0.1, -1), r"num_latents \(K\) must not be negative, got -1"),
+        (lambda: information_term(0.1, 0, "sum"), "pair_weight must be 'paper'"),
     ],
 )
-def test_unusable_regularizers(make, message):
+def test_unusable_terms(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

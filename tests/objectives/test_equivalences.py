@@ -18,9 +18,8 @@ from tensordict import TensorDict
 from vm3ac_modules.modules.actors import make_actor, make_policy
 from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
 from vm3ac_modules.objectives import (
-    ActionMIRegularizer,
     CentralizedActorCriticLoss,
-    EntropyRegularizer,
+    EntropyTerm,
     MAACLoss,
     MASACLoss,
     MutualInformationLoss,
@@ -84,7 +83,7 @@ def test_ma_ac_is_vm3_ac_without_temperature_and_latent(num_agents):
 def test_ma_sac_is_the_slot_filled_by_entropy(num_agents):
     general = with_updater(
         CentralizedActorCriticLoss(
-            *make_parts(num_agents, latent_dim=0)[:3], regularizer=EntropyRegularizer(0.3)
+            *make_parts(num_agents, latent_dim=0)[:3], terms=[EntropyTerm(0.3)]
         )
     )
     masac = with_updater(MASACLoss(*make_parts(num_agents, latent_dim=0)[:3], beta=0.3))
@@ -101,7 +100,7 @@ def test_ma_sac_is_vm3_ac_of_one_agent(pair_weight):
 
 @pytest.mark.parametrize("num_agents", [2, 3])
 def test_ma_sac_is_vm3_ac_whose_predictor_counts_for_nothing(num_agents, monkeypatch):
-    monkeypatch.setattr(ActionMIRegularizer, "_pair_weight", lambda self, values: 0.0)
+    monkeypatch.setattr("vm3ac_modules.objectives.terms.pair_weight", lambda *options: 0.0)
     vm3ac = with_updater(VM3ACLoss(*make_parts(num_agents, latent_dim=0), beta=0.3))
     masac = with_updater(MASACLoss(*make_parts(num_agents, latent_dim=0)[:3], beta=0.3))
     assert_same_runs(vm3ac, masac, num_agents)
@@ -163,7 +162,7 @@ def test_reward_scale_multiplies_rewards_and_beta(beta):
     by_hand = [scale * b for b in beta] if isinstance(beta, list) else scale * beta
     plain = with_updater(VM3ACLoss(*make_parts(2), beta=by_hand))
     shared_state(scaled, plain)
-    plain.regularizer.beta.copy_(torch.tensor(by_hand))
+    plain.term(EntropyTerm).beta.copy_(torch.tensor(by_hand))
     td = make_batch(6)
     noise = scaled.draw_noise(td)
     rescaled = td.clone()

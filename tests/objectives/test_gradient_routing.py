@@ -22,9 +22,8 @@ from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
 from vm3ac_modules.functional import scatter_others
-from vm3ac_modules.objectives import MASACLoss, VM3ACLoss
-from vm3ac_modules.objectives.pairs import pair_terms
-from vm3ac_modules.objectives.regularizers import PairTerms
+from vm3ac_modules.objectives import EntropyTerm, MASACLoss, MutualInformationTerm, VM3ACLoss
+from vm3ac_modules.objectives.pairs import PairTerms, pair_terms
 
 GAMMA = 0.9
 
@@ -129,11 +128,11 @@ class Reference:
 
     def both(self, i, j, actions):
         """Terms (b) and (a) of the pair, by the models that the loss was told to use."""
-        owner = i if self.loss.reverse_model == "own" else j
+        owner = i if self.loss.term(MutualInformationTerm).reverse_model == "own" else j
         return self.log_q(i, j, i, actions), self.log_q(owner, i, j, actions)
 
     def beta(self, i):
-        beta = self.loss.regularizer.beta
+        beta = self.loss.term(EntropyTerm).beta
         return float(beta[i] if beta.ndim else beta) * self.loss.reward_scale
 
     def actor(self, i):
@@ -296,12 +295,10 @@ def test_policy_is_not_pushed_by_another_agents_critic_or_model(num_latents):
 def pairs_of(loss, td, action):
     """The pairs' log-densities as matrices, so that a test can name who predicts whom."""
     pairs = pair_terms(
-        loss.predictor_network,
-        loss.slots["predictor_network"],
-        loss.predictor_network_params,
+        loss.network("predictor"),
         action,
         td["agents", "observation"],
-        loss.reverse_model,
+        loss.term(MutualInformationTerm).reverse_model,
     )
     return PairTerms(*map(scatter_others, pairs))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from contracts.loss_contract import LossContract, make_batch, make_parts, to_double
 
+from vm3ac_modules.functional import scatter_others
 from vm3ac_modules.keys import MissingKeysError
 from vm3ac_modules.objectives import MutualInformationLoss
 
@@ -51,13 +52,14 @@ class TestMutualInformationContract(MutualInformationContract):
             normal = torch.distributions.Normal(loc, scale).log_prob(u)
             log_prob = (normal - (loss.half_range * (1 - u.tanh() ** 2)).log()).sum(-1)
             pairs = loss.predictor_network.pair_log_prob(action, action, observation)
+            partner, own = map(scatter_others, pairs)
         expected, nll = 0.0, 0.0
         for i in range(num_agents):
             term = -entropy_weight * log_prob[:, i]
             for j in range(num_agents):
                 if j != i:
-                    term = term + pairs.partner[:, i, j] / num_agents
-                    nll = nll - (pairs.partner[:, i, j] + pairs.own[:, i, j]) / 6
+                    term = term + partner[:, i, j] / num_agents
+                    nll = nll - (partner[:, i, j] + own[:, i, j]) / 6
             expected = expected - weight * term / num_agents
         torch.testing.assert_close(out["loss_mi"], expected.mean())
         torch.testing.assert_close(out["loss_predictor"], nll.mean())

@@ -29,7 +29,6 @@ from vm3ac_modules.modules.latent import CategoricalPrior
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn import HyperPairNet, RecurrentPolicyNet
 from vm3ac_modules.objectives import VM3FOPLoss
-from vm3ac_modules.objectives.episodic import read_episodes
 
 ALPHA, GAMMA, LAM = 0.3, 0.9, 0.7
 
@@ -44,9 +43,8 @@ def make_latent_actor(num_agents=3, *, latent_input="head", keys=None):
 
 
 def make_predictor(num_agents=3, **options):
-    return HyperPairNet(
-        STATE, num_agents, ACTIONS, embed_dim=8, hypernet_hidden=8, **options
-    )  # fmt: skip
+    options = {"embed_dim": 8, "hypernet_hidden": 8, **options}
+    return HyperPairNet(STATE, num_agents, ACTIONS, **options)
 
 
 class TestVM3FOPContract(EpisodeLossContract):
@@ -91,15 +89,13 @@ def build(**options):
 
 
 def views(loss, td, noise):
-    e = read_episodes(td, loss.tensor_keys, "test")
-    with loss.slots["actor_network"].filled(loss.actor_network_params):
-        view = loss._policies(e, noise)
-    return e, view
+    e = loss.read(td)
+    return e, loss.view(e, noise)
 
 
 def log_q(loss, e):
     """The table of the predictor, ``[B, T + 1, N, A, N, A]``."""
-    with loss.slots["predictor_network"].filled(loss.predictor_network_params):
+    with loss.network("predictor").filled():
         return loss.predictor_network.table(e.state, e.action_mask).detach()
 
 
@@ -112,8 +108,8 @@ def test_bonus_and_policy_objective_against_loops(weight, mix):
     e, view = views(loss, td, noise)
     table, w = log_q(loss, e), 1 / 3 if weight == "paper" else 1 / 2
     values = torch.randn(*view.log_prob.shape, dtype=torch.float64)
-    bonus = loss._soft_bonus(e, view)
-    objective = loss._policy_objective(e, view, values).detach()
+    bonus = loss.soft_bonus(view)
+    objective = loss.policy_objective(e, view, values).detach()
     outcomes = view.outcomes.detach().exp()
     marginal = outcomes.mean(0)
     for b, t in ((0, 0), (1, 2), (3, 4)):
@@ -168,12 +164,11 @@ def test_a_partner_is_a_constant_in_the_policies_objective():
     loss = TestVM3FOPContract().make(actor=RecurrentActor(net), temperature=ALPHA)
     noise = loss.draw_noise(td)
     e, view = views(loss, td, noise)
-    objective = loss._policy_objective(e, view, torch.zeros_like(view.log_prob))
+    objective = loss.policy_objective(e, view, torch.zeros_like(view.log_prob))
     head = loss.actor_network_params.get(("net", "head", "weight"))
     for agent in range(3):
-        [gradient] = torch.autograd.grad(
-            objective[:, :, agent].sum(), [head], retain_graph=True
-        )  # fmt: skip
+        own = objective[:, :, agent].sum()
+        [gradient] = torch.autograd.grad(own, [head], retain_graph=True)
         reached = gradient.flatten(1).abs().sum(-1) > 0
         assert reached.tolist() == [i == agent for i in range(3)]
 
@@ -185,13 +180,13 @@ def test_the_outcomes_drawn_are_what_exact_enumeration_averages(entropy):
     noise = loss.draw_noise(td)
     e, view = views(loss, td, noise)
     values = torch.randn_like(view.log_prob)
-    exact = loss._policy_objective(e, view, values)
+    exact = loss.policy_objective(e, view, values)
     loss.exact_latent = False
     sampled = []
     for outcome in range(OUTCOMES):
         noise["latent"] = torch.eye(OUTCOMES).double()[outcome].expand_as(noise["latent"])
         _, view = views(loss, td, noise)
-        sampled.append(loss._policy_objective(e, view, values))
+        sampled.append(loss.policy_objective(e, view, values))
     torch.testing.assert_close(exact, torch.stack(sampled).mean(0))
 
 
@@ -262,17 +257,26 @@ def test_a_uniform_predictor_shifts_the_target_by_a_constant():
     noise = loss.draw_noise(td)
     e, view = views(loss, td, noise)
     entropy = -view.log_prob.gather(-1, view.action.unsqueeze(-1)).squeeze(-1).mean(-1)
-    shift = (loss._soft_bonus(e, view) - entropy)[e.seen]
+    shift = (loss.soft_bonus(view) - entropy)[e.seen]
     torch.testing.assert_close(shift, torch.full_like(shift, -2 * 2 / 3 * math.log(ACTIONS)))
+
+
+def information(loss, td):
+    """What is logged of the estimates: means over pairs, agents and real transitions."""
+    found = loss.diagnose(td)
+    return {
+        "mutual_information": found.scalars()["mi_upper_bound"],
+        "latent_information": found.mean(found.latent_information),
+    }
 
 
 def test_diagnosis_sees_coordination_that_is_there():
     loss, td = build(), make_episodes(dead=False)
-    before = loss.diagnose(td)
+    before = information(loss, td)
     assert 0 <= before["mutual_information"] <= before["latent_information"] + 1e-9
     with torch.no_grad():
         loss.actor_network_params.get(("net", "from_latent", "weight")).mul_(30.0)
-    after = loss.diagnose(td)
+    after = information(loss, td)
     assert after["mutual_information"] > 2 * before["mutual_information"]
     assert after["latent_information"] <= math.log(OUTCOMES)
 
@@ -297,6 +301,6 @@ def test_predictor_learns_the_policies():
     prior = loss.log_prior
     marginal = marginal_log_prob(view.outcomes.detach(), prior)
     own = -expectation(marginal, marginal)[real].mean()
-    information = loss.diagnose(td)["mutual_information"]
+    shared = information(loss, td)["mutual_information"]
     assert sum(found[:5]) / 5 > float(own) + 0.1
-    assert sum(found[-20:]) / 20 < float(own) - 0.5 * float(information)
+    assert sum(found[-20:]) / 20 < float(own) - 0.5 * float(shared)

@@ -174,7 +174,7 @@ def test_the_librarys_predictor_gives_a_bound(scale):
     def log_q(target, condition):
         actions = torch.stack((condition, target), dim=-2)
         observation = actions.new_zeros(len(actions), 2, 1)
-        return predictor.predict_partners(actions, actions, observation)[:, 0, 1]
+        return predictor.partner_log_prob(actions, actions, observation)[:, 0, 0]
 
     assert_valid_lower_bound(
         sampled_bound(log_q), games=linear_gaussian_games(action_dim=2), max_examples=25

@@ -72,7 +72,7 @@ class EpisodeAlgorithm(Algorithm):
 
     def loss_options(self, plan: Plan, *names: str) -> dict[str, Any]:
         """Options of a loss: those of every loss, and these."""
-        return {**self.pick("gamma", *names), "keys": plan.keys}
+        return {**self.pick("gamma", "reward_scale", *names), "keys": plan.keys}
 
     def built(
         self,

@@ -6,35 +6,26 @@ Shapes: ``B`` episodes, ``T`` transitions, ``N`` agents, ``A`` actions. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
-from torch import Tensor, nn
-from torchrl.objectives import LossModule
+from torch import Tensor
 
 from vm3ac_modules.functional.categorical import categorical_entropy, expectation
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.tree_backup import tree_backup_target
-from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.decomposed_critic import DecomposedCriticNet
-from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, final_slots, network_slots
-from vm3ac_modules.objectives.episodic import (
-    EpisodeKeys,
-    Episodes,
-    lambda_return,
-    read_episodes,
-    wanted_losses,
-)
+from vm3ac_modules.objectives.episodic import EpisodeKeys, Episodes, EpisodicLoss, chosen
+from vm3ac_modules.objectives.options import check_shares
 
 __all__ = ["DOPLoss"]
 
 
-class DOPLoss(LossModule):
+class DOPLoss(EpisodicLoss):
     r"""Losses of DOP over whole episodes, some of them played by the present policy.
 
     .. math::
@@ -65,7 +56,8 @@ class DOPLoss(LossModule):
         lam: weight of the lambda-return on policy.
         tree_backup_lam: weight of the tree backup's trace.
         tree_backup_steps: transitions n that a tree backup looks at.
-        keys: the tensordict vocabulary.
+        options: ``gamma``, ``lam``, ``reward_scale`` and ``keys``, those of
+            :class:`~vm3ac_modules.objectives.EpisodicLoss`.
 
     Returns:
         ``forward`` returns ``loss_actor`` and ``loss_qvalue``, and detached means: with the first
@@ -78,6 +70,7 @@ class DOPLoss(LossModule):
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
+        >>> from tensordict import TensorDict
         >>> from torchrl.objectives import SoftUpdate
         >>> from vm3ac_modules.nn import DecomposedCriticNet, RecurrentPolicyNet
         >>> actor = RecurrentActor(RecurrentPolicyNet(4, 5, num_agents=3))
@@ -104,103 +97,47 @@ class DOPLoss(LossModule):
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
-    out_keys: tuple[str, ...] = (
-        *("loss_actor", "loss_qvalue"),
-        *("entropy", "state_action_value", "qvalue_target"),
-    )
-    phases: tuple[tuple[str, ...], ...] = (("loss_qvalue",), ("loss_actor",))
+    diagnostics = ("entropy", "state_action_value", "qvalue_target")
+    order = (("loss_qvalue",), ("loss_actor",))
     on_policy: ClassVar[bool | str] = "mixed"
 
     actor_network: RecurrentActor
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
     qvalue_network: DecomposedCriticNet
-    qvalue_network_params: TensorDictParams
-    target_qvalue_network_params: TensorDictParams
 
     def __init__(
         self,
         actor_network: RecurrentActor,
         qvalue_network: DecomposedCriticNet,
         *,
-        gamma: float = 0.99,
-        lam: float = 0.8,
         tree_backup_lam: float = 0.93,
         tree_backup_steps: int = 5,
-        keys: Keys | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        check_shares(gamma=gamma, lam=lam, tree_backup_lam=tree_backup_lam)
+        super().__init__(**options)
+        check_shares(tree_backup_lam=tree_backup_lam)
         if tree_backup_steps < 1:
             raise ValueError(f"tree_backup_steps must be at least 1, got {tree_backup_steps}.")
-        self.gamma, self.lam = gamma, lam
         self.tree_backup_lam, self.tree_backup_steps = tree_backup_lam, tree_backup_steps
-        self.convert_to_functional(actor_network, "actor_network")
-        self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
-        self.slots = network_slots(self, "actor_network", "qvalue_network")
-        if keys is not None:
-            self.set_keys(**self._AcceptedKeys.named_by(keys))
+        self.add_network("actor", actor_network)
+        self.add_network("qvalue", qvalue_network, target=True)
 
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        return None
-
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """Entries that ``forward`` reads."""
-        return self.tensor_keys.all()
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that each loss trains, disjoint."""
-        return {
-            "loss_actor": list(self.actor_network_params.parameters()),
-            "loss_qvalue": list(self.qvalue_network_params.parameters()),
-        }
-
-    def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
-        """Nothing is drawn: an empty tensordict ``[B, T + 1]``."""
-        return TensorDict({}, tensordict.batch_size)
-
-    def forward(
-        self,
-        tensordict: TensorDictBase,
-        noise: TensorDictBase | None = None,
-        *,
-        only: Collection[str] | None = None,
-    ) -> TensorDict:
-        """Compute the losses; the input is not changed.
-
-        Args:
-            tensordict: episodes ``[B, T + 1]`` with the entries of :attr:`in_keys`.
-            noise: not read.
-            only: names of the losses that are wanted; all if None.
-
-        Returns:
-            The losses wanted, with their diagnostics, see the class.
-        """
-        del noise
-        wanted = wanted_losses(self.out_keys, only)
-        episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
-        key = self.tensor_keys.on_policy
-        require_keys(tensordict, [key], type(self).__name__)
+    def compute(
+        self, batch: Episodes, noise: TensorDictBase, wanted: set[str]
+    ) -> dict[str, Tensor]:
+        """The losses that are wanted, with their diagnostics."""
         # One flag per episode; padding may hold anything.
-        on_policy = tensordict.get(key)[:, :1].reshape(-1, 1).bool()
+        on_policy = batch.first[0].reshape(-1, 1).bool()
         with torch.set_grad_enabled(torch.is_grad_enabled() and "loss_actor" in wanted):
-            log_prob = self._policies(episodes)
+            log_prob = self.policies(batch)
         out: dict[str, Tensor] = {}
         if "loss_qvalue" in wanted:
-            out |= self._critic(episodes, log_prob.detach(), on_policy)
+            out |= self._critic(batch, log_prob.detach(), on_policy)
         if "loss_actor" in wanted:
-            out |= self._actor(episodes, log_prob, episodes.mask & on_policy)
-        return TensorDict(out, [])
-
-    def _policies(self, episodes: Episodes) -> Tensor:
-        """Log-probabilities of all actions (nats), ``[B, T + 1, N, A]``."""
-        with self.slots["actor_network"].filled(self.actor_network_params):
-            memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
-            return self.actor_network.log_prob(memory, episodes.action_mask)
+            out |= self._actor(batch, log_prob, batch.mask & on_policy)
+        return out
 
     def _critic(self, episodes: Episodes, log_prob: Tensor, on_policy: Tensor) -> dict[str, Tensor]:
-        with self.slots["qvalue_network"].filled(self.qvalue_network_params):
+        with self.network("qvalue").filled():
             values, shares = self.qvalue_network(
                 episodes.state[:, :-1], episodes.observation[:, :-1]
             )
@@ -215,16 +152,15 @@ class DOPLoss(LossModule):
     @torch.no_grad()
     def _target(self, episodes: Episodes, log_prob: Tensor, on_policy: Tensor) -> Tensor:
         """The target y, ``[B, T]``."""
-        with self.slots["qvalue_network"].filled(self.target_qvalue_network_params):
+        with self.network("qvalue", target=True).filled():
             values, shares = self.qvalue_network(episodes.state, episodes.observation)
         taken = (shares * chosen(values, episodes.action)).sum(-1)
         expected = (shares * expectation(log_prob, values)).sum(-1)
-        bootstrap = torch.where(final_slots(episodes), expected, taken)
-        reward, ends = episodes.reward, (episodes.terminated, episodes.mask)
-        on = lambda_return(reward, bootstrap, *ends, gamma=self.gamma, lam=self.lam)
+        on = self.returns(episodes, torch.where(episodes.final, expected, taken))
         joint = chosen(log_prob, episodes.action).sum(-1)[:, :-1]
         off = tree_backup_target(
-            *(reward, taken[:, :-1], expected, joint, *ends),
+            *(episodes.reward, taken[:, :-1], expected, joint),
+            *(episodes.terminated, episodes.mask),
             gamma=self.gamma,
             lam=self.tree_backup_lam,
             steps=self.tree_backup_steps,
@@ -233,7 +169,7 @@ class DOPLoss(LossModule):
 
     def _actor(self, episodes: Episodes, log_prob: Tensor, mask: Tensor) -> dict[str, Tensor]:
         log_prob, action = log_prob[:, :-1], episodes.action[:, :-1]
-        with torch.no_grad(), self.slots["qvalue_network"].filled(self.qvalue_network_params):
+        with torch.no_grad(), self.network("qvalue").filled():
             values, shares = self.qvalue_network(
                 episodes.state[:, :-1], episodes.observation[:, :-1]
             )

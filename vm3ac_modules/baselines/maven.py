@@ -22,11 +22,17 @@ from torch.distributions import OneHotCategorical
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.nn.discriminators import JointNet
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
-from vm3ac_modules.objectives.intrinsic import IntrinsicTerm, own_gradient_rows
-from vm3ac_modules.objectives.policy import PolicySample
-from vm3ac_modules.objectives.slots import ParameterSlots
+from vm3ac_modules.objectives.options import check_choice, check_not_negative
+from vm3ac_modules.objectives.slots import LossNetwork
+from vm3ac_modules.objectives.terms import Term, TermInputs, TermValues, own_gradient_rows
 
-__all__ = ["EpisodeLatentPolicy", "LatentDiscriminator", "MAVENLoss", "joint_situation"]
+__all__ = [
+    "EpisodeLatentPolicy",
+    "LatentDiscriminator",
+    "MAVENLoss",
+    "joint_situation",
+    "latent_policy_loss",
+]
 
 MI_MODES = ("policy", "reward")
 
@@ -114,7 +120,7 @@ class EpisodeLatentPolicy(TensorDictModuleBase):
         return tensordict
 
 
-class LatentDiscriminator(IntrinsicTerm):
+class LatentDiscriminator(Term):
     r"""Reward behavior from which the latent can be told, :math:`\lambda \log D_\upsilon(z|x, a)`.
 
     The discriminator learns on replayed situations with fresh actions of the current policies, to
@@ -122,6 +128,7 @@ class LatentDiscriminator(IntrinsicTerm):
     its own action only.
 
     Args:
+        network: the discriminator, a :class:`~vm3ac_modules.nn.JointNet` from (x, a) to K logits.
         weight: :math:`\lambda` >= 0 (nats to reward).
         mode: ``"policy"`` puts the bonus into the policies' loss; ``"reward"`` adds
             :math:`\lambda (\log D(z|x_t, a_t) - \log \pi_\zeta(z|x_0))` to the reward instead.
@@ -131,24 +138,24 @@ class LatentDiscriminator(IntrinsicTerm):
         ValueError: for a negative weight or an unknown mode.
 
     Example:
-        >>> LatentDiscriminator(0.1).name
-        'discriminator'
+        >>> LatentDiscriminator(JointNet(8 + 2, 3), 0.1).weight
+        tensor(0.1000)
     """
 
     name: ClassVar[str] = "discriminator"
+    kind = "a JointNet from (x, a) to K logits"
     weight: Tensor
 
     def __init__(
         self,
+        network: nn.Module,
         weight: float = 0.1,
         mode: Literal["policy", "reward"] = "policy",
         situation: NestedKey | None = None,
     ) -> None:
-        super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"mi_weight must not be negative, got {weight}.")
-        if mode not in MI_MODES:
-            raise ValueError(f"mi_mode must be one of {MI_MODES}, got {mode!r}.")
+        super().__init__(network)
+        check_not_negative(mi_weight=weight)
+        check_choice("mi_mode", mode, MI_MODES)
         self.register_buffer("weight", torch.tensor(weight))
         self.mode, self.situation = mode, situation
         self.logged = ("latent_log_prob", *(["reward_bonus"] if mode == "reward" else []))
@@ -177,40 +184,66 @@ class LatentDiscriminator(IntrinsicTerm):
         latent = tensordict.get(keys.latent).unsqueeze(-2)
         return (network(inputs).log_softmax(-1) * latent).sum(-1)
 
-    def policy_bonus(
-        self, network: nn.Module, tensordict: TensorDictBase, sample: PolicySample, keys: Any
-    ) -> Tensor | None:
-        """The bonus of every agent with that agent's gradient alone."""
-        if self.mode == "reward":
-            return None
-        rows = own_gradient_rows(sample.action)
-        return self.weight * self.log_prob(network, tensordict, rows, keys)
-
-    def reward_bonus(
-        self,
-        network: nn.Module,
-        tensordict: TensorDictBase,
-        sample: PolicySample,
-        noise: TensorDictBase,
-        keys: Any,
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """The information that the stored action gives about the latent."""
-        if self.mode == "policy":
-            return None, {}
-        stored = tensordict.get(keys.action).flatten(-2).unsqueeze(-2)
-        gain = self.log_prob(network, tensordict, stored, keys)
-        gain = gain - tensordict.get(keys.latent_log_prob)
-        bonus = (self.weight * gain).expand(sample.log_prob.shape)
-        return bonus, {"reward_bonus": bonus}
-
-    def loss(
-        self, network: nn.Module, tensordict: TensorDictBase, sample: PolicySample, keys: Any
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of the stored latent on the current policies' actions."""
+    def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
+        """The bonus of one of the modes, and the discriminator's cross-entropy."""
+        assert network is not None
+        td, sample, keys = inputs.tensordict, inputs.sample, inputs.keys
+        losses: dict[str, Tensor] = {}
+        scalars: dict[str, Tensor] = {}
+        reward = None
+        with network.filled(detach=True):
+            if self.mode == "policy":
+                rows = own_gradient_rows(sample.action)
+                bonus = self.weight * self.log_prob(network.module, td, rows, keys)
+                losses["loss_actor"] = -(inputs.scale * bonus).sum(-1)
+            else:
+                with torch.no_grad():
+                    reward = scalars["reward_bonus"] = self._information(network.module, inputs)
+        # The current policies' actions; they are constants to the discriminator.
         rows = sample.action.detach().flatten(-2).unsqueeze(-2)
-        log_prob = self.log_prob(network, tensordict, rows, keys)
-        found = log_prob.detach().expand(sample.log_prob.shape)
-        return -log_prob.squeeze(-1), {"latent_log_prob": found}
+        with network.filled():
+            log_prob = self.log_prob(network.module, td, rows, keys)
+        losses["loss_discriminator"] = -log_prob.squeeze(-1)
+        scalars["latent_log_prob"] = log_prob.detach().expand(sample.log_prob.shape)
+        return TermValues(reward=reward, losses=losses, scalars=scalars)
+
+    def _information(self, discriminator: nn.Module, inputs: TermInputs) -> Tensor:
+        """The weighted information that the stored actions give about the latent, ``[*B, N]``."""
+        td, keys = inputs.tensordict, inputs.keys
+        stored = td.get(keys.action).flatten(-2).unsqueeze(-2)
+        gain = self.log_prob(discriminator, td, stored, keys) - td.get(keys.latent_log_prob)
+        return (self.weight * gain).expand(inputs.sample.log_prob.shape)
+
+
+def latent_policy_loss(
+    network: LossNetwork,
+    situation: Tensor,
+    latent: Tensor,
+    advantage: Tensor,
+    entropy_weight: float,
+) -> tuple[Tensor, Tensor]:
+    r"""REINFORCE with the exact entropy of the latent's prior.
+
+    .. math:: -\frac1E \sum_e \hat A_e \log \pi_\zeta(z_e|x_{0,e}) - \eta\, H(\pi_\zeta)
+
+    MAVEN's code takes the mean of :math:`\log \pi_\zeta` of the latents drawn for the entropy,
+    whose gradient is zero in expectation.
+
+    Args:
+        network: an :class:`EpisodeLatentPolicy` and its parameters.
+        situation: where episodes began, ``[*S, E, X]``.
+        latent: what they drew, ``[*S, E, K]``.
+        advantage: standardized returns above the baseline, ``[*S, E]``.
+        entropy_weight: :math:`\eta` >= 0.
+
+    Returns:
+        The loss and the mean entropy (nats), ``[*S]`` each.
+    """
+    with network.filled():
+        prior = network.module.distribution(situation)
+    entropy = prior.entropy().mean(-1)
+    score = (advantage.detach() * prior.log_prob(latent)).mean(-1)
+    return -score - entropy_weight * entropy, entropy
 
 
 class MAVENLoss(CentralizedActorCriticLoss):
@@ -278,33 +311,23 @@ class MAVENLoss(CentralizedActorCriticLoss):
         entropy_weight: float = 0.01,
         **options: Any,
     ) -> None:
-        super().__init__(
-            actor_network,
-            qvalue_network,
-            value_network,
-            intrinsic=LatentDiscriminator(mi_weight, mi_mode, latent_policy.situation),
-            intrinsic_network=discriminator_network,
-            **options,
+        term = LatentDiscriminator(
+            discriminator_network, mi_weight, mi_mode, latent_policy.situation
         )
+        super().__init__(actor_network, qvalue_network, value_network, terms=[term], **options)
         if self.reader.sampler is not None:
             raise ValueError(
                 "MAVEN's latent lives for an episode: give the actor without a LatentSampler and "
                 "append EpisodeLatent(latent_policy) to the environment."
             )
-        if not entropy_weight >= 0:
-            raise ValueError(f"entropy_weight must not be negative, got {entropy_weight}.")
+        check_not_negative(entropy_weight=entropy_weight)
         self.entropy_weight = entropy_weight
-        self.convert_to_functional(latent_policy, "latent_policy_network")
-        self.slots["latent_policy_network"] = ParameterSlots(
-            self.latent_policy_network, self.latent_policy_network_params
-        )
+        self.add_network("latent_policy", latent_policy, loss=None)
 
     def latent_policy_loss(
         self, situation: Tensor, latent: Tensor, advantage: Tensor
     ) -> tuple[Tensor, Tensor]:
-        r"""REINFORCE with the prior's exact entropy.
-
-        .. math:: -\frac1E \sum_e \hat A_e \log \pi_\zeta(z_e|x_{0,e}) - \eta\, H(\pi_\zeta)
+        """Loss of the latent's prior on finished episodes, :func:`latent_policy_loss`.
 
         Args:
             situation: where episodes began, ``[*S, E, X]``.
@@ -314,8 +337,5 @@ class MAVENLoss(CentralizedActorCriticLoss):
         Returns:
             The loss and the mean entropy (nats), ``[*S]`` each.
         """
-        with self.slots["latent_policy_network"].filled(self.latent_policy_network_params):
-            prior = self.latent_policy_network.distribution(situation)
-        entropy = prior.entropy().mean(-1)
-        score = (advantage.detach() * prior.log_prob(latent)).mean(-1)
-        return -score - self.entropy_weight * entropy, entropy
+        network = self.network("latent_policy")
+        return latent_policy_loss(network, situation, latent, advantage, self.entropy_weight)

@@ -7,30 +7,27 @@ Variational Exploration", arXiv:1910.07483, and its code.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict import TensorDictBase, TensorDictParams
 from tensordict.utils import NestedKey
-from torch import Tensor, nn
-from torchrl.objectives import LossModule
+from torch import Tensor
 
-from vm3ac_modules.baselines.maven import EpisodeLatentPolicy
+from vm3ac_modules.baselines.maven import EpisodeLatentPolicy, latent_policy_loss
 from vm3ac_modules.functional.categorical import masked_log_softmax
 from vm3ac_modules.functional.episodes import masked_mean
-from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor
 from vm3ac_modules.nn.episode_discriminator import EpisodeDiscriminatorNet
 from vm3ac_modules.nn.mixers import QMixer
-from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
-from vm3ac_modules.objectives.episodic import EpisodeKeys, Episodes, read_episodes, wanted_losses
+from vm3ac_modules.objectives.episodic import EpisodeKeys, Episodes, EpisodicLoss, chosen
+from vm3ac_modules.objectives.options import check_not_negative
 
 __all__ = ["MAVENDiscreteLoss"]
 
 
-class MAVENDiscreteLoss(LossModule):
+class MAVENDiscreteLoss(EpisodicLoss):
     r"""The loss of value-based MAVEN over whole episodes, off policy.
 
     .. math::
@@ -57,6 +54,7 @@ class MAVENDiscreteLoss(LossModule):
         mi_weight: :math:`\lambda` >= 0.
         entropy_weight: >= 0, weight of the prior's exact entropy.
         gamma: discount per step.
+        reward_scale: multiplies rewards inside the loss, > 0.
         keys: the tensordict vocabulary.
 
     Returns:
@@ -70,6 +68,7 @@ class MAVENDiscreteLoss(LossModule):
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
+        >>> from tensordict import TensorDict
         >>> from torchrl.objectives import SoftUpdate
         >>> from vm3ac_modules.nn import EpisodeDiscriminatorNet, LatentUtilityNet
         >>> actor = EpsilonGreedyActor(LatentUtilityNet(4, 5, num_agents=3, latent_dim=2))
@@ -99,16 +98,9 @@ class MAVENDiscreteLoss(LossModule):
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
-    out_keys: tuple[str, ...] = (
-        *("loss_maven", "td_part", "latent_log_prob"),
-        *("state_action_value", "qvalue_target"),
-    )
-    phases: tuple[tuple[str, ...], ...] = (("loss_maven",),)
-    on_policy: ClassVar[bool | str] = False
+    diagnostics = ("td_part", "latent_log_prob", "state_action_value", "qvalue_target")
 
     actor_network: EpsilonGreedyActor
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
     mixer_network: QMixer
     mixer_network_params: TensorDictParams
     target_mixer_network_params: TensorDictParams
@@ -129,13 +121,12 @@ class MAVENDiscreteLoss(LossModule):
         mi_weight: float = 0.01,
         entropy_weight: float = 1e-3,
         gamma: float = 0.99,
+        reward_scale: float = 1.0,
         keys: Keys | None = None,
     ) -> None:
-        super().__init__()
-        check_shares(gamma=gamma)
-        for name, weight in {"mi_weight": mi_weight, "entropy_weight": entropy_weight}.items():
-            if not weight >= 0.0:
-                raise ValueError(f"{name} must not be negative, got {weight}.")
+        # A one-step target.
+        super().__init__(gamma=gamma, lam=0.0, reward_scale=reward_scale, keys=keys)
+        check_not_negative(mi_weight=mi_weight, entropy_weight=entropy_weight)
         outcomes = {
             "utilities": actor_network.net.latent_dim,
             "discriminator": discriminator_network.num_outcomes,
@@ -143,70 +134,26 @@ class MAVENDiscreteLoss(LossModule):
         }
         if len(set(outcomes.values())) > 1:
             raise ValueError(f"the networks disagree about the latent's outcomes: {outcomes}.")
-        self.mi_weight, self.entropy_weight, self.gamma = mi_weight, entropy_weight, gamma
-        self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
-        self.convert_to_functional(mixer_network, "mixer_network", create_target_params=True)
-        self.convert_to_functional(discriminator_network, "discriminator_network")
-        self.convert_to_functional(latent_policy, "latent_policy_network")
-        names = ("actor", "mixer", "discriminator", "latent_policy")
-        self.slots = network_slots(self, *(f"{name}_network" for name in names))
-        if keys is not None:
-            self.set_keys(**self._AcceptedKeys.named_by(keys))
+        self.mi_weight, self.entropy_weight = mi_weight, entropy_weight
+        self.add_network("actor", actor_network, loss="loss_maven", target=True)
+        self.add_network("mixer", mixer_network, loss="loss_maven", target=True)
+        self.add_network("discriminator", discriminator_network, loss="loss_maven")
+        self.add_network("latent_policy", latent_policy, loss=None)
 
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        return None
-
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """Entries that ``forward`` reads."""
-        return self.tensor_keys.all()
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that the loss trains; those of the prior are not among them."""
-        names = ("actor", "mixer", "discriminator")
-        networks = (getattr(self, f"{name}_network_params") for name in names)
-        return {"loss_maven": [p for params in networks for p in params.parameters()]}
-
-    def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
-        """Nothing is drawn: an empty tensordict ``[B, T + 1]``."""
-        return TensorDict({}, tensordict.batch_size)
-
-    def forward(
-        self,
-        tensordict: TensorDictBase,
-        noise: TensorDictBase | None = None,
-        *,
-        only: Collection[str] | None = None,
-    ) -> TensorDict:
-        """Compute the loss; the input is not changed.
-
-        Args:
-            tensordict: episodes ``[B, T + 1]`` with the entries of :attr:`in_keys`.
-            noise: not read.
-            only: names of the losses that are wanted: there is one.
-
-        Returns:
-            The loss and diagnostics, see the class.
-        """
-        del noise
-        wanted_losses(self.out_keys, only)
-        episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
-        require_keys(tensordict, [self.tensor_keys.latent], type(self).__name__)
-        latent = tensordict.get(self.tensor_keys.latent)[:, :1]
+    def compute(
+        self, batch: Episodes, noise: TensorDictBase, wanted: set[str]
+    ) -> dict[str, Tensor]:
+        """The loss and its parts."""
+        mask, latent = batch.mask, batch.first[0].unsqueeze(1)
         # An episode without a transition may hold anything.
-        played = episodes.mask[:, :1].unsqueeze(-1)
-        latent = torch.where(played, latent, torch.zeros_like(latent))
-        with self.slots["actor_network"].filled(self.actor_network_params):
-            utilities = self._utilities(episodes, latent)
-        return TensorDict(self._losses(episodes, latent, utilities), [])
-
-    def _losses(self, episodes: Episodes, latent: Tensor, utilities: Tensor) -> dict[str, Tensor]:
-        mask = episodes.mask
-        with self.slots["mixer_network"].filled(self.mixer_network_params):
-            taken = self._team_value(episodes, latent, utilities, episodes.action)[:, :-1]
-        target = self._target(episodes, latent, utilities.detach())
+        latent = torch.where(mask[:, :1].unsqueeze(-1), latent, torch.zeros_like(latent))
+        with self.network("actor").filled():
+            utilities = self._utilities(batch, latent)
+        with self.network("mixer").filled():
+            taken = self._team_value(batch, latent, utilities, batch.action)[:, :-1]
+        target = self._target(batch, latent, utilities.detach())
         error = masked_mean((taken - target).square(), mask)
-        found = self._latent_log_prob(episodes, latent, utilities)
+        found = self._latent_log_prob(batch, latent, utilities)
         return {
             "loss_maven": error - self.mi_weight * found,
             "td_part": error.detach(),
@@ -234,9 +181,9 @@ class MAVENDiscreteLoss(LossModule):
     def _target(self, episodes: Episodes, latent: Tensor, utilities: Tensor) -> Tensor:
         """The target y, ``[B, T]``: chosen by these utilities, valued by those of the target."""
         greedy = utilities.masked_fill(~episodes.action_mask, -torch.inf).argmax(-1)
-        with self.slots["actor_network"].filled(self.target_actor_network_params):
+        with self.network("actor", target=True).filled():
             values = self._utilities(episodes, latent)
-        with self.slots["mixer_network"].filled(self.target_mixer_network_params):
+        with self.network("mixer", target=True).filled():
             following = self._team_value(episodes, latent, values, greedy)[:, 1:]
         goes_on = episodes.mask & ~episodes.terminated
         return episodes.reward + self.gamma * torch.where(goes_on, following, 0.0)
@@ -245,7 +192,7 @@ class MAVENDiscreteLoss(LossModule):
         """Mean log-probability (nats) of the latents that the discriminator finds, a scalar."""
         soft = masked_log_softmax(utilities, episodes.action_mask).exp()
         x = torch.cat((episodes.state, soft.flatten(-2)), dim=-1)[:, :-1]
-        with self.slots["discriminator_network"].filled(self.discriminator_network_params):
+        with self.network("discriminator").filled():
             logits = self.discriminator_network(x, episodes.mask)
         found = (logits.log_softmax(-1) * latent).sum(-1)
         once = self.discriminator_network.recurrent
@@ -254,12 +201,9 @@ class MAVENDiscreteLoss(LossModule):
     def latent_policy_loss(
         self, situation: Tensor, latent: Tensor, advantage: Tensor
     ) -> tuple[Tensor, Tensor]:
-        r"""REINFORCE with the prior's exact entropy.
+        """Loss of the latent's prior on finished episodes.
 
-        .. math:: -\frac1E \sum_e \hat A_e \log \pi_\zeta(z_e|s_{0,e}) - \eta\, H(\pi_\zeta)
-
-        MAVEN's code takes the mean of :math:`\log \pi_\zeta` of the latents drawn for the entropy,
-        whose gradient is zero in expectation.
+        See :func:`~vm3ac_modules.baselines.maven.latent_policy_loss`.
 
         Args:
             situation: states in which episodes began, ``[E, X]``.
@@ -269,8 +213,5 @@ class MAVENDiscreteLoss(LossModule):
         Returns:
             The loss and the mean entropy (nats), scalars.
         """
-        with self.slots["latent_policy_network"].filled(self.latent_policy_network_params):
-            prior = self.latent_policy_network.distribution(situation)
-        entropy = prior.entropy().mean(-1)
-        score = (advantage.detach() * prior.log_prob(latent)).mean(-1)
-        return -score - self.entropy_weight * entropy, entropy
+        network = self.network("latent_policy")
+        return latent_policy_loss(network, situation, latent, advantage, self.entropy_weight)

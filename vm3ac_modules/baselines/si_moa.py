@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from tensordict import TensorDictBase, TensorDictParams
+from tensordict import TensorDictParams
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
@@ -23,15 +23,17 @@ from vm3ac_modules.functional.influence import INFLUENCE_FORMS, influence
 from vm3ac_modules.functional.pairwise import gather_others
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
-from vm3ac_modules.objectives.intrinsic import IntrinsicTerm
-from vm3ac_modules.objectives.policy import PolicyReader, PolicySample
+from vm3ac_modules.objectives.options import check_choice, check_not_negative, check_positive
+from vm3ac_modules.objectives.policy import PolicyReader
+from vm3ac_modules.objectives.slots import LossNetwork
+from vm3ac_modules.objectives.terms import Term, TermInputs, TermValues
 
 __all__ = ["SIMOALoss", "SocialInfluence"]
 
 MAX_INFLUENCE = 10.0
 
 
-class SocialInfluence(IntrinsicTerm):
+class SocialInfluence(Term):
     r"""Reward an agent for actions that change what it expects the others to do next.
 
     .. math:: \lambda\, \mathrm{clip}(c_i, 0, 10), \quad c_i = \sum_{j \ne i} D_{KL}(
@@ -42,6 +44,7 @@ class SocialInfluence(IntrinsicTerm):
     and nothing to learn.
 
     Args:
+        network: a :class:`~vm3ac_modules.nn.NextActionNet`: every agent's model of the others.
         weight: :math:`\lambda` >= 0 (nats to reward); a buffer, so a schedule may change it.
         num_counterfactuals: actions M drawn from the policy for the marginal.
         sigma: standard deviation of the model in half ranges; fixed, since that of squashed
@@ -55,11 +58,14 @@ class SocialInfluence(IntrinsicTerm):
         ValueError: for a negative weight, sigma <= 0, no counterfactual, or an unknown form.
 
     Example:
-        >>> SocialInfluence(0.1, center=torch.zeros(2, 1), half_range=torch.ones(2, 1)).weight
+        >>> from vm3ac_modules.nn import NextActionNet
+        >>> models, one = NextActionNet(4, 1, 2), torch.ones(2, 1)
+        >>> SocialInfluence(models, 0.1, center=0 * one, half_range=one).weight
         tensor(0.1000)
     """
 
     name: ClassVar[str] = "moa"
+    kind = "a NextActionNet"
     logged = ("moa_error", "influence", "reward_bonus")
     weight: Tensor
     center: Tensor
@@ -67,6 +73,7 @@ class SocialInfluence(IntrinsicTerm):
 
     def __init__(
         self,
+        network: nn.Module,
         weight: float,
         *,
         center: Tensor,
@@ -75,15 +82,12 @@ class SocialInfluence(IntrinsicTerm):
         sigma: float = 0.5,
         form: str = "moments",
     ) -> None:
-        super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"influence_weight must not be negative, got {weight}.")
-        if not sigma > 0:
-            raise ValueError(f"moa_sigma must be positive, got {sigma}.")
+        super().__init__(network)
+        check_not_negative(influence_weight=weight)
+        check_positive(moa_sigma=sigma)
         if num_counterfactuals < 1:
             raise ValueError(f"num_counterfactuals must be at least 1, got {num_counterfactuals}.")
-        if form not in INFLUENCE_FORMS:
-            raise ValueError(f"influence_form must be one of {INFLUENCE_FORMS}, got {form!r}.")
+        check_choice("influence_form", form, INFLUENCE_FORMS)
         self.register_buffer("weight", torch.tensor(weight))
         self.register_buffer("center", center.clone())
         self.register_buffer("half_range", half_range.clone())
@@ -106,52 +110,54 @@ class SocialInfluence(IntrinsicTerm):
     def _unit(self, action: Tensor) -> Tensor:
         return (action - self.center) / self.half_range
 
-    def _influence(
-        self,
-        network: nn.Module,
-        tensordict: TensorDictBase,
-        sample: PolicySample,
-        noise: TensorDictBase,
-        keys: Any,
-    ) -> Tensor:
-        stored = self._unit(tensordict.get(keys.action))
-        observation = tensordict.get(keys.observation)
+    def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
+        """The weighted influence of the stored actions, and the models' error."""
+        assert network is not None
+        with network.filled(detach=True), torch.no_grad():
+            influence = self.influence_of(network.module, inputs)
+        with network.filled():
+            error = self._error(network.module, inputs)
+        bonus = self.weight * influence
+        return TermValues(
+            reward=bonus,
+            losses={"loss_moa": error.sum(-1)},
+            scalars={"moa_error": error.detach(), "influence": influence, "reward_bonus": bonus},
+        )
+
+    def influence_of(self, models: nn.Module, inputs: TermInputs) -> Tensor:
+        """Influence of the stored actions, not yet weighed.
+
+        Args:
+            models: every agent's model of the others.
+            inputs: batch, fresh draw, noise and keys.
+
+        Returns:
+            ``[*B, N]``, nats, in [0, 10].
+        """
+        td, sample, noise, keys, _ = inputs
+        stored = self._unit(td.get(keys.action))
         loc, scale = sample.loc.unsqueeze(-3), sample.scale.unsqueeze(-3)
         imagined = (loc + scale * noise.get("counterfactual")).tanh()
-        means = network(observation, stored, torch.cat((stored.unsqueeze(-3), imagined), dim=-3))
+        own = torch.cat((stored.unsqueeze(-3), imagined), dim=-3)
+        means = models(td.get(keys.observation), stored, own)
         taken, others = means[..., 0, :, :, :], means[..., 1:, :, :, :]
-        model = noise.get("model", None)
-        found = influence(taken, others, self.sigma, form=self.form, noise=model)
-        valid = tensordict.get(keys.next_action_valid).squeeze(-1)
+        drawn = noise.get("model", None)
+        found = influence(taken, others, self.sigma, form=self.form, noise=drawn)
+        valid = td.get(keys.next_action_valid).squeeze(-1)
         # By selection, element by element: one bad entry must not cost the batch its influence.
         return torch.where(valid & found.isfinite(), found.clamp(0.0, MAX_INFLUENCE), 0.0)
 
-    def reward_bonus(
-        self,
-        network: nn.Module,
-        tensordict: TensorDictBase,
-        sample: PolicySample,
-        noise: TensorDictBase,
-        keys: Any,
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """The weighted influence of the stored actions."""
-        found = self._influence(network, tensordict, sample, noise, keys)
-        bonus = self.weight * found
-        return bonus, {"influence": found, "reward_bonus": bonus}
-
-    def loss(
-        self, network: nn.Module, tensordict: TensorDictBase, sample: PolicySample, keys: Any
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of the models against what the others did next."""
-        stored = self._unit(tensordict.get(keys.action))
-        mean = network(tensordict.get(keys.observation), stored, stored.unsqueeze(-3)).squeeze(-4)
-        valid = tensordict.get(keys.next_action_valid).squeeze(-1)
-        following = torch.where(valid.unsqueeze(-1), tensordict.get(keys.next_action), 0.0)
+    def _error(self, models: nn.Module, inputs: TermInputs) -> Tensor:
+        """Squared error against what the others did next, mean over partners, ``[*B, N]``."""
+        td, keys = inputs.tensordict, inputs.keys
+        stored = self._unit(td.get(keys.action))
+        mean = models(td.get(keys.observation), stored, stored.unsqueeze(-3)).squeeze(-4)
+        valid = td.get(keys.next_action_valid).squeeze(-1)
+        following = torch.where(valid.unsqueeze(-1), td.get(keys.next_action), 0.0)
         error = (gather_others(self._unit(following)) - mean).square().sum(-1)
         # With a single agent there is nobody to predict: the mean over partners is then 0, not NaN.
         mean_error = error.sum(-1) / max(error.shape[-1], 1)
-        mean_error = torch.where(valid, mean_error, 0.0)
-        return mean_error.sum(-1), {"moa_error": mean_error.detach()}
+        return torch.where(valid, mean_error, 0.0)
 
 
 class SIMOALoss(CentralizedActorCriticLoss):
@@ -215,18 +221,13 @@ class SIMOALoss(CentralizedActorCriticLoss):
         **options: Any,
     ) -> None:
         reader = PolicyReader(actor_network)
-        super().__init__(
-            actor_network,
-            qvalue_network,
-            value_network,
-            intrinsic=SocialInfluence(
-                influence_weight,
-                center=reader.center,
-                half_range=reader.half_range,
-                num_counterfactuals=num_counterfactuals,
-                sigma=moa_sigma,
-                form=influence_form,
-            ),
-            intrinsic_network=moa_network,
-            **options,
+        term = SocialInfluence(
+            moa_network,
+            influence_weight,
+            center=reader.center,
+            half_range=reader.half_range,
+            num_counterfactuals=num_counterfactuals,
+            sigma=moa_sigma,
+            form=influence_form,
         )
+        super().__init__(actor_network, qvalue_network, value_network, terms=[term], **options)

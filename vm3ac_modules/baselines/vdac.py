@@ -6,32 +6,22 @@ Shapes: ``B`` episodes, ``T`` transitions, ``N`` agents, ``A`` actions. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, ClassVar
 
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
-from tensordict.utils import NestedKey
-from torch import Tensor, nn
-from torchrl.objectives import LossModule
+from tensordict import TensorDictBase, TensorDictParams
+from torch import Tensor
 
 from vm3ac_modules.functional.categorical import categorical_entropy
 from vm3ac_modules.functional.episodes import masked_mean
-from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.value_head import ValueHead
-from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
-from vm3ac_modules.objectives.episodic import (
-    EpisodeKeys,
-    Episodes,
-    lambda_return,
-    read_episodes,
-    wanted_losses,
-)
+from vm3ac_modules.objectives.episodic import Episodes, EpisodicLoss, chosen
+from vm3ac_modules.objectives.options import check_not_negative
 
 __all__ = ["VDACLoss"]
 
 
-class VDACLoss(LossModule):
+class VDACLoss(EpisodicLoss):
     r"""The loss of VDAC over whole episodes of the present policy.
 
     .. math::
@@ -52,9 +42,8 @@ class VDACLoss(LossModule):
         value_network: the agents' values on the actor's memory, and their mixer.
         value_weight: c >= 0.
         entropy_weight: :math:`\eta` >= 0 (reward per nat); VDAC's runs had none.
-        gamma: discount per step.
-        lam: weight of the lambda-return.
-        keys: the tensordict vocabulary.
+        options: ``gamma``, ``lam``, ``reward_scale`` and ``keys``, those of
+            :class:`~vm3ac_modules.objectives.EpisodicLoss`.
 
     Returns:
         ``forward`` returns ``loss_vdac`` and detached means: its terms ``policy_part`` (the
@@ -67,6 +56,7 @@ class VDACLoss(LossModule):
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
+        >>> from tensordict import TensorDict
         >>> from vm3ac_modules.nn import QMixer, RecurrentPolicyNet, ValueHead
         >>> actor = RecurrentActor(RecurrentPolicyNet(4, 5, num_agents=3))
         >>> loss = VDACLoss(actor, ValueHead(64, 3, QMixer(7, num_agents=3)))
@@ -85,19 +75,10 @@ class VDACLoss(LossModule):
         :mod:`vm3ac_modules.objectives.episodic` for the form of a batch.
     """
 
-    _AcceptedKeys = EpisodeKeys
-    default_keys = EpisodeKeys
-    tensor_keys: EpisodeKeys
-    out_keys: tuple[str, ...] = (
-        *("loss_vdac", "policy_part", "value_part"),
-        *("entropy", "state_value", "value_target"),
-    )
-    phases: tuple[tuple[str, ...], ...] = (("loss_vdac",),)
+    diagnostics = ("policy_part", "value_part", "entropy", "state_value", "value_target")
     on_policy: ClassVar[bool | str] = True
 
     actor_network: RecurrentActor
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
     value_network: ValueHead
     value_network_params: TensorDictParams
     target_value_network_params: TensorDictParams
@@ -109,78 +90,27 @@ class VDACLoss(LossModule):
         *,
         value_weight: float = 0.1,
         entropy_weight: float = 0.0,
-        gamma: float = 0.99,
-        lam: float = 0.8,
-        keys: Keys | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        check_shares(gamma=gamma, lam=lam)
-        weights = {"value_weight": value_weight, "entropy_weight": entropy_weight}
-        for name, weight in weights.items():
-            if not weight >= 0.0:
-                raise ValueError(f"{name} must not be negative, got {weight}.")
+        super().__init__(**options)
+        check_not_negative(value_weight=value_weight, entropy_weight=entropy_weight)
         self.value_weight, self.entropy_weight = value_weight, entropy_weight
-        self.gamma, self.lam = gamma, lam
-        self.convert_to_functional(actor_network, "actor_network")
-        self.convert_to_functional(value_network, "value_network")
-        self.slots = network_slots(self, "actor_network", "value_network")
-        if keys is not None:
-            self.set_keys(**self._AcceptedKeys.named_by(keys))
+        self.add_network("actor", actor_network, loss="loss_vdac")
+        self.add_network("value", value_network, loss="loss_vdac")
 
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        return None
-
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """Entries that ``forward`` reads."""
-        return self.tensor_keys.all()
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that the loss trains: those of the actor, the values and their mixer."""
-        networks = self.actor_network_params, self.value_network_params
-        return {"loss_vdac": [p for params in networks for p in params.parameters()]}
-
-    def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
-        """Nothing is drawn: an empty tensordict ``[B, T + 1]``."""
-        return TensorDict({}, tensordict.batch_size)
-
-    def forward(
-        self,
-        tensordict: TensorDictBase,
-        noise: TensorDictBase | None = None,
-        *,
-        only: Collection[str] | None = None,
-    ) -> TensorDict:
-        """Compute the loss; the input is not changed.
-
-        Args:
-            tensordict: episodes ``[B, T + 1]`` with the entries of :attr:`in_keys`.
-            noise: not read.
-            only: names of the losses that are wanted: there is one.
-
-        Returns:
-            The loss and diagnostics, see the class.
-        """
-        del noise
-        wanted_losses(self.out_keys, only)
-        episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
-        actor, head = self.slots["actor_network"], self.slots["value_network"]
-        with (
-            actor.filled(self.actor_network_params),
-            head.filled(self.value_network_params),
-        ):
-            memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
-            log_prob = self.actor_network.log_prob(memory[:, :-1], episodes.action_mask[:, :-1])
-            value = self.value_network(memory, episodes.state)
-        return TensorDict(self._losses(episodes, log_prob, value), [])
-
-    def _losses(self, episodes: Episodes, log_prob: Tensor, value: Tensor) -> dict[str, Tensor]:
-        mask = episodes.mask
-        ends = episodes.reward, value.detach(), episodes.terminated, mask
-        target = lambda_return(*ends, gamma=self.gamma, lam=self.lam)
+    def compute(
+        self, batch: Episodes, noise: TensorDictBase, wanted: set[str]
+    ) -> dict[str, Tensor]:
+        """The loss and its parts."""
+        with self.network("actor").filled(), self.network("value").filled():
+            memory, _ = self.actor_network.net.unroll(batch.observation, batch.last_action)
+            log_prob = self.actor_network.log_prob(memory[:, :-1], batch.action_mask[:, :-1])
+            value = self.value_network(memory, batch.state)
+        mask = batch.mask
+        target = self.returns(batch, value.detach())
         error = value[:, :-1] - target
         # The advantage is the team's: every agent's score is weighed by the same one.
-        score = chosen(log_prob, episodes.action[:, :-1])
+        score = chosen(log_prob, batch.action[:, :-1])
         entropy = masked_mean(categorical_entropy(log_prob), mask)
         policy = masked_mean(error.detach().unsqueeze(-1) * score, mask)
         policy = policy - self.entropy_weight * entropy

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
 
+import vm3ac_modules.envs.vmas.scenarios
 from vm3ac_modules.envs.battles.factory import BattleBackend, make_battle_env, time_limit
 from vm3ac_modules.envs.checks import check_homogeneous_continuous
 from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
@@ -160,7 +161,8 @@ def own_tasks() -> dict[str, Task]:
     and options) adds them, so a new scenario is a file of its own.
     """
     found: dict[str, Task] = {}
-    for file in sorted((Path(__file__).parent / "vmas" / "scenarios").glob("[!_]*.py")):
+    places = [Path(place) for place in vm3ac_modules.envs.vmas.scenarios.__path__]
+    for file in sorted(file for place in places for file in place.glob("[!_]*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TASKS":
                 for name, values in ast.literal_eval(node.value).items():

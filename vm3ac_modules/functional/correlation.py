@@ -13,8 +13,14 @@ import torch
 from torch import Tensor
 
 from vm3ac_modules.functional.categorical import ILLEGAL, categorical_entropy
+from vm3ac_modules.functional.pairwise import fill_diagonal_zero
 
-__all__ = ["action_latent_information", "marginal_log_prob", "pairwise_information"]
+__all__ = [
+    "action_latent_information",
+    "marginal_log_prob",
+    "pairwise_information",
+    "predicted_pairs",
+]
 
 
 def marginal_log_prob(outcomes: Tensor, log_prior: Tensor) -> Tensor:
@@ -89,3 +95,23 @@ def pairwise_information(outcomes: Tensor, log_prior: Tensor) -> Tensor:
     num_agents = information.shape[-1]
     itself = torch.eye(num_agents, dtype=torch.bool, device=information.device)
     return information.masked_fill(itself, 0.0)
+
+
+def predicted_pairs(log_q: Tensor, action: Tensor) -> Tensor:
+    """How well every partner's action was predicted, ``log q(a_j | a_i)``.
+
+    Args:
+        log_q: predictions of all actions of everyone from each one's action,
+            ``[*B, N, N, A]``.
+        action: what was done, int64 ``[*B, N]``.
+
+    Returns:
+        ``[*B, N, N]``, nats; the diagonal is 0.
+
+    Example:
+        >>> predicted_pairs(torch.full((2, 2, 3), -1.0), torch.tensor([0, 2]))
+        tensor([[ 0., -1.],
+                [-1.,  0.]])
+    """
+    index = action[..., None, :, None].expand(*log_q.shape[:-1], 1)
+    return fill_diagonal_zero(log_q.gather(-1, index).squeeze(-1))

@@ -24,6 +24,7 @@ __all__ = [
     "others_index",
     "own_first",
     "own_gradient_joint_action",
+    "pair_mean",
     "pair_sum",
     "scatter_others",
 ]
@@ -160,6 +161,23 @@ def fill_diagonal_zero(pairs: Tensor) -> Tensor:
         raise ValueError(f"a pair matrix is [*B, N, N], got shape {tuple(pairs.shape)}.")
     diagonal = _diagonal if torch.compiler.is_compiling() else _cached_diagonal
     return pairs.masked_fill(diagonal(pairs.shape[-1], pairs.device), 0.0)
+
+
+def pair_mean(pairs: Tensor) -> Tensor:
+    """Mean over ordered pairs.
+
+    Args:
+        pairs: pair matrix ``[*B, N, N]``; its diagonal is ignored.
+
+    Returns:
+        ``[*B]``; 0 for one agent.
+
+    Example:
+        >>> pair_mean(torch.tensor([[9.0, 1.0], [2.0, 9.0]]))
+        tensor(1.5000)
+    """
+    num_agents = pairs.shape[-1]
+    return fill_diagonal_zero(pairs).sum((-1, -2)) / max(num_agents * (num_agents - 1), 1)
 
 
 def pair_sum(pairs: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ __all__ = [
     "action_value_target",
     "pair_weight",
     "policy_objective",
+    "soft_bonus",
     "soft_value_target",
     "squared_error",
 ]
@@ -80,6 +81,31 @@ def pair_weight(num_agents: int, kind: Literal["paper", "mean"] = "paper") -> fl
     raise ValueError(f"pair_weight must be 'paper' (1/N) or 'mean' (1/(N-1)), got {kind!r}.")
 
 
+def soft_bonus(
+    log_prob: Tensor, pairs: Tensor, *, beta: float | Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
+    r"""What (46) and (49) add to the action value.
+
+    .. math:: -\beta \log\pi_K(a_i|o_i), \qquad \beta w \sum_{j \ne i} \mathrm{pairs}_{ij}
+
+    Args:
+        log_prob: log-density of each agent's fresh action (nats), ``[*B, N]``.
+        pairs: log-densities of both directions, added up, ``[*B, N, N]`` (or a grid
+            ``[*B, N, N - 1]``).
+        beta: temperature, number or ``[N]``.
+        weight: weight of the sum over partners, :func:`pair_weight`.
+
+    Returns:
+        Entropy term and correlation term, ``[*B, N]`` each.
+
+    Example:
+        >>> import torch
+        >>> soft_bonus(torch.zeros(2), torch.full((2, 2), -2.0), beta=0.5, weight=0.5)[1].tolist()
+        [-0.5, -0.5]
+    """
+    return -beta * log_prob, beta * weight * pair_sum(pairs)
+
+
 def soft_value_target(
     q_min: Tensor,
     log_prob: Tensor,
@@ -112,11 +138,8 @@ def soft_value_target(
         ...                   weight=0.5).total.tolist()
         [0.5, 0.5]
     """
-    entropy_term = -beta * log_prob
-    correlation_term = beta * weight * pair_sum(log_q + log_q_rev)
-    return SoftValueTarget(
-        q_min + entropy_term + correlation_term, q_min, entropy_term, correlation_term
-    )
+    terms = soft_bonus(log_prob, log_q + log_q_rev, beta=beta, weight=weight)
+    return SoftValueTarget(q_min + terms[0] + terms[1], q_min, *terms)
 
 
 def action_value_target(
@@ -203,10 +226,8 @@ def policy_objective(
         ...                  ).total.tolist()
         [-0.75, -0.75]
     """
-    entropy_term = -beta * log_prob
     pairs = log_q
     if log_q_rev is not None:
         pairs = pairs + (log_q_rev.detach() if stop_reverse else log_q_rev)
-    correlation_term = beta * weight * pair_sum(pairs)
-    total = -(q_value + entropy_term + correlation_term)
-    return PolicyObjective(total, q_value, entropy_term, correlation_term)
+    terms = soft_bonus(log_prob, pairs, beta=beta, weight=weight)
+    return PolicyObjective(-(q_value + terms[0] + terms[1]), q_value, *terms)

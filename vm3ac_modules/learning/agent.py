@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -18,6 +17,7 @@ from vm3ac_modules.learning.gradients import clip_gradients_per_agent
 from vm3ac_modules.learning.hooks import Hook
 from vm3ac_modules.learning.sources import Source
 from vm3ac_modules.modules.policy import Policy
+from vm3ac_modules.objectives.base import MultiAgentLoss
 from vm3ac_modules.options import Options
 
 __all__ = ["Agent"]
@@ -45,7 +45,7 @@ class Agent:
     """
 
     policy: Policy
-    loss: Any
+    loss: MultiAgentLoss
     optimizers: dict[str, torch.optim.Optimizer]
     target: TargetNetUpdater | None
     algorithm: str
@@ -100,9 +100,8 @@ class Agent:
         """
         noise = self.loss.draw_noise(batch)
         out: dict[str, Tensor] = {}
-        phases = getattr(self.loss, "phases", None)
-        for phase in phases or (tuple(self.optimizers),):
-            losses = self.loss(batch, noise, only=phase) if phases else self.loss(batch, noise)
+        for phase in self.loss.phases:
+            losses = self.loss(batch, noise, only=phase)
             torch.stack([losses[name] for name in phase]).sum().backward()
             out |= {str(name): value.detach() for name, value in losses.items()}
             for name in phase:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -20,7 +20,11 @@ from torch import Tensor
 from vm3ac_modules.baselines import MAVENDiscreteLoss, MAVENLoss, SIMOALoss, SocialInfluence
 from vm3ac_modules.functional.schedules import linear_schedule
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.objectives import CentralizedActorCriticLoss
+from vm3ac_modules.objectives import (
+    CentralizedActorCriticLoss,
+    EntropyTerm,
+    MutualInformationTerm,
+)
 
 __all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "Schedule", "TemperatureLearner"]
 
@@ -140,7 +144,7 @@ class InfluenceSchedule(Hook):
                 "influence_start_frames must be between 0 and influence_full_frames, got "
                 f"{start} and {full}."
             )
-        self.term = cast("SocialInfluence", loss.intrinsic)
+        self.term = loss.term(SocialInfluence)
         self.end, self.start, self.duration = float(self.weight), start, full - start
         self.weight.zero_()
 
@@ -166,7 +170,7 @@ class TemperatureLearner(Hook):
     unit of beta (``"bonus"``), in nats.
 
     Args:
-        loss: an actor-critic loss whose regularizer has a beta.
+        loss: an actor-critic loss with a term that has a beta.
         measure: ``"entropy"`` or ``"bonus"``.
         target: the target (nats).
         lr: learning rate of Adam.
@@ -195,27 +199,28 @@ class TemperatureLearner(Hook):
     ) -> None:
         if measure not in ("entropy", "bonus"):
             raise ValueError(f"auto_beta must be null, 'entropy' or 'bonus', got {measure!r}.")
-        if target is None or (measure == "bonus" and not loss.regularizer.needs_pairs):
+        self.term = loss.term(EntropyTerm)
+        has_pairs = isinstance(self.term, MutualInformationTerm)
+        if target is None or (measure == "bonus" and not has_pairs):
             raise ValueError("auto_beta='bonus' needs beta_target and VM3-AC's regularizer.")
-        regularizer = loss.regularizer
-        if regularizer.beta.ndim:
+        if self.term.beta.ndim:
             raise ValueError("auto_beta learns one beta for all agents: give beta as a number.")
-        if not bool((regularizer.beta > 0).all()):
+        if not bool((self.term.beta > 0).all()):
             raise ValueError("auto_beta learns log(beta): start with beta > 0.")
         self.loss, self.measure = loss, measure
         self.target = target
         if seeds > 1:
             # One temperature per seed, in front of batch and agents.
-            stacked = regularizer.beta.expand(seeds).reshape(seeds, 1, 1)
-            regularizer.register_buffer("beta", stacked.clone())
+            stacked = self.term.beta.expand(seeds).reshape(seeds, 1, 1)
+            self.term.register_buffer("beta", stacked.clone())
         # A seed's part is what a run alone has: an optimizer's scalars are not sliced.
         shape = (1,) if seeds == 1 else (seeds, 1)
-        self.log_beta = regularizer.beta.log().reshape(shape).requires_grad_()
+        self.log_beta = self.term.beta.log().reshape(shape).requires_grad_()
         self.optimizer = torch.optim.Adam([self.log_beta], lr=lr)
 
     def after_update(self, losses: TensorDictBase) -> None:
         """One step of log(beta), and the new beta into the loss."""
-        beta = self.loss.regularizer.beta
+        beta = self.term.beta
         value = losses.get("entropy").reshape(self.log_beta.shape)
         if self.measure == "bonus":
             correlation = losses.get("correlation_term").reshape(value.shape)

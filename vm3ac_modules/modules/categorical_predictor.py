@@ -14,7 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 
-from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.functional.correlation import predicted_pairs
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.nn.hypernetworks import HyperPairNet
 
@@ -97,14 +97,28 @@ class CategoricalPredictor(TensorDictModuleBase):
         require_keys(tensordict, self.in_keys, type(self).__name__)
         situation = tensordict.get(self.situation_key)
         mask = None if self.mask_key is None else tensordict.get(self.mask_key)
-        flat, legal = self._inputs(situation, mask)
         action = tensordict.get(self.keys.action)
-        if action.ndim > flat.ndim:
+        if action.ndim > situation.ndim - len(self.shape) + 1:
             action = action.squeeze(-1) if action.shape[-1] == 1 else action.argmax(-1)
-        log_q = self.net(action, flat, legal)
-        index = action[..., None, :, None].expand(*log_q.shape[:-1], 1)
-        pairs = fill_diagonal_zero(log_q.gather(-1, index).squeeze(-1))
-        return tensordict.set(self.out_keys[0], pairs)
+        log_q = self.predict(action, situation, mask)
+        return tensordict.set(self.out_keys[0], predicted_pairs(log_q, action))
+
+    def predict(self, action: Tensor, situation: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predictions of every partner's action from one action of every agent.
+
+        Args:
+            action: what each agent did, int64 ``[*B, N]``.
+            situation: the state, ``[*B, S]``, or all observations, ``[*B, N, O]``.
+            mask: legal actions, bool ``[*B, N, A]``; all if None.
+
+        Returns:
+            ``[*B, N, N, A]`` (nats): entry ``[i, j, b]`` is log q of ``a_j = b`` given ``a_i``. For
+            i = j it has no meaning.
+
+        Raises:
+            ValueError: if the situation or the mask has another size than was declared.
+        """
+        return self.net.predict(action, *self._inputs(situation, mask))
 
     def table(self, situation: Tensor, mask: Tensor | None = None) -> Tensor:
         """Predictions of every partner's action from every action.

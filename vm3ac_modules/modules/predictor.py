@@ -26,7 +26,7 @@ __all__ = ["PairLogProb", "VariationalPredictor"]
 
 
 class PairLogProb(NamedTuple):
-    """Pair matrices of log-densities in nats, ``[*B, N, N]``, zero diagonals."""
+    """Log-densities per agent and partner (nats), ``[*B, N, N - 1]`` each, partners ascending."""
 
     partner: Tensor
     """``log q_i(a_j | a_i)``: the model owned by agent i predicts j from i."""
@@ -143,10 +143,10 @@ class VariationalPredictor(TensorDictModuleBase):
         require_keys(tensordict, self.in_keys, type(self).__name__)
         action = tensordict.get(self.keys.action)
         observation = tensordict.get(self.keys.observation)
-        pairs = self.predict_partners(action, action, observation)
-        return tensordict.set(self.keys.pair_log_prob, pairs)
+        pairs = self.partner_log_prob(action, action, observation)
+        return tensordict.set(self.keys.pair_log_prob, scatter_others(pairs))
 
-    def predict_partners(
+    def partner_log_prob(
         self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
     ) -> Tensor:
         """Log-density of every partner's action given one's own.
@@ -158,20 +158,8 @@ class VariationalPredictor(TensorDictModuleBase):
             normalized: overrides the predictor's own setting.
 
         Returns:
-            ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, N]``, zero diagonal.
-        """
-        return scatter_others(self.partner_scores(condition, target, observation, normalized))
-
-    def partner_scores(
-        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
-    ) -> Tensor:
-        """What :meth:`predict_partners` gives, as a grid ``[*S, *B, N, N - 1]`` of partners.
-
-        Args:
-            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
-            target: the actions that are scored, ``[*S, *B, N, A]``.
-            observation: ``[*S, *B, N, O]``.
-            normalized: overrides the predictor's own setting.
+            ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, N - 1]``, partners j
+            ascending; :func:`~vm3ac_modules.functional.scatter_others` makes it a matrix.
         """
         out = self.net(condition, observation, both=False)
         return self._score(out, gather_others(target), normalized)
@@ -188,21 +176,7 @@ class VariationalPredictor(TensorDictModuleBase):
             normalized: overrides the predictor's own setting.
 
         Returns:
-            Both pair matrices, ``[*S, *B, N, N]`` each.
-        """
-        scores = self.pair_scores(condition, target, observation, normalized)
-        return PairLogProb(*(scatter_others(part) for part in scores))
-
-    def pair_scores(
-        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
-    ) -> PairLogProb:
-        """What :meth:`pair_log_prob` gives, as grids ``[*S, *B, N, N - 1]``, partners ascending.
-
-        Args:
-            condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
-            target: the actions that are scored, ``[*S, *B, N, A]``.
-            observation: ``[*S, *B, N, O]``.
-            normalized: overrides the predictor's own setting.
+            Both directions, ``[*S, *B, N, N - 1]`` each, partners ascending.
         """
         out = self.net(condition, observation, both=True)
         scores = self._score(out, self._of_predicted(target), normalized)

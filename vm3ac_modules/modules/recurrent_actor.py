@@ -8,6 +8,8 @@ Source: Kim et al. 2023, arXiv:2303.00451, Appendix G.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import (
@@ -25,9 +27,9 @@ from torchrl.envs import TensorDictPrimer
 from vm3ac_modules.functional.categorical import epsilon_floor, masked_log_softmax
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.modules.latent import LatentSampler
-from vm3ac_modules.nn.recurrent import RecurrentPolicyNet, one_hot_or_zeros
+from vm3ac_modules.nn.recurrent import RecurrentNet, one_hot_or_zeros
 
-__all__ = ["RecurrentActor", "make_recurrent_policy"]
+__all__ = ["RecurrentActor", "make_recurrent_policy", "playing_sequence"]
 
 
 class RecurrentActor(TensorDictModuleBase):
@@ -41,7 +43,7 @@ class RecurrentActor(TensorDictModuleBase):
     them at a reset.
 
     Args:
-        net: the network.
+        net: the network, a :class:`~vm3ac_modules.nn.RecurrentPolicyNet` or one with its methods.
         keys: the tensordict vocabulary.
         greedy: leave the exploration floor out, as in evaluation.
 
@@ -50,6 +52,7 @@ class RecurrentActor(TensorDictModuleBase):
 
     Example:
         >>> from tensordict import TensorDict
+        >>> from vm3ac_modules.nn import RecurrentPolicyNet
         >>> actor = RecurrentActor(RecurrentPolicyNet(4, 5, num_agents=2))
         >>> agents = {"observation": torch.zeros(6, 2, 4), "hidden": torch.zeros(6, 2, 64),
         ...           "action_mask": torch.ones(6, 2, 5, dtype=torch.bool),
@@ -61,7 +64,7 @@ class RecurrentActor(TensorDictModuleBase):
     epsilon: Tensor
 
     def __init__(
-        self, net: RecurrentPolicyNet, *, keys: Keys | None = None, greedy: bool = False
+        self, net: RecurrentNet, *, keys: Keys | None = None, greedy: bool = False
     ) -> None:
         super().__init__()
         self.net, self.greedy = net, greedy
@@ -77,9 +80,20 @@ class RecurrentActor(TensorDictModuleBase):
         """Number of agents N."""
         return len(self.net.identity)
 
-    def without_floor(self) -> RecurrentActor:
-        """The same network without the exploration floor."""
-        return RecurrentActor(self.net, keys=self.keys, greedy=True)
+    def without_floor(self) -> Self:
+        """The same network without exploration."""
+        return type(self)(self.net, keys=self.keys, greedy=True)
+
+    def explore(self, log_prob: Tensor) -> Tensor:
+        """Add exploration to a policy: here the floor above, unless ``greedy``.
+
+        Args:
+            log_prob: log-softmax over legal actions of the scores (nats), ``[*B, A]``.
+
+        Returns:
+            Log-probabilities (nats), ``[*B, A]``.
+        """
+        return log_prob if self.greedy else epsilon_floor(log_prob, self.epsilon)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write log-probabilities and the next memory.
@@ -118,7 +132,7 @@ class RecurrentActor(TensorDictModuleBase):
         *,
         per_agent: bool = False,
     ) -> Tensor:
-        """Log-probabilities of all actions, the exploration floor included.
+        """Log-probabilities of all actions, exploration included.
 
         Args:
             memory: ``[*B, N, H]``.
@@ -130,8 +144,7 @@ class RecurrentActor(TensorDictModuleBase):
             ``[*L, *B, N, A]``, nats.
         """
         scores = self.net.score(memory, latent, per_agent=per_agent)
-        log_prob = masked_log_softmax(scores, mask.expand(scores.shape))
-        return log_prob if self.greedy else epsilon_floor(log_prob, self.epsilon)
+        return self.explore(masked_log_softmax(scores, mask.expand(scores.shape)))
 
     def make_primer(self) -> TensorDictPrimer:
         """The transform that writes an empty memory and no previous action at every reset.
@@ -174,6 +187,7 @@ def make_recurrent_policy(
         ValueError: if the actor reads a latent and there is no sampler, or the other way round.
 
     Example:
+        >>> from vm3ac_modules.nn import RecurrentPolicyNet
         >>> actor = RecurrentActor(RecurrentPolicyNet(4, 5, num_agents=2))
         >>> make_recurrent_policy(actor).out_keys[-1]
         ('next', 'agents', 'last_action')
@@ -183,6 +197,25 @@ def make_recurrent_policy(
             f"the actor reads a latent of size {actor.net.latent_dim}, but the sampler is "
             f"{'missing' if sampler is None else 'given'}."
         )
+    return playing_sequence(actor, *([] if sampler is None else [sampler]))
+
+
+def playing_sequence(actor: RecurrentActor, *before: TensorDictModuleBase) -> TensorDictSequential:
+    """An actor, the draw of an action from what it wrote, and its memory of that action.
+
+    Args:
+        actor: the actor.
+        before: what runs before it.
+
+    Returns:
+        The sequence; under TorchRL's deterministic exploration type the most probable action is
+        taken.
+
+    Example:
+        >>> from vm3ac_modules.nn import RecurrentPolicyNet
+        >>> len(playing_sequence(RecurrentActor(RecurrentPolicyNet(4, 5, num_agents=2))))
+        3
+    """
     keys = actor.keys
     draw = ProbabilisticTensorDictModule(
         in_keys={"logits": keys.logits},
@@ -194,5 +227,4 @@ def make_recurrent_policy(
     remember = TensorDictModule(
         nn.Identity(), in_keys=[keys.action], out_keys=[("next", *keys.last_action)]
     )
-    first = [] if sampler is None else [sampler]
-    return TensorDictSequential(*first, actor, draw, remember)
+    return TensorDictSequential(*before, actor, draw, remember)

@@ -7,26 +7,12 @@ arXiv:1910.07483.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-from tensordict import TensorDictBase
-from tensordict.nn import (
-    InteractionType,
-    ProbabilisticTensorDictModule,
-    TensorDictModule,
-    TensorDictModuleBase,
-    TensorDictSequential,
-)
+from tensordict.nn import TensorDictSequential
 from torch import Tensor, nn
-from torch.distributions import Categorical
-from torchrl.envs import TensorDictPrimer
 
 from vm3ac_modules.functional.categorical import ILLEGAL
-from vm3ac_modules.keys import Keys
-from vm3ac_modules.modules.recurrent_actor import RecurrentActor
-from vm3ac_modules.nn.recurrent import RecurrentPolicyNet
-from vm3ac_modules.nn.utilities import LatentUtilityNet
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor, playing_sequence
 
 __all__ = ["EpsilonGreedyActor", "epsilon_greedy", "make_utility_policy"]
 
@@ -61,18 +47,18 @@ def epsilon_greedy(log_prob: Tensor, epsilon: Tensor | float) -> Tensor:
     return torch.where(probability > 0.0, probability.log(), torch.full_like(log_prob, ILLEGAL))
 
 
-class EpsilonGreedyActor(TensorDictModuleBase):
+class EpsilonGreedyActor(RecurrentActor):
     r"""One step of epsilon-greedy play: log-probabilities of legal actions, and the next memory.
 
-    It steps as :class:`~vm3ac_modules.modules.RecurrentActor` does, with the same entries
-    carried along, and reads the latent that :class:`~vm3ac_modules.envs.EpisodeLatent` wrote at the
-    episode's reset.
+    A :class:`~vm3ac_modules.modules.RecurrentActor` with another law of exploration,
+    :func:`epsilon_greedy`. It reads the latent that
+    :class:`~vm3ac_modules.envs.EpisodeLatent` wrote at the episode's reset.
 
     References:
         Mahajan et al. 2019, "MAVEN: Multi-Agent Variational Exploration", arXiv:1910.07483.
 
     Args:
-        net: the network of utilities.
+        net: the network of utilities, a :class:`~vm3ac_modules.nn.LatentUtilityNet`.
         keys: the tensordict vocabulary.
         greedy: without exploration, as in evaluation.
 
@@ -81,6 +67,7 @@ class EpsilonGreedyActor(TensorDictModuleBase):
 
     Example:
         >>> from tensordict import TensorDict
+        >>> from vm3ac_modules.nn import LatentUtilityNet
         >>> actor = EpsilonGreedyActor(LatentUtilityNet(4, 5, num_agents=2, latent_dim=3))
         >>> agents = {"observation": torch.zeros(6, 2, 4), "hidden": torch.zeros(6, 2, 64),
         ...           "action_mask": torch.ones(6, 2, 5, dtype=torch.bool),
@@ -90,58 +77,23 @@ class EpsilonGreedyActor(TensorDictModuleBase):
         tensor([1., 1.])
     """
 
-    epsilon: Tensor
-
-    def __init__(
-        self, net: LatentUtilityNet, *, keys: Keys | None = None, greedy: bool = False
-    ) -> None:
-        super().__init__()
-        # It has the methods that a step calls.
-        self.stepper = RecurrentActor(cast("RecurrentPolicyNet", net), keys=keys, greedy=True)
-        self.greedy, self.keys = greedy, self.stepper.keys
-        self.register_buffer("epsilon", torch.zeros(()))
-        self.in_keys, self.out_keys = self.stepper.in_keys, self.stepper.out_keys
-
-    @property
-    def net(self) -> LatentUtilityNet:
-        """The network of utilities."""
-        return cast("LatentUtilityNet", self.stepper.net)
-
-    @property
-    def num_agents(self) -> int:
-        """Number of agents N."""
-        return self.stepper.num_agents
-
-    def without_floor(self) -> EpsilonGreedyActor:
-        """The same network without exploration."""
-        return EpsilonGreedyActor(self.net, keys=self.keys, greedy=True)
-
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write log-probabilities and the next memory.
+    def explore(self, log_prob: Tensor) -> Tensor:
+        """The greedy action, or any with probability epsilon unless ``greedy``.
 
         Args:
-            tensordict: holds the entries of ``in_keys``, ``[*B]``.
+            log_prob: log-softmax over legal actions of the utilities (nats), ``[*B, A]``.
 
         Returns:
-            The same tensordict.
+            Log-probabilities (nats), ``[*B, A]``.
         """
-        scores = self.stepper(tensordict).get(self.keys.logits)
-        epsilon = 0.0 if self.greedy else self.epsilon
-        return tensordict.set(self.keys.logits, epsilon_greedy(scores, epsilon))
-
-    def make_primer(self) -> TensorDictPrimer:
-        """The transform that writes an empty memory and no previous action at every reset.
-
-        Returns:
-            A ``TensorDictPrimer`` for an environment whose rows are its batch.
-        """
-        return self.stepper.make_primer()
+        return epsilon_greedy(log_prob, 0.0 if self.greedy else self.epsilon)
 
 
 def make_utility_policy(actor: EpsilonGreedyActor) -> TensorDictSequential:
     """The policy to collect with: log-probabilities, an action, and its memory of it.
 
-    The action is drawn, or the greedy one under TorchRL's deterministic exploration type.
+    The action is drawn, or the greedy one under TorchRL's deterministic exploration type. The
+    latent is in the tensordict already: the environment draws it once per episode.
 
     Args:
         actor: the actor.
@@ -150,19 +102,9 @@ def make_utility_policy(actor: EpsilonGreedyActor) -> TensorDictSequential:
         The sequence.
 
     Example:
+        >>> from vm3ac_modules.nn import LatentUtilityNet
         >>> actor = EpsilonGreedyActor(LatentUtilityNet(4, 5, num_agents=2, latent_dim=3))
         >>> make_utility_policy(actor).out_keys[-1]
         ('next', 'agents', 'last_action')
     """
-    keys = actor.keys
-    draw = ProbabilisticTensorDictModule(
-        in_keys={"logits": keys.logits},
-        out_keys=[keys.action],
-        distribution_class=Categorical,
-        distribution_kwargs={"validate_args": False},
-        default_interaction_type=InteractionType.RANDOM,
-    )
-    remember = TensorDictModule(
-        nn.Identity(), in_keys=[keys.action], out_keys=[("next", *keys.last_action)]
-    )
-    return TensorDictSequential(actor, draw, remember)
+    return playing_sequence(actor)

@@ -92,6 +92,9 @@ class HyperPairNet(nn.Module):
         hidden = F.elu(rows.unsqueeze(-2) + pairs)
         return self._log_q(hidden, w2, b2, mask.unsqueeze(-3))
 
+    predict = forward
+    """The same, under the name that :class:`~vm3ac_modules.modules.CategoricalPredictor` has."""
+
     def table(self, state: Tensor, mask: Tensor) -> Tensor:
         """Predictions from every action of every agent.
 

@@ -7,17 +7,44 @@ Appendix G.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from vm3ac_modules.nn.blocks import AgentLinear
 
-__all__ = ["AgentGRU", "LatentInput", "RecurrentPolicyNet", "one_hot_or_zeros"]
+__all__ = ["AgentGRU", "LatentInput", "RecurrentNet", "RecurrentPolicyNet", "one_hot_or_zeros"]
 
 LatentInput = Literal["head", "input"]
 """Where the latent enters a recurrent policy."""
+
+
+class RecurrentNet(Protocol):
+    """What an actor that steps needs of a network: :class:`RecurrentPolicyNet` documents it."""
+
+    identity: Tensor
+    num_actions: int
+    latent_dim: int
+    latent_input: LatentInput
+    hidden_size: int
+
+    def unroll(
+        self,
+        observation: Tensor,
+        last_action: Tensor,
+        latent: Tensor | None = None,
+        memory: Tensor | None = None,
+        is_init: Tensor | None = None,
+        *,
+        per_agent: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Memories over a sequence of steps."""
+
+    def score(
+        self, memory: Tensor, latent: Tensor | None = None, *, per_agent: bool = False
+    ) -> Tensor:
+        """Scores of all actions."""
 
 
 class AgentGRU(nn.Module):
@@ -147,7 +174,7 @@ class RecurrentPolicyNet(nn.Module):
             )
         self.obs_dim, self.num_agents = obs_dim, num_agents
         self.num_actions, self.latent_dim, self.hidden_size = num_actions, latent_dim, hidden_size
-        self.latent_input = latent_input
+        self.latent_input: LatentInput = latent_input
         self.register_buffer("identity", torch.eye(num_agents))
         at_input = latent_dim if latent_input == "input" else 0
         share: dict[str, Any] = {"share_params": share_params}

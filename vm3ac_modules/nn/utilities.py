@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vm3ac_modules.nn.blocks import AgentLinear
-from vm3ac_modules.nn.recurrent import AgentGRU
+from vm3ac_modules.nn.recurrent import AgentGRU, LatentInput
 
 __all__ = ["LatentUtilityNet"]
 
@@ -48,6 +48,7 @@ class LatentUtilityNet(nn.Module):
     """
 
     identity: Tensor
+    latent_input: LatentInput = "head"
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-r"""The algorithms: the centralized actor-critic with its slot filled, under the names of the field.
+r"""The algorithms: the centralized actor-critic with its terms, under the names of the field.
 
 Shapes: ``*S`` seeds (absent in an ordinary run), ``*B`` batch, ``N`` agents.
 
@@ -13,11 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
-from vm3ac_modules.objectives.regularizers import (
-    ActionMIRegularizer,
-    EntropyRegularizer,
-    NoRegularizer,
-)
+from vm3ac_modules.objectives.terms import EntropyTerm, MutualInformationTerm
 
 __all__ = ["MAACLoss", "MASACLoss", "VM3ACLoss"]
 
@@ -39,6 +35,7 @@ class VM3ACLoss(CentralizedActorCriticLoss):
         beta: temperature >= 0, a number or one per agent ``[N]``.
         num_latents: extra latents K of the entropy family; 0 is the paper's form.
         pair_weight: ``"paper"`` for w = 1/N, ``"mean"`` for w = 1/(N - 1).
+        reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
         options: passed to :class:`CentralizedActorCriticLoss`.
 
     Example:
@@ -55,16 +52,13 @@ class VM3ACLoss(CentralizedActorCriticLoss):
         beta: float | list[float] = 0.1,
         num_latents: int = 0,
         pair_weight: Literal["paper", "mean"] = "paper",
+        reverse_model: Literal["own", "partner"] = "own",
         **options: Any,
     ) -> None:
-        super().__init__(
-            actor_network,
-            qvalue_network,
-            value_network,
-            regularizer=ActionMIRegularizer(beta, num_latents, pair_weight),
-            predictor_network=predictor_network,
-            **options,
+        term = MutualInformationTerm(
+            predictor_network, beta, num_latents, pair_weight, reverse_model
         )
+        super().__init__(actor_network, qvalue_network, value_network, terms=[term], **options)
 
 
 class MAACLoss(CentralizedActorCriticLoss):
@@ -96,9 +90,7 @@ class MAACLoss(CentralizedActorCriticLoss):
         value_network: TensorDictModuleBase,
         **options: Any,
     ) -> None:
-        super().__init__(
-            actor_network, qvalue_network, value_network, regularizer=NoRegularizer(), **options
-        )
+        super().__init__(actor_network, qvalue_network, value_network, **options)
 
 
 class MASACLoss(CentralizedActorCriticLoss):
@@ -121,7 +113,7 @@ class MASACLoss(CentralizedActorCriticLoss):
         >>> from vm3ac_modules.modules.actors import make_actor
         >>> from vm3ac_modules.modules.critics import make_action_value, make_state_value
         >>> actor = make_actor(4, 0, Bounded(-1.0, 1.0, (2, 1)))
-        >>> MASACLoss(actor, make_action_value(4, 1, 2), make_state_value(4, 2)).regularizer.beta
+        >>> MASACLoss(actor, make_action_value(4, 1, 2), make_state_value(4, 2)).terms[0].beta
         tensor(0.1000)
     """
 
@@ -134,10 +126,5 @@ class MASACLoss(CentralizedActorCriticLoss):
         beta: float | list[float] = 0.1,
         **options: Any,
     ) -> None:
-        super().__init__(
-            actor_network,
-            qvalue_network,
-            value_network,
-            regularizer=EntropyRegularizer(beta),
-            **options,
-        )
+        terms = [EntropyTerm(beta)]
+        super().__init__(actor_network, qvalue_network, value_network, terms=terms, **options)

@@ -16,17 +16,16 @@ from torch import Tensor
 
 from vm3ac_modules.functional.categorical import categorical_entropy, expectation
 from vm3ac_modules.functional.correlation import marginal_log_prob, pairwise_information
-from vm3ac_modules.functional.information import (
-    leave_one_out_log_prob,
-    mixture_log_prob,
-    symmetric_bound,
-)
-from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.functional.information import leave_one_out_log_prob, mixture_log_prob
 from vm3ac_modules.objectives.categorical_policy import CategoricalPolicyReader
-from vm3ac_modules.objectives.diagnostics import InformationEstimates
+from vm3ac_modules.objectives.diagnostics import InformationEstimates, bracket
 from vm3ac_modules.priors import CategoricalPrior
 
-__all__ = ["estimate_categorical_information"]
+__all__ = [
+    "enumerated_entropies",
+    "estimate_categorical_information",
+    "expected_prediction",
+]
 
 # Heads of this many latents are held at once, as in diagnostics.py.
 _CHUNK = 128
@@ -84,10 +83,8 @@ def estimate_categorical_information(
         values, log_prior = support
         latents = values.expand(*tensordict.batch_size, *values.shape)
         outcomes = reader.many_log_prob(tensordict, latents).movedim(-3, 0)
-        entropy = categorical_entropy(marginal_log_prob(outcomes, log_prior))
-        conditional = torch.tensordot(log_prior.exp(), categorical_entropy(outcomes), dims=1)
-        of_latent = entropy - conditional
-        upper, ceiling = pairwise_information(outcomes, log_prior), math.log(len(log_prior))
+        entropy, conditional, upper = enumerated_entropies(outcomes, log_prior)
+        of_latent, ceiling = entropy - conditional, math.log(len(log_prior))
     else:
         latent, extras = reader.draw_latents(tensordict.batch_size, num_latents, table)
         own = reader.log_prob(tensordict, latent)
@@ -99,8 +96,35 @@ def estimate_categorical_information(
         upper = torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))
         ceiling = math.log(num_latents + 1)
         outcomes, log_prior = own.unsqueeze(0), table.new_zeros(1)
-    partner = _prediction(outcomes, log_prior, table)
-    return _averaged(entropy, conditional, of_latent, upper, partner, ceiling)
+    partner = expected_prediction(outcomes, log_prior, table)
+
+    def mean(x: Tensor, keep: int) -> Tensor:
+        return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
+
+    entropy, conditional, partner = mean(entropy, 1), mean(conditional, 1), mean(partner, 2)
+    found = bracket(entropy, conditional, mean(upper, 2), (partner, partner.mT), ceiling)
+    return found._replace(latent_information=mean(of_latent, 1))
+
+
+def enumerated_entropies(outcomes: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Entropies and information of policies under every outcome of a latent, exact.
+
+    Args:
+        outcomes: log-probabilities under every outcome, ``[Z, *B, N, A]``.
+        log_prior: log-probabilities of the outcomes, ``[Z]``.
+
+    Returns:
+        Entropy of the marginal policies and of the conditional ones, ``[*B, N]`` each, and
+        :math:`I(a_i; a_j|s)`, ``[*B, N, N]`` (nats).
+
+    Example:
+        >>> outcomes = torch.eye(2).log().clamp_min(-1e9)[:, None].expand(2, 2, 2)
+        >>> enumerated_entropies(outcomes, torch.full((2,), 0.5).log())[0]
+        tensor([0.6931, 0.6931])
+    """
+    entropy = categorical_entropy(marginal_log_prob(outcomes, log_prior))
+    conditional = torch.tensordot(log_prior.exp(), categorical_entropy(outcomes), dims=1)
+    return entropy, conditional, pairwise_information(outcomes, log_prior)
 
 
 def _support(reader: CategoricalPolicyReader, like: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -114,37 +138,22 @@ def _support(reader: CategoricalPolicyReader, like: Tensor) -> tuple[Tensor, Ten
     return values, prior.log_prob(values)
 
 
-def _prediction(outcomes: Tensor, log_prior: Tensor, table: Tensor) -> Tensor:
-    """Expected log q of a_j given a_i over the joint policy, ``[*B, N, N]``."""
+def expected_prediction(outcomes: Tensor, log_prior: Tensor, table: Tensor) -> Tensor:
+    """Expected log q of a_j given a_i over the joint policy.
+
+    Args:
+        outcomes: log-probabilities under every outcome, ``[Z, *B, N, A]``.
+        log_prior: log-probabilities of the outcomes, ``[Z]``.
+        table: log q, ``[*B, N, A, N, A]``.
+
+    Returns:
+        ``[*B, N, N]``, nats; for i = j it has no meaning.
+
+    Example:
+        >>> outcomes = torch.full((1, 2, 3), 1 / 3).log()
+        >>> expected_prediction(outcomes, torch.zeros(1), -torch.ones(2, 3, 2, 3))[0, 1]
+        tensor(-1.0000)
+    """
     probs = outcomes.exp()
     joint = torch.einsum("z,z...ia,z...jb->...iajb", log_prior.exp(), probs, probs)
     return (joint * table).sum((-3, -1))
-
-
-def _averaged(
-    entropy: Tensor,
-    conditional: Tensor,
-    of_latent: Tensor,
-    upper: Tensor,
-    partner: Tensor,
-    ceiling: float,
-) -> InformationEstimates:
-    def mean(x: Tensor, keep: int) -> Tensor:
-        return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
-
-    entropy, conditional, partner = mean(entropy, 1), mean(conditional, 1), mean(partner, 2)
-
-    def bound(h: Tensor) -> Tensor:
-        rows, columns = h.unsqueeze(-1), h.unsqueeze(-2)
-        return fill_diagonal_zero(symmetric_bound(rows, columns, partner, partner.mT).total)
-
-    return InformationEstimates(
-        lower=bound(entropy),
-        upper=fill_diagonal_zero(mean(upper, 2)),
-        latent_information=mean(of_latent, 1),
-        surrogate=bound(conditional),
-        entropy=entropy,
-        conditional_entropy=conditional,
-        latent_share=torch.full_like(entropy, torch.nan),
-        ceiling=ceiling,
-    )

@@ -21,8 +21,8 @@ from torchrl.modules import MaskedCategorical, MaskedOneHotCategorical, OneHotCa
 from vm3ac_modules.functional.categorical import expectation, masked_log_softmax
 from vm3ac_modules.functional.information import mixture_log_prob
 from vm3ac_modules.functional.pairwise import gather_pairs
+from vm3ac_modules.objectives.pairs import PairTerms
 from vm3ac_modules.objectives.policy_body import PolicyBody
-from vm3ac_modules.objectives.regularizers import PairTerms
 
 __all__ = [
     "CATEGORICAL",

@@ -9,7 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
-from torchrl.objectives import LossModule
+from torchrl.objectives.common import AUTO_LOSS_MASK_KEYS
 
 from vm3ac_modules.keys import require_keys
 from vm3ac_modules.modules.network import NetworkModule
@@ -79,25 +79,43 @@ def call_network(
     return [out.get(key) for key in out_keys]
 
 
-def valid_mask(loss: LossModule, tensordict: TensorDictBase, device: torch.device) -> Tensor | None:
-    """Transitions that count, as the loss's ``loss_mask_key`` names them.
+def valid_mask(tensordict: TensorDictBase, named: NestedKey | None = "auto") -> Tensor | None:
+    """Transitions that count.
 
     Args:
-        loss: the loss module.
         tensordict: the batch, ``[*S, *B]``.
-        device: where the batch lives.
+        named: a loss's ``loss_mask_key``: ``"auto"`` for the masks that TorchRL writes, the key of
+            the only one, or None for no masking.
 
     Returns:
         bool ``[*S, *B]``; None if nothing is masked.
+
+    Raises:
+        ValueError: if a mask has dimensions that the batch has not.
+
+    Example:
+        >>> td = TensorDict({("collector", "mask"): torch.tensor([[True], [False]])}, [2])
+        >>> valid_mask(td)
+        tensor([ True, False])
     """
     mask = None
-    rows = torch.empty(tensordict.batch_size, device=device)
-    for key in loss._loss_mask_keys():
-        found = tensordict.get(key, None)
+    keys = AUTO_LOSS_MASK_KEYS if named == "auto" else () if named is None else (named,)
+    for found in (tensordict.get(key, None) for key in keys):
         if found is not None:
-            expanded = loss._expand_loss_mask(found, rows)
-            mask = expanded if mask is None else mask & expanded
+            rows = _per_row(found, tensordict.batch_size)
+            mask = rows if mask is None else mask & rows
     return mask
+
+
+def _per_row(mask: Tensor, batch: torch.Size) -> Tensor:
+    """A mask with or without last dimensions of size 1, expanded to the batch."""
+    while mask.ndim > len(batch) and mask.shape[-1] == 1:
+        mask = mask.squeeze(-1)
+    if mask.ndim > len(batch):
+        raise ValueError(
+            f"a mask of shape {tuple(mask.shape)} does not fit a batch {tuple(batch)}."
+        )
+    return mask.reshape(*mask.shape, *(1,) * (len(batch) - mask.ndim)).expand(batch)
 
 
 def without_masked(

@@ -9,6 +9,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (6)-(8); docs/readings.md for th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,26 +17,30 @@ from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 
+from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.information import (
     latent_variance_share,
     leave_one_out_log_prob,
     mixture_log_prob,
     symmetric_bound,
 )
-from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.functional.pairwise import fill_diagonal_zero, pair_mean, scatter_others
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian
 from vm3ac_modules.keys import require_keys
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.policy import PolicyReader, extra_head_log_prob
 
-__all__ = ["InformationEstimates", "estimate_information"]
+__all__ = ["BOUNDS", "Bound", "InformationEstimates", "bracket", "estimate_information"]
 
 # Heads of this many latents are held at once: 64 rows x 128 latents x 4 agents x 128 units = 16 MB.
 _CHUNK = 128
 
 
 class InformationEstimates(NamedTuple):
-    """Estimates over a batch, averaged over its transitions (nats); ``[S, ...]`` with seeds."""
+    """Estimates of one batch (nats), averaged over its transitions unless ``mask`` is given.
+
+    Sizes are those of averages; seeds or transitions come in front, ``*B``.
+    """
 
     lower: Tensor
     """Lower bound (8) of I(a_i; a_j | s) with H_K, ``[N, N]``, zero diagonal."""
@@ -53,17 +58,71 @@ class InformationEstimates(NamedTuple):
     """Share rho of the pre-squash variance that comes from the latent, ``[N]``."""
     ceiling: float
     """log(K + 1): what the lower bound can reach at most beyond the conditional form."""
+    mask: Tensor | None = None
+    """Transitions that count, bool ``[*B]``, where there is an estimate for each of them."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average over transitions where that was not done yet.
+
+        Args:
+            values: an estimate, ``[*B, ..]``.
+        """
+        return values if self.mask is None else masked_mean(values, self.mask)
 
     def scalars(self) -> dict[str, Tensor]:
-        """Means over pairs and agents, under the names that are logged (docs/metrics.md)."""
-        pairs = max(self.entropy.shape[-1] * (self.entropy.shape[-1] - 1), 1)
-        return {
-            "mi_lower_bound": self.lower.sum((-1, -2)) / pairs,
-            "mi_upper_bound": self.upper.sum((-1, -2)) / pairs,
-            "mi_surrogate": self.surrogate.sum((-1, -2)) / pairs,
-            "mi_lower_bound_ceiling": torch.full_like(self.entropy[..., 0], self.ceiling),
-            "latent_share": self.latent_share.mean(-1),
-        }
+        """The estimates of :data:`BOUNDS`, under the names that are logged (docs/metrics.md)."""
+        return {bound.name: self.mean(bound.estimate(self)) for bound in BOUNDS}
+
+
+class Bound(NamedTuple):
+    """One number that is told of the mutual information."""
+
+    name: str
+    """As it is logged."""
+    estimate: Callable[[InformationEstimates], Tensor]
+    """From the estimates of a batch, the mean over pairs or agents."""
+    unit: str
+    """``"nats"``, or ``"1"`` for a share."""
+    meaning: str
+    """One line for readers of logs and reports."""
+    of_categorical: bool = True
+    """Whether categorical policies have it."""
+
+
+BOUNDS: tuple[Bound, ...] = (
+    Bound(
+        "mi_lower_bound",
+        lambda found: pair_mean(found.lower),
+        "nats",
+        "lower bound of the mutual information of two agents' actions, mean over pairs",
+    ),
+    Bound(
+        "mi_upper_bound",
+        lambda found: pair_mean(found.upper),
+        "nats",
+        "upper bound of the mutual information of two agents' actions, mean over pairs",
+    ),
+    Bound(
+        "mi_surrogate",
+        lambda found: pair_mean(found.surrogate),
+        "nats",
+        "what the paper's objective holds in place of the lower bound, mean over pairs",
+    ),
+    Bound(
+        "mi_lower_bound_ceiling",
+        lambda found: torch.full_like(found.entropy[..., 0], found.ceiling),
+        "nats",
+        "the most that the lower bound can show with this number of latents",
+    ),
+    Bound(
+        "latent_share",
+        lambda found: found.latent_share.mean(-1),
+        "1",
+        "share of the action variance that comes from the latent, mean over agents",
+        of_categorical=False,
+    ),
+)
+"""What is told of the mutual information; logs, losses and reports read this list."""
 
 
 @torch.no_grad()
@@ -147,21 +206,51 @@ def estimate_information(
     if predictor is not None:
         observation = tensordict.get(key)
         pairs = predictor.pair_log_prob(draw.action, draw.action, observation, normalized=True)
-        partner, own = mean(pairs.partner, 2), mean(pairs.own, 2)
+        partner, own = (mean(scatter_others(part), 2) for part in pairs)
     heads = reader.many_heads(tensordict, extras[..., :_CHUNK, :])
+    upper = torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))
+    found = bracket(entropy, conditional, upper, (partner, own), math.log(num_latents + 1))
+    share = mean(latent_variance_share(*heads), 1)
+    return found._replace(latent_information=of_latent, latent_share=share)
+
+
+def bracket(
+    entropy: Tensor,
+    conditional: Tensor,
+    upper: Tensor,
+    predictions: tuple[Tensor, Tensor],
+    ceiling: float,
+) -> InformationEstimates:
+    r"""Put entropies and predictions together: Eq. (8), and what holds its place for K = 0.
+
+    Args:
+        entropy: H_K of every agent's action, ``[*B, N]``.
+        conditional: H_0 of every agent's action, ``[*B, N]``.
+        upper: upper bound of every pair, ``[*B, N, N]``.
+        predictions: expected log q of j given i, and of i given j, ``[*B, N, N]`` each.
+        ceiling: log(K + 1).
+
+    Returns:
+        The estimates; ``latent_information`` is ``entropy - conditional``, ``latent_share`` nan.
+
+    Example:
+        >>> ones = torch.ones(2)
+        >>> bracket(ones, ones, torch.ones(2, 2), (-torch.ones(2, 2),) * 2, 0.0).lower
+        tensor([[0., 0.],
+                [0., 0.]])
+    """
+
+    def bound(h: Tensor) -> Tensor:
+        rows, columns = h.unsqueeze(-1), h.unsqueeze(-2)
+        return fill_diagonal_zero(symmetric_bound(rows, columns, *predictions).total)
+
     return InformationEstimates(
-        lower=_pair_bound(entropy, partner, own),
-        upper=fill_diagonal_zero(torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))),
-        latent_information=of_latent,
-        surrogate=_pair_bound(conditional, partner, own),
+        lower=bound(entropy),
+        upper=fill_diagonal_zero(upper),
+        latent_information=entropy - conditional,
+        surrogate=bound(conditional),
         entropy=entropy,
         conditional_entropy=conditional,
-        latent_share=mean(latent_variance_share(*heads), 1),
-        ceiling=math.log(num_latents + 1),
+        latent_share=torch.full_like(entropy, torch.nan),
+        ceiling=ceiling,
     )
-
-
-def _pair_bound(entropy: Tensor, partner: Tensor, own: Tensor) -> Tensor:
-    """Eq. (8) of every pair from every agent's entropy ``[*S, N]``: ``[*S, N, N]``."""
-    rows, columns = entropy.unsqueeze(-1), entropy.unsqueeze(-2)
-    return fill_diagonal_zero(symmetric_bound(rows, columns, partner, own).total)

@@ -9,9 +9,9 @@ later ones are padding and may hold anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -21,9 +21,11 @@ from torchrl.objectives.value.functional import td_lambda_return_estimate
 
 from vm3ac_modules.functional.episodes import last_transitions, previous_actions
 from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.objectives.base import MultiAgentLoss
 from vm3ac_modules.objectives.common import ordered_keys
+from vm3ac_modules.objectives.options import check_shares
 
-__all__ = ["EpisodeKeys", "Episodes", "lambda_return", "read_episodes", "wanted_losses"]
+__all__ = ["EpisodeKeys", "Episodes", "EpisodicLoss", "chosen", "lambda_return", "read_episodes"]
 
 
 @dataclass
@@ -42,35 +44,9 @@ class EpisodeKeys:
         """The names, each once, in the order of the fields."""
         return ordered_keys(getattr(self, field) for field in self.__dataclass_fields__)
 
-    @classmethod
-    def named_by(cls, keys: Keys) -> dict[str, NestedKey]:
-        """The vocabulary's names, for ``set_keys``."""
-        fields = [name for name in cls.__dataclass_fields__ if hasattr(keys, name)]
-        return {name: getattr(keys, name) for name in fields}
 
-
-def wanted_losses(out_keys: Collection[str], only: Collection[str] | None) -> set[str]:
-    """Names of the losses to compute: those asked for, or all.
-
-    Args:
-        out_keys: what the loss returns.
-        only: names asked for; None for all.
-
-    Returns:
-        The names.
-
-    Raises:
-        ValueError: for a name that is none of the losses.
-
-    Example:
-        >>> wanted_losses(("loss_actor", "entropy"), None)
-        {'loss_actor'}
-    """
-    known = {name for name in out_keys if name.startswith("loss_")}
-    wanted = known if only is None else set(only)
-    if wanted - known:
-        raise ValueError(f"only= takes names of {sorted(known)}, got {sorted(wanted)}.")
-    return wanted
+SHARED = tuple(EpisodeKeys.__dataclass_fields__)
+"""Fields of what every loss over episodes reads."""
 
 
 class Episodes(NamedTuple):
@@ -94,15 +70,31 @@ class Episodes(NamedTuple):
     """Real transitions, bool ``[B, T]``."""
     seen: Tensor
     """Slots that hold something real, those for the bootstrap included, bool ``[B, T + 1]``."""
+    first: tuple[Tensor, ...] = ()
+    """Further entries of the first slot, as they are, ``[B, ..]`` each."""
+
+    @property
+    def final(self) -> Tensor:
+        """The slot after every episode's last transition, bool ``[B, T + 1]``."""
+        return self.seen & ~torch.nn.functional.pad(self.mask, (0, 1))
 
 
-def read_episodes(td: TensorDictBase, keys: EpisodeKeys, owner: str) -> Episodes:
+def read_episodes(
+    td: TensorDictBase,
+    keys: EpisodeKeys,
+    owner: str,
+    *,
+    first: Sequence[NestedKey] = (),
+    reward_scale: float = 1.0,
+) -> Episodes:
     """Check and clean an episode batch.
 
     Args:
         td: the batch, ``[B, T + 1]``; not changed.
         keys: names of the entries.
         owner: name of the loss, for messages.
+        first: further entries, read of the first slot.
+        reward_scale: multiplies the rewards.
 
     Returns:
         Its tensors, without what lies in the padding.
@@ -111,8 +103,7 @@ def read_episodes(td: TensorDictBase, keys: EpisodeKeys, owner: str) -> Episodes
         MissingKeysError: if an entry is missing.
         ValueError: if the batch has no time dimension of two slots or more.
     """
-    names = ("observation", "action", "action_mask", "reward", "terminated", "mask", "state")
-    require_keys(td, [getattr(keys, name) for name in names], owner)
+    require_keys(td, [*(getattr(keys, name) for name in SHARED), *first], owner)
     if td.ndim != 2 or td.shape[1] < 2:
         raise ValueError(
             f"{owner}: expected episodes [B, T + 1] with T >= 1, got batch {list(td.shape)}."
@@ -130,7 +121,7 @@ def read_episodes(td: TensorDictBase, keys: EpisodeKeys, owner: str) -> Episodes
 
     action = clean("action")
     legal = td.get(keys.action_mask).bool() | ~seen[..., None, None]
-    reward = clean("reward")[:, :-1].flatten(2).mean(-1)
+    reward = (clean("reward")[:, :-1] * reward_scale).flatten(2).mean(-1)
     return Episodes(
         observation=clean("observation"),
         state=clean("state"),
@@ -141,6 +132,7 @@ def read_episodes(td: TensorDictBase, keys: EpisodeKeys, owner: str) -> Episodes
         terminated=td.get(keys.terminated).reshape(td.shape).bool()[:, :-1] & mask,
         mask=mask,
         seen=seen,
+        first=tuple(td.get(key)[:, 0] for key in first),
     )
 
 
@@ -189,3 +181,93 @@ def lambda_return(
         (terminated | ~mask).unsqueeze(-1),
     )
     return returns.squeeze(-1) * real
+
+
+def chosen(values: Tensor, action: Tensor) -> Tensor:
+    """Entries of the actions.
+
+    Args:
+        values: of all actions, ``[*B, N, A]``.
+        action: int64 ``[*B, N]``.
+
+    Returns:
+        ``[*B, N]``.
+
+    Example:
+        >>> chosen(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0]))
+        tensor([2., 3.])
+    """
+    return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+class EpisodicLoss(MultiAgentLoss):
+    """Base of the losses over padded episodes of discrete actions.
+
+    What a subclass adds to ``_AcceptedKeys`` is read of the episodes' first slots
+    (:attr:`Episodes.first`).
+
+    Args:
+        gamma: discount per step in [0, 1].
+        lam: weight in [0, 1] of the lambda-return.
+        reward_scale: multiplies every agent's rewards, > 0.
+        keys: the tensordict vocabulary.
+
+    Raises:
+        ValueError: for options out of their range; when called, for a batch that is not made of
+            episodes or an unknown loss in ``only``.
+        MissingKeysError: when called with a tensordict that lacks an entry.
+
+    Example:
+        See :class:`~vm3ac_modules.objectives.FOPLoss`.
+    """
+
+    _AcceptedKeys = EpisodeKeys
+    default_keys: type[EpisodeKeys] = EpisodeKeys
+    tensor_keys: EpisodeKeys
+    on_policy: ClassVar[bool | str] = False
+    """Whether a batch is played by the present policy; ``"mixed"`` if a part of it is."""
+    gamma: float
+    lam: float
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.99,
+        lam: float = 0.8,
+        reward_scale: float = 1.0,
+        keys: Keys | None = None,
+    ) -> None:
+        super().__init__(reward_scale=reward_scale, keys=keys)
+        check_shares(gamma=gamma, lam=lam)
+        self.gamma, self.lam = gamma, lam
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Entries that ``forward`` reads."""
+        return self.tensor_keys.all()
+
+    def read(self, tensordict: TensorDictBase) -> Episodes:
+        """Check and clean episodes.
+
+        Args:
+            tensordict: episodes ``[B, T + 1]``; not changed.
+
+        Returns:
+            Their tensors.
+        """
+        fields = self.tensor_keys.__dataclass_fields__
+        first = [getattr(self.tensor_keys, name) for name in fields if name not in SHARED]
+        owner, scale = type(self).__name__, self.reward_scale
+        return read_episodes(tensordict, self.tensor_keys, owner, first=first, reward_scale=scale)
+
+    def policies(self, episodes: Episodes) -> Tensor:
+        """Log-probabilities of all actions by the present policies (nats), ``[B, T + 1, N, A]``."""
+        with self.network("actor").filled():
+            memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
+            log_prob: Tensor = self.actor_network.log_prob(memory, episodes.action_mask)
+        return log_prob
+
+    def returns(self, episodes: Episodes, bootstrap: Tensor) -> Tensor:
+        """:func:`lambda_return` ``[B, T]`` that bootstraps from these values, ``[B, T + 1]``."""
+        ends = episodes.reward, bootstrap, episodes.terminated, episodes.mask
+        return lambda_return(*ends, gamma=self.gamma, lam=self.lam)

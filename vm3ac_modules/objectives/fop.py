@@ -8,15 +8,11 @@ Reinforcement Learning", ICML, and its code in the version of July 2021.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
-from tensordict.utils import NestedKey
-from torch import Tensor, nn
-from torchrl.objectives import LossModule
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 
 from vm3ac_modules.functional.categorical import (
     categorical_entropy,
@@ -25,17 +21,11 @@ from vm3ac_modules.functional.categorical import (
     gumbel_noise,
 )
 from vm3ac_modules.functional.episodes import masked_mean
-from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.keys import require_keys
 from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
-from vm3ac_modules.objectives.episode_pieces import check_shares, chosen, network_slots
-from vm3ac_modules.objectives.episodic import (
-    EpisodeKeys,
-    Episodes,
-    lambda_return,
-    read_episodes,
-    wanted_losses,
-)
+from vm3ac_modules.objectives.episodic import Episodes, EpisodicLoss, chosen
+from vm3ac_modules.objectives.options import check_positive
 
 __all__ = ["FOPLoss", "PolicyView"]
 
@@ -53,7 +43,7 @@ class PolicyView(NamedTuple):
     """Predictions from these actions, ``[B, T + 1, N, N, A]``; None without a predictor."""
 
 
-class FOPLoss(LossModule):
+class FOPLoss(EpisodicLoss):
     r"""Losses of FOP over whole episodes.
 
     .. math::
@@ -76,12 +66,11 @@ class FOPLoss(LossModule):
         actor_network: the recurrent actor; its exploration floor is part of the policy.
         qvalue_network: individual critics and mixers.
         temperature: alpha > 0 (reward per nat), a buffer that a schedule may change in place.
-        gamma: discount per step.
-        lam: weight of the lambda-return.
         strict_soft: the entropy inside the bootstrap value.
         mask_soft_values: sum only over legal actions in :math:`V_i`; FOP's code sums over all,
             which gives dead agents an advantage.
-        keys: the tensordict vocabulary.
+        options: ``gamma``, ``lam``, ``reward_scale`` and ``keys``, those of
+            :class:`~vm3ac_modules.objectives.EpisodicLoss`.
 
     Returns:
         ``forward`` returns ``loss_actor`` and ``loss_qvalue``, and detached means: ``entropy`` (of
@@ -114,25 +103,10 @@ class FOPLoss(LossModule):
         :mod:`vm3ac_modules.objectives.episodic` for the form of a batch.
     """
 
-    @dataclass
-    class _AcceptedKeys(EpisodeKeys):
-        pass
-
-    default_keys = _AcceptedKeys
-    tensor_keys: _AcceptedKeys
-    out_keys: tuple[str, ...] = (
-        *("loss_actor", "loss_qvalue"),
-        *("entropy", "state_action_value", "qvalue_target", "soft_bonus"),
-    )
-    phases: tuple[tuple[str, ...], ...] = (("loss_actor", "loss_qvalue"),)
-    on_policy = False
+    diagnostics: tuple[str, ...] = ("entropy", "state_action_value", "qvalue_target", "soft_bonus")
 
     actor_network: RecurrentActor
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
     qvalue_network: FactorizedCritic
-    qvalue_network_params: TensorDictParams
-    target_qvalue_network_params: TensorDictParams
     temperature: Tensor
 
     def __init__(
@@ -141,41 +115,17 @@ class FOPLoss(LossModule):
         qvalue_network: FactorizedCritic,
         *,
         temperature: float = 0.5,
-        gamma: float = 0.99,
-        lam: float = 0.8,
         strict_soft: bool = False,
         mask_soft_values: bool = False,
-        keys: Keys | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        if not temperature > 0.0:
-            raise ValueError(
-                f"temperature must be positive (V_i divides by it), got {temperature}."
-            )
-        check_shares(gamma=gamma, lam=lam)
-        self.gamma, self.lam = gamma, lam
+        super().__init__(**options)
+        # V_i divides by it.
+        check_positive(temperature=temperature)
         self.strict_soft, self.mask_soft_values = strict_soft, mask_soft_values
         self.register_buffer("temperature", torch.tensor(float(temperature)))
-        self.convert_to_functional(actor_network, "actor_network")
-        self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
-        self.slots = network_slots(self, "actor_network", "qvalue_network")
-        if keys is not None:
-            self.set_keys(**self._AcceptedKeys.named_by(keys))
-
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        return None
-
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """Entries that ``forward`` reads."""
-        return self.tensor_keys.all()
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that each loss trains, disjoint."""
-        return {
-            "loss_actor": list(self.actor_network_params.parameters()),
-            "loss_qvalue": list(self.qvalue_network_params.parameters()),
-        }
+        self.add_network("actor", actor_network)
+        self.add_network("qvalue", qvalue_network, target=True)
 
     def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
         """Draw all that one call needs (noise is data): Gumbel noise for the fresh actions.
@@ -191,41 +141,29 @@ class FOPLoss(LossModule):
         noise = gumbel_noise(mask.to(self.temperature.dtype))
         return TensorDict({"action": noise}, tensordict.batch_size)
 
-    def forward(
-        self,
-        tensordict: TensorDictBase,
-        noise: TensorDictBase | None = None,
-        *,
-        only: Collection[str] | None = None,
-    ) -> TensorDict:
-        """Compute the losses; the input is not changed.
+    def compute(
+        self, batch: Episodes, noise: TensorDictBase, wanted: set[str]
+    ) -> dict[str, Tensor]:
+        """All losses and diagnostics."""
+        return self.losses(batch, self.view(batch, noise))
+
+    def losses(self, episodes: Episodes, view: PolicyView) -> dict[str, Tensor]:
+        """Losses and diagnostics of policies that were looked at.
 
         Args:
-            tensordict: episodes ``[B, T + 1]`` with the entries of :attr:`in_keys`.
-            noise: what :meth:`draw_noise` returns; drawn if None.
-            only: names of the losses that are wanted; all if None.
+            episodes: the batch.
+            view: the policies along it.
 
         Returns:
-            Losses and diagnostics, see the class.
+            A scalar per name of ``out_keys``.
         """
-        dropped = set(self.parameter_groups()) - wanted_losses(self.out_keys, only)
-        episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
-        noise = self.draw_noise(tensordict) if noise is None else noise
-        with self.slots["actor_network"].filled(self.actor_network_params):
-            view = self._policies(episodes, noise)
-        found = self._losses(episodes, view, noise)
-        return TensorDict({name: x for name, x in found.items() if name not in dropped}, [])
-
-    def _losses(
-        self, episodes: Episodes, view: PolicyView, noise: TensorDictBase
-    ) -> dict[str, Tensor]:
         mask = episodes.mask
-        with self.slots["qvalue_network"].filled(self.qvalue_network_params):
+        with self.network("qvalue").filled():
             values = self.qvalue_network.individual(episodes.observation)
             taken = self._team_value(episodes, values, episodes.action)[:, :-1]
-        bonus = self._soft_bonus(episodes, view)
+        bonus = self.soft_bonus(view)
         target = self._target(episodes, view, bonus)
-        policy = self._policy_objective(episodes, view, values.detach().amin(-3))
+        policy = self.policy_objective(episodes, view, values.detach().amin(-3))
         errors = (taken - target.unsqueeze(-1)).square()
         out = {
             "loss_actor": masked_mean(policy[:, :-1], mask),
@@ -239,10 +177,17 @@ class FOPLoss(LossModule):
         }
         return out | {name: masked_mean(x.detach(), mask) for name, x in scalars.items()}
 
-    def _policies(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
-        actor = self.actor_network
-        memory, _ = actor.net.unroll(episodes.observation, episodes.last_action)
-        log_prob = actor.log_prob(memory, episodes.action_mask)
+    def view(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
+        """Look at the policies along episodes, and draw from them.
+
+        Args:
+            episodes: the batch.
+            noise: what :meth:`draw_noise` returned.
+
+        Returns:
+            Log-probabilities and a fresh joint action at every slot.
+        """
+        log_prob = self.policies(episodes)
         action = draw_categorical(log_prob.detach(), noise.get("action"))
         return PolicyView(log_prob, None, action)
 
@@ -262,21 +207,36 @@ class FOPLoss(LossModule):
     @torch.no_grad()
     def _target(self, episodes: Episodes, view: PolicyView, bonus: Tensor) -> Tensor:
         """The target y, ``[B, T]``."""
-        with self.slots["qvalue_network"].filled(self.target_qvalue_network_params):
+        with self.network("qvalue", target=True).filled():
             values = self.qvalue_network.individual(episodes.observation)
             bootstrap = self._team_value(episodes, values, view.action).amin(-1)
         soft = self.temperature * bonus
         if self.strict_soft:
             bootstrap = bootstrap + soft
-        ends = episodes.reward, bootstrap, episodes.terminated, episodes.mask
-        returns = lambda_return(*ends, gamma=self.gamma, lam=self.lam)
+        returns = self.returns(episodes, bootstrap)
         return returns if self.strict_soft else returns + soft[:, 1:]
 
     @torch.no_grad()
-    def _soft_bonus(self, episodes: Episodes, view: PolicyView) -> Tensor:
-        r""":math:`-\frac1N \sum_i \log \pi_i(a'_i)` at every slot, ``[B, T + 1]``, nats."""
+    def soft_bonus(self, view: PolicyView) -> Tensor:
+        r"""What the target adds to the return, here :math:`-\frac1N \sum_i \log \pi_i(a'_i)`.
+
+        Args:
+            view: the policies and their fresh actions.
+
+        Returns:
+            ``[B, T + 1]``, nats.
+        """
         return -chosen(view.log_prob, view.action).mean(-1)
 
-    def _policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
-        """What the policies minimize at every slot, ``[B, T + 1, N]``."""
+    def policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
+        """What the policies minimize.
+
+        Args:
+            episodes: the batch.
+            view: the policies along it.
+            values: of every agent's actions, the smallest over critics, ``[B, T + 1, N, A]``.
+
+        Returns:
+            ``[B, T + 1, N]``.
+        """
         return expectation(view.log_prob, self.temperature * view.log_prob - values)

@@ -7,37 +7,30 @@ extra latents. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (8), (49), (50).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
-from torch import Tensor, nn
-from torchrl.objectives import LossModule
+from torch import Tensor
 
-from vm3ac_modules.functional.pairwise import pair_sum, scatter_others
+from vm3ac_modules.functional.pairwise import pair_mean, pair_sum, scatter_others
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.modules.predictor import VariationalPredictor
-from vm3ac_modules.objectives.common import (
-    REDUCTIONS,
-    matrix_mean,
-    ordered_keys,
-    reduce_loss,
-    valid_mask,
-    without_masked,
-)
-from vm3ac_modules.objectives.diagnostics import InformationEstimates
-from vm3ac_modules.objectives.information_terms import information_terms
+from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
+from vm3ac_modules.objectives.common import matrix_mean, ordered_keys, reduce_loss
+from vm3ac_modules.objectives.diagnostics import BOUNDS, InformationEstimates
+from vm3ac_modules.objectives.information import InformationNetworks, information_of
+from vm3ac_modules.objectives.options import check_not_negative
 from vm3ac_modules.objectives.pairs import predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader
-from vm3ac_modules.objectives.slots import ParameterSlots
 
 __all__ = ["MutualInformationLoss"]
 
 
-class MutualInformationLoss(LossModule):
+class MutualInformationLoss(MultiAgentLoss):
     r"""Reward coordination of an agent that has its own loss, optimizer and critics.
 
     .. math:: L_{mi} = -w_{mi} \frac1N \sum_i \Big[ c\, H_K(a_i|s)
@@ -134,11 +127,7 @@ class MutualInformationLoss(LossModule):
     tensor_keys: _AcceptedKeys
 
     actor_network: TensorDictModuleBase
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
     predictor_network: VariationalPredictor | CategoricalPredictor
-    predictor_network_params: TensorDictParams
-    target_predictor_network_params: TensorDictParams
     # The range of continuous actions.
     center: Tensor
     half_range: Tensor
@@ -158,104 +147,92 @@ class MutualInformationLoss(LossModule):
         seed_dims: int = 0,
         keys: Keys | None = None,
     ) -> None:
-        super().__init__()
-        for name, value in {
-            "weight": weight,
-            "entropy_weight": entropy_weight,
-            "num_latents": num_latents,
-            "diagnostic_latents": diagnostic_latents,
-        }.items():
-            if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}.")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}.")
+        super().__init__(reduction=reduction, seed_dims=seed_dims, keys=keys)
+        check_not_negative(
+            weight=weight,
+            entropy_weight=entropy_weight,
+            num_latents=num_latents,
+            diagnostic_latents=diagnostic_latents,
+        )
         if diagnostic_latents == 1 or (diagnostic_latents and seed_dims):
             raise ValueError(
                 "diagnostic_latents must be 0 or at least 2, and 0 with seed_dims: call diagnose "
                 f"per seed instead (got {diagnostic_latents} with seed_dims={seed_dims})."
             )
         weight_of_pairs(1, pair_weight)
-        self.terms = information_terms(actor_network)
-        self.terms.check(predictor_network, reverse_model, seed_dims, type(self).__name__)
-        self.weight, self.entropy_weight, self.pair_weight = weight, entropy_weight, pair_weight
-        self.num_latents, self.diagnostic_latents = num_latents, diagnostic_latents
-        self.reverse_model, self.reduction, self.seed_dims = reverse_model, reduction, seed_dims
-        self.reader = self.terms.reader
+        self.information = information_of(
+            actor_network,
+            predictor_network,
+            num_latents=num_latents,
+            reverse_model=reverse_model,
+            owner=type(self).__name__,
+        )
+        self.reader = self.information.reader
         if isinstance(self.reader, PolicyReader):
             self.reader.register_range(self)
-        self.convert_to_functional(actor_network, "actor_network")
-        self.convert_to_functional(predictor_network, "predictor_network")
-        self.slots = {
-            name: ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
-            for name in ("actor_network", "predictor_network")
-        }
-        if keys is not None:
-            self.set_keys(observation=keys.observation, action=keys.action)
-
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        return None
+        elif seed_dims:
+            raise ValueError(
+                f"{type(self).__name__}: seed_dims must be 0 with a categorical policy, got "
+                f"{seed_dims}: the weights of a CategoricalPredictor are outputs of networks, "
+                "which do not stack. Build one loss per seed."
+            )
+        self.weight, self.entropy_weight, self.pair_weight = weight, entropy_weight, pair_weight
+        self.diagnostic_latents = diagnostic_latents
+        self.add_network("actor", actor_network, loss="loss_mi")
+        self.add_network("predictor", predictor_network)
 
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that ``forward`` reads (of a continuous action, its shape only)."""
-        return ordered_keys([*self.reader.in_keys, *self.terms.in_keys(self)])
+        return ordered_keys(
+            [
+                *self.reader.in_keys,
+                *self.information.in_keys(self.predictor_network, self.tensor_keys),
+            ]
+        )
 
     @property
-    def out_keys(self) -> list[str]:
-        """Entries that ``forward`` returns."""
-        out = ["loss_mi", "loss_predictor", "entropy", "pair_log_prob", "pair_log_prob_matrix"]
-        return [*out, *self.terms.diagnostics] if self.diagnostic_latents else out
+    def diagnostics(self) -> list[str]:  # type: ignore[override]
+        """What ``forward`` returns beside the losses."""
+        out = ["entropy", "pair_log_prob", "pair_log_prob_matrix"]
+        return [*out, *self._bounds()] if self.diagnostic_latents else out
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that each loss trains; ``loss_mi`` belongs to the host's actor optimizer."""
-        return {
-            "loss_mi": list(self.actor_network_params.parameters()),
-            "loss_predictor": list(self.predictor_network_params.parameters()),
-        }
+    def _bounds(self) -> list[str]:
+        """Names of the bounds that this kind of policy has."""
+        continuous = isinstance(self.reader, PolicyReader)
+        return [bound.name for bound in BOUNDS if continuous or bound.of_categorical]
 
     def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
         """Draw all that one call needs: latents and, of Gaussian policies, standard normals."""
-        with self.slots["actor_network"].filled(self.actor_network_params):
-            return self.terms.draw_noise(self, tensordict)
+        with self.network("actor").filled():
+            return self.information.draw_noise(tensordict, self.tensor_keys)
 
-    def forward(
-        self, tensordict: TensorDictBase, noise: TensorDictBase | None = None
-    ) -> TensorDict:
-        """Compute both losses; the input is not changed.
+    def _run(self) -> InformationNetworks:
+        continuous = isinstance(self.reader, PolicyReader)
+        action_range = (self.center, self.half_range) if continuous else None
+        networks = self.network("actor"), self.network("predictor")
+        return InformationNetworks(*networks, self.tensor_keys, action_range)
 
-        Args:
-            tensordict: observations ``[*S, *B]`` with the entries of :attr:`in_keys`.
-            noise: what :meth:`draw_noise` returns; drawn if None.
-
-        Returns:
-            Losses and diagnostics, see the class.
-        """
-        keys = self.in_keys
-        require_keys(tensordict, keys, type(self).__name__)
-        mask = valid_mask(self, tensordict, tensordict.get(keys[0]).device)
-        tensordict = without_masked(tensordict, mask, keys)
-        noise = self.draw_noise(tensordict) if noise is None else noise
-        log_prob, pairs = self.terms.evaluate(self, tensordict, noise)
-        num_agents = log_prob.shape[-1]
-        bonus = weight_of_pairs(num_agents, self.pair_weight) * pair_sum(pairs.policy)
+    def compute(
+        self, batch: Transitions, noise: TensorDictBase, wanted: set[str]
+    ) -> dict[str, Tensor]:
+        """Both losses and diagnostics."""
+        td, mask = batch
+        log_prob, pairs = self.information.evaluate(td, noise, self._run())
+        bonus = weight_of_pairs(log_prob.shape[-1], self.pair_weight) * pair_sum(pairs.policy)
         if self.entropy_weight:
             bonus = bonus - self.entropy_weight * log_prob
         losses = {"loss_mi": -self.weight * bonus.mean(-1), "loss_predictor": predictor_loss(pairs)}
-        out = {
-            name: reduce_loss(values, mask, self.seed_dims, self.reduction)
-            for name, values in losses.items()
-        }
-        matrix = scatter_others(matrix_mean(pairs.partner.detach(), mask, self.seed_dims))
-        num_pairs = max(num_agents * (num_agents - 1), 1)
+        out = self.reduce(losses, mask)
         entropy = -log_prob.detach().mean(-1)
         out["entropy"] = reduce_loss(entropy, mask, self.seed_dims, "mean")
-        out["pair_log_prob"] = matrix.sum((-1, -2)) / num_pairs
-        out["pair_log_prob_matrix"] = matrix
+        matrix = scatter_others(matrix_mean(pairs.partner.detach(), mask, self.seed_dims))
+        out["pair_log_prob"], out["pair_log_prob_matrix"] = pair_mean(matrix), matrix
         if self.diagnostic_latents:
-            valid = tensordict if mask is None else tensordict[mask]
-            found = self.diagnose(valid, self.diagnostic_latents).scalars()
-            out.update({name: found[name] for name in self.terms.diagnostics})
-        return TensorDict(out, [])
+            found = self.diagnose(td if mask is None else td[mask], self.diagnostic_latents)
+            scalars = found.scalars()
+            out |= {name: scalars[name] for name in self._bounds()}
+        return out
 
     def diagnose(self, tensordict: TensorDictBase, num_latents: int = 1024) -> InformationEstimates:
         """Bracket the mutual information of every pair on an evaluation batch (nats).
@@ -274,8 +251,4 @@ class MutualInformationLoss(LossModule):
         """
         needed = [key for key in self.in_keys if key != self.tensor_keys.action]
         require_keys(tensordict, needed, "diagnose")
-        with (
-            self.slots["actor_network"].filled(self.actor_network_params),
-            self.slots["predictor_network"].filled(self.predictor_network_params),
-        ):
-            return self.terms.diagnose(self, tensordict, num_latents)
+        return self.information.diagnose(tensordict, num_latents, self._run())

@@ -5,43 +5,32 @@ Shapes: ``*B`` batch, ``N`` agents. Source: Kim et al. 2023, arXiv:2303.00451, E
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from tensordict import TensorDictParams
 from torch import Tensor
 
 from vm3ac_modules.functional.pairwise import gather_pairs, scatter_others
-from vm3ac_modules.modules.predictor import VariationalPredictor
-from vm3ac_modules.objectives.regularizers import PairTerms
-from vm3ac_modules.objectives.slots import ParameterSlots
+from vm3ac_modules.objectives.slots import LossNetwork
 
-__all__ = ["REVERSE_MODELS", "check_predictor", "pair_terms", "predictor_loss"]
+__all__ = ["REVERSE_MODELS", "PairTerms", "pair_terms", "predictor_loss"]
 
 REVERSE_MODELS = ("own", "partner")
 """Whose model predicts agent i from j."""
 
 
-def check_predictor(predictor: object, reverse_model: str, owner: str) -> None:
-    """Check what a loss was given as a predictor.
+class PairTerms(NamedTuple):
+    """Log-densities per agent and partner (nats), ``[*B, N, N - 1]`` each, partners ascending."""
 
-    Args:
-        predictor: the predictor.
-        reverse_model: which model predicts agent i from j.
-        owner: name of the loss, for the message.
-
-    Raises:
-        ValueError: if there is none, or ``reverse_model`` is unknown.
-    """
-    if predictor is None:
-        raise ValueError(f"{owner} needs a predictor_network: build a VariationalPredictor.")
-    if reverse_model not in REVERSE_MODELS:
-        raise ValueError(f"reverse_model must be one of {REVERSE_MODELS}, got {reverse_model!r}.")
+    policy: Tensor
+    """``log q_i(sg a_j | a_i)`` with a constant predictor: trains the policies, term (b)."""
+    partner: Tensor
+    """``log q_i(a_j | a_i)``, actions detached: trains the predictor."""
+    own: Tensor
+    """``log q_i(a_i | a_j)``, actions detached: trains the predictor, term (a)."""
 
 
 def pair_terms(
-    predictor: VariationalPredictor,
-    slots: ParameterSlots,
-    params: TensorDictParams,
+    predictor: LossNetwork,
     action: Tensor,
     observation: Tensor,
     reverse_model: Literal["own", "partner"],
@@ -53,9 +42,7 @@ def pair_terms(
     side sees all actions detached.
 
     Args:
-        predictor: the predictor.
-        slots: where the predictor keeps its parameters.
-        params: its parameters.
+        predictor: a :class:`~vm3ac_modules.modules.VariationalPredictor` and its parameters.
         action: reparameterized joint action, ``[*B, N, A]``.
         observation: ``[*B, N, O]``.
         reverse_model: ``"own"``: :math:`\log q_i(a_i|a_j)` by agent i's model (the paper);
@@ -64,15 +51,15 @@ def pair_terms(
     Returns:
         The log-densities, ``[*B, N, N - 1]`` each.
     """
-    fixed = action.detach()
-    with slots.filled(params, detach=True):
-        policy = predictor.partner_scores(action, fixed, observation)
-    with slots.filled(params):
+    q, fixed = predictor.module, action.detach()
+    with predictor.filled(detach=True):
+        policy = q.partner_log_prob(action, fixed, observation)
+    with predictor.filled():
         if reverse_model == "partner":
-            partner = predictor.partner_scores(fixed, fixed, observation)
+            partner = q.partner_log_prob(fixed, fixed, observation)
             own = gather_pairs(scatter_others(partner).transpose(-1, -2))
             return PairTerms(policy, partner, own)
-        return PairTerms(policy, *predictor.pair_scores(fixed, fixed, observation))
+        return PairTerms(policy, *q.pair_log_prob(fixed, fixed, observation))
 
 
 def predictor_loss(pairs: PairTerms) -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
 from torch import nn
 
-__all__ = ["ParameterSlots"]
+__all__ = ["LossNetwork", "ParameterSlots"]
 
 
 class ParameterSlots:
@@ -74,3 +74,22 @@ class ParameterSlots:
         finally:
             for (table, name), value in zip(self.slots, own, strict=True):
                 table[name] = value
+
+
+class LossNetwork(NamedTuple):
+    """A network of a loss with the parameters that it runs on."""
+
+    module: Any
+    """The network."""
+    slots: ParameterSlots
+    """Where it keeps its parameters."""
+    params: TensorDictBase
+    """The parameters: its own or those of its target."""
+
+    def filled(self, *, detach: bool = False) -> AbstractContextManager[None]:
+        """Run the module on the parameters inside the block.
+
+        Args:
+            detach: treat them as constants.
+        """
+        return self.slots.filled(self.params, detach=detach)

@@ -6,28 +6,34 @@ latent. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (46), (49), (50) and App
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
-from torch import Tensor, nn
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 
 from vm3ac_modules.functional.categorical import draw_categorical, expectation
 from vm3ac_modules.functional.correlation import (
     action_latent_information,
     marginal_log_prob,
-    pairwise_information,
+    predicted_pairs,
 )
 from vm3ac_modules.functional.episodes import masked_mean
-from vm3ac_modules.functional.pairwise import fill_diagonal_zero
+from vm3ac_modules.functional.pairwise import pair_mean
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
-from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.hypernetworks import HyperPairNet
-from vm3ac_modules.objectives.episodic import Episodes, read_episodes
+from vm3ac_modules.objectives.categorical_diagnostics import (
+    enumerated_entropies,
+    expected_prediction,
+)
+from vm3ac_modules.objectives.diagnostics import InformationEstimates, bracket
+from vm3ac_modules.objectives.episodic import Episodes, chosen
 from vm3ac_modules.objectives.fop import FOPLoss, PolicyView
-from vm3ac_modules.objectives.slots import ParameterSlots
+from vm3ac_modules.objectives.options import check_shares
 from vm3ac_modules.priors import CategoricalPrior
 
 __all__ = ["VM3FOPLoss"]
@@ -67,12 +73,7 @@ class VM3FOPLoss(FOPLoss):
         entropy_mix: share in [0, 1] of the marginal policy's entropy; with ``"all"`` only.
         exact_latent: train the policies on all outcomes instead of the one that was drawn.
         pair_weight: ``"paper"`` or ``"mean"``.
-        temperature: alpha > 0 (reward per nat), a buffer that a schedule may change in place.
-        gamma: discount per step.
-        lam: weight of the lambda-return.
-        strict_soft: the bonus inside the bootstrap value.
-        mask_soft_values: sum only over legal actions in :math:`V_i`.
-        keys: the tensordict vocabulary.
+        options: those of FOP.
 
     Returns:
         What FOP returns (``soft_bonus`` is then the bonus above, nats), ``loss_predictor``, and the
@@ -97,16 +98,9 @@ class VM3FOPLoss(FOPLoss):
         :class:`~vm3ac_modules.objectives.FOPLoss` for the form of a batch.
     """
 
-    out_keys: tuple[str, ...] = (
-        *("loss_actor", "loss_qvalue", "loss_predictor"),
-        *("entropy", "state_action_value", "qvalue_target", "soft_bonus"),
-        *("pair_log_prob", "latent_information"),
-    )
-    phases = (("loss_actor", "loss_qvalue", "loss_predictor"),)
+    diagnostics = (*FOPLoss.diagnostics, "pair_log_prob", "latent_information")
 
     predictor_network: HyperPairNet
-    predictor_network_params: TensorDictParams
-    target_predictor_network_params: TensorDictParams
     log_prior: Tensor
     support: Tensor
 
@@ -121,20 +115,12 @@ class VM3FOPLoss(FOPLoss):
         entropy_mix: float = 1.0,
         exact_latent: bool = False,
         pair_weight: Literal["paper", "mean"] = "paper",
-        temperature: float = 0.5,
-        gamma: float = 0.99,
-        lam: float = 0.8,
-        strict_soft: bool = False,
-        mask_soft_values: bool = False,
-        keys: Keys | None = None,
+        **options: Any,
     ) -> None:
-        host = {"temperature": temperature, "gamma": gamma, "lam": lam, "keys": keys}
-        soft = {"strict_soft": strict_soft, "mask_soft_values": mask_soft_values}
-        super().__init__(actor_network, qvalue_network, **host, **soft)  # type: ignore[arg-type]
+        super().__init__(actor_network, qvalue_network, **options)
         if num_latents not in (0, "all"):
             raise ValueError(f"num_latents must be 0 or 'all', got {num_latents!r}.")
-        if not 0.0 <= entropy_mix <= 1.0:
-            raise ValueError(f"entropy_mix must be in [0, 1], got {entropy_mix}.")
+        check_shares(entropy_mix=entropy_mix)
         if actor_network.net.latent_input != "head":
             raise ValueError(
                 "VM3FOPLoss draws fresh latents for replayed histories, so the latent must enter "
@@ -152,14 +138,7 @@ class VM3FOPLoss(FOPLoss):
         support = prior.support()
         self.register_buffer("support", support)
         self.register_buffer("log_prior", prior.log_prob(support))
-        self.convert_to_functional(predictor_network, "predictor_network")
-        name = "predictor_network"
-        self.slots[name] = ParameterSlots(getattr(self, name), getattr(self, f"{name}_params"))
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that each loss trains, disjoint."""
-        predictor = list(self.predictor_network_params.parameters())
-        return {**super().parameter_groups(), "loss_predictor": predictor}
+        self.add_network("predictor", predictor_network)
 
     def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
         """Draw all that one call needs (noise is data).
@@ -175,38 +154,50 @@ class VM3FOPLoss(FOPLoss):
         return noise.set("latent", latent)
 
     @torch.no_grad()
-    def diagnose(self, tensordict: TensorDictBase) -> dict[str, Tensor]:
+    def diagnose(self, tensordict: TensorDictBase) -> InformationEstimates:
         r"""How far the policies are coordinated along these episodes, by enumeration (nats).
 
         Args:
             tensordict: episodes ``[B, T + 1]``.
 
         Returns:
-            ``mutual_information``: exact mean over pairs of :math:`I(a_i; a_j | \tau)`, and its
-            ceiling ``latent_information``: mean over agents of :math:`I(a_i; z | \tau)`.
+            The estimates of every transition, ``[B, T, ..]``, and which of them are real:
+            ``upper`` is :math:`I(a_i; a_j | \tau)` itself, ``ceiling`` the log of the number of
+            outcomes.
         """
-        episodes = read_episodes(tensordict, self.tensor_keys, type(self).__name__)
-        with self.slots["actor_network"].filled(self.actor_network_params):
+        episodes = self.read(tensordict)
+        with self.network("actor").filled():
             memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
-            outcomes = self._outcomes(memory, episodes.action_mask)[:, :, :-1]
-        pairs = pairwise_information(outcomes, self.log_prior)
-        num_agents = pairs.shape[-1]
-        mean = pairs.sum((-1, -2)) / max(num_agents * (num_agents - 1), 1)
-        ceiling = action_latent_information(outcomes, self.log_prior)
-        return {
-            "mutual_information": masked_mean(mean, episodes.mask),
-            "latent_information": masked_mean(ceiling, episodes.mask),
-        }
+            outcomes = self._outcomes(memory, episodes.action_mask)
+        predictions = self._per_slice(
+            episodes, outcomes, lambda table, x: expected_prediction(x, self.log_prior, table)
+        )[:, :-1]
+        outcomes = outcomes[:, :, :-1]
+        found = bracket(
+            *enumerated_entropies(outcomes, self.log_prior),
+            (predictions, predictions.mT),
+            math.log(len(self.log_prior)),
+        )
+        return found._replace(mask=episodes.mask)
 
     def _outcomes(self, memory: Tensor, action_mask: Tensor) -> Tensor:
         """Policies under every outcome of the latent, ``[Z, B, T + 1, N, A]``."""
         support = self.support[:, None, None]
         return self.actor_network.log_prob(memory, action_mask, support)
 
-    def _policies(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
-        net = self.actor_network.net
-        memory, _ = net.unroll(episodes.observation, episodes.last_action)
-        outcomes = self._outcomes(memory, episodes.action_mask)
+    def view(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
+        """Look at the policies under every outcome, and draw under the drawn one.
+
+        Args:
+            episodes: the batch.
+            noise: what :meth:`draw_noise` returned.
+
+        Returns:
+            Log-probabilities, a fresh joint action at every slot, and predictions from it.
+        """
+        with self.network("actor").filled():
+            memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
+            outcomes = self._outcomes(memory, episodes.action_mask)
         # One-hot, so the policy under the drawn outcome is a choice among these.
         index = noise.get("latent").argmax(-1)[None, ..., None, None]
         drawn = outcomes.gather(0, index.expand(1, *outcomes.shape[1:])).squeeze(0)
@@ -216,33 +207,33 @@ class VM3FOPLoss(FOPLoss):
     def _predictions(self, episodes: Episodes, action: Tensor) -> Tensor:
         """Log-probabilities of everyone's action given each one's; 0 where nothing was seen."""
         seen = episodes.seen
-        with self.slots["predictor_network"].filled(self.predictor_network_params):
-            found = self.predictor_network(
+        with self.network("predictor").filled():
+            found = self.predictor_network.predict(
                 action[seen], episodes.state[seen], episodes.action_mask[seen]
             )
         out = found.new_zeros(*seen.shape, *found.shape[1:])
         return out.index_put((seen,), found)
 
-    def _losses(
-        self, episodes: Episodes, view: PolicyView, noise: TensorDictBase
-    ) -> dict[str, Tensor]:
-        out = super()._losses(episodes, view, noise)
+    def losses(self, episodes: Episodes, view: PolicyView) -> dict[str, Tensor]:
+        """FOP's with the predictor's.
+
+        Args:
+            episodes: the batch.
+            view: the policies along it.
+
+        Returns:
+            A scalar per name of ``out_keys``.
+        """
+        out = super().losses(episodes, view)
         assert view.log_q is not None
         # Exact over the partner's action, given the drawn one of the owner: [.., i, j].
         fit = expectation(view.log_prob.detach().unsqueeze(-3), view.log_q)
-        off_diagonal = self._pair_mean(fit)[:, :-1]
-        out["loss_predictor"] = -masked_mean(off_diagonal, episodes.mask)
+        out["loss_predictor"] = -masked_mean(pair_mean(fit)[:, :-1], episodes.mask)
         out["pair_log_prob"] = -out["loss_predictor"].detach()
         assert view.outcomes is not None
         ceiling = action_latent_information(view.outcomes.detach(), self.log_prior)
         out["latent_information"] = masked_mean(ceiling[:, :-1], episodes.mask)
         return out
-
-    @staticmethod
-    def _pair_mean(pairs: Tensor) -> Tensor:
-        num_agents = pairs.shape[-1]
-        total = fill_diagonal_zero(pairs).sum((-1, -2))
-        return total / max(num_agents * (num_agents - 1), 1)
 
     def _entropy_log_prob(self, view: PolicyView) -> Tensor:
         r""":math:`\log \pi_K` of every action under the drawn latent, ``[B, T + 1, N, A]``."""
@@ -253,18 +244,33 @@ class VM3FOPLoss(FOPLoss):
         return torch.lerp(view.log_prob, marginal, self.entropy_mix)
 
     @torch.no_grad()
-    def _soft_bonus(self, episodes: Episodes, view: PolicyView) -> Tensor:
-        """Bonus of the target at every slot, ``[B, T + 1]``, nats."""
-        log_pi = self._entropy_log_prob(view).gather(-1, view.action.unsqueeze(-1)).squeeze(-1)
+    def soft_bonus(self, view: PolicyView) -> Tensor:
+        """What the target adds to the return.
+
+        Args:
+            view: the policies, their fresh actions and predictions from them.
+
+        Returns:
+            ``[B, T + 1]``, nats.
+        """
+        log_pi = chosen(self._entropy_log_prob(view), view.action)
         assert view.log_q is not None
-        index = view.action[..., None, :, None].expand(*view.log_q.shape[:-1], 1)
-        pairs = fill_diagonal_zero(view.log_q.gather(-1, index).squeeze(-1))
+        pairs = predicted_pairs(view.log_q, view.action)
         weight = weight_of_pairs(pairs.shape[-1], self.pair_weight)
         # Summed over all pairs, both directions are the matrix and its transpose.
         return -log_pi.mean(-1) + weight * 2.0 * pairs.sum((-1, -2)) / pairs.shape[-1]
 
-    def _policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
-        """What the policies minimize at every slot, ``[B, T + 1, N]``."""
+    def policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
+        """What the policies minimize.
+
+        Args:
+            episodes: the batch.
+            view: the policies along it.
+            values: of every agent's actions, the smallest over critics, ``[B, T + 1, N, A]``.
+
+        Returns:
+            ``[B, T + 1, N]``.
+        """
         assert view.outcomes is not None
         policies = view.outcomes if self.exact_latent else view.log_prob.unsqueeze(0)
         weights = self.log_prior.exp() if self.exact_latent else self.log_prior.new_ones(1)
@@ -279,25 +285,38 @@ class VM3FOPLoss(FOPLoss):
 
     @torch.no_grad()
     def _partner_bonus(self, episodes: Episodes, policies: Tensor) -> Tensor:
-        r""":math:`w \sum_{j \ne i} \sum_b \pi_j(b|z) \log q(b | a, s)`, ``[Z, B, T + 1, N, A]``.
+        r""":math:`w \sum_{j \ne i} \sum_b \pi_j(b|z) \log q(b | a, s)`, ``[Z, B, T + 1, N, A]``."""
+        num_agents = policies.shape[-2]
+        others = 1.0 - torch.eye(num_agents, device=policies.device, dtype=policies.dtype)
 
-        Computed for the slots that hold something, in slices, so that the table of all pairs of
-        actions stays small.
+        def bonus(table: Tensor, outcomes: Tensor) -> Tensor:
+            fit = (table * outcomes.exp()[..., None, None, :, :]).sum(-1)
+            return (fit * others.unsqueeze(1)).sum(-1).movedim(0, 1)
+
+        found = self._per_slice(episodes, policies, bonus).movedim(2, 0).contiguous()
+        return weight_of_pairs(num_agents, self.pair_weight) * found
+
+    def _per_slice(
+        self,
+        episodes: Episodes,
+        outcomes: Tensor,
+        compute: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Something of the table of all pairs of actions at every slot, ``[B, T + 1, ..]``.
+
+        It is computed for the slots that hold something, in slices, so that the table stays small.
         """
-        state, mask = episodes.state[episodes.seen], episodes.action_mask[episodes.seen]
+        seen = episodes.seen
+        state, mask = episodes.state[seen], episodes.action_mask[seen]
         num_agents, num_actions = mask.shape[-2:]
         width = self.predictor_network.embed_dim
         rows = max(1, TABLE_ENTRIES // ((num_agents * num_actions) * num_agents * width))
-        others = 1.0 - torch.eye(num_agents, device=state.device, dtype=state.dtype)
-        probs, parts = policies[:, episodes.seen].exp(), []
-        slices = state.split(rows), mask.split(rows), probs.split(rows, 1)
-        with self.slots["predictor_network"].filled(self.predictor_network_params):
-            for at, legal, prob in zip(*slices, strict=True):
-                fit = (self.predictor_network.table(at, legal) * prob[..., None, None, :, :]).sum(
-                    -1
-                )
-                parts.append((fit * others.unsqueeze(1)).sum(-1))
-        out = torch.zeros_like(policies)
-        if parts:
-            out[:, episodes.seen] = torch.cat(parts, dim=1)
-        return weight_of_pairs(num_agents, self.pair_weight) * out
+        slices = state.split(rows), mask.split(rows), outcomes[:, seen].split(rows, 1)
+        with self.network("predictor").filled():
+            parts = [
+                compute(self.predictor_network.table(at, legal), x)
+                for at, legal, x in zip(*slices, strict=True)
+            ]
+        found = torch.cat(parts)
+        out = found.new_zeros(*seen.shape, *found.shape[1:])
+        return out.index_put((seen,), found)

@@ -18,6 +18,7 @@ from vm3ac_modules.execution.export.graph import FeedForwardAgent, cut_out_agent
 from vm3ac_modules.execution.export.latent_source import LatentSource
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.functional.categorical import ILLEGAL
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn import LatentGaussianNet
 
 SEED = 2**63 + 11
@@ -134,7 +135,7 @@ def test_a_latent_at_the_input_is_part_of_what_is_remembered(tmp_path):
 def test_a_latent_that_no_agent_can_draw_is_given(tmp_path):
     team = utility_team()
     paths = export_agents(team, tmp_path, about=ABOUT)
-    play(team, paths, latent=torch.eye(3), scored=team[0].stepper)
+    play(team, paths, latent=torch.eye(3), scored=RecurrentActor(team[0].net, greedy=True))
     with pytest.raises(ValueError, match="draws its latent once per episode"):
         export_agents(team, tmp_path / "other", latent="synchronized", about=ABOUT)
     # A refusal leaves nothing behind.

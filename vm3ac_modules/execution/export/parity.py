@@ -16,6 +16,7 @@ from vm3ac_modules.execution.export.latent_source import LatentInput
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.seeding import fork_rng
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor
 
 __all__ = ["TOLERANCE", "largest_difference", "with_clock"]
@@ -79,7 +80,14 @@ def largest_difference(
     agents = [DeployedAgent(path, seed=seed) for path in paths]
     discrete = agents[0].recurrent
     modules = policy.modules()
-    utilities = next((m for m in modules if isinstance(m, EpsilonGreedyActor)), None)
+    utilities = next(
+        (
+            RecurrentActor(m.net, keys=keys, greedy=True)
+            for m in modules
+            if isinstance(m, EpsilonGreedyActor)
+        ),
+        None,
+    )
     compared = keys.logits if discrete else keys.action
     env, largest = with_clock(env, keys), 0.0
     with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
@@ -94,7 +102,7 @@ def largest_difference(
             if latent == "given":
                 inputs["latent"] = td.get(keys.latent).numpy()
             # Greedy play from utilities leaves nothing of them but the best.
-            scored = td if utilities is None else utilities.stepper(td.clone(recurse=False))
+            scored = td if utilities is None else utilities(td.clone(recurse=False))
             joint = scored.get(compared).numpy()
             for index, agent in enumerate(agents):
                 if discrete:

@@ -1,0 +1,285 @@
+r"""What every loss shares: networks and what trains them, keys, options, masks, one ``forward``.
+
+Shapes: ``*S`` seeds (absent in an ordinary run), ``*B`` batch. A loss of this package is its
+formula, :meth:`MultiAgentLoss.compute`, and the networks that it adds.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+from torchrl.objectives.utils import ValueEstimators
+
+from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.objectives.common import REDUCTIONS, reduce_loss, valid_mask, without_masked
+from vm3ac_modules.objectives.options import check_choice, check_positive, check_shares
+from vm3ac_modules.objectives.slots import LossNetwork, ParameterSlots
+
+__all__ = ["MultiAgentLoss", "Transitions"]
+
+
+class Transitions(NamedTuple):
+    """A batch of transitions, clean: what is masked is zeros."""
+
+    tensordict: TensorDictBase
+    """``[*S, *B]``."""
+    mask: Tensor | None
+    """Transitions that count, bool ``[*S, *B]``; None for all."""
+
+
+class MultiAgentLoss(LossModule):
+    """Base of the losses.
+
+    A subclass calls :meth:`add_network` for each of its networks, names its ``diagnostics`` and
+    writes :meth:`compute`. From the networks follow the names of its losses, the parameters that
+    each of them trains, and ``out_keys``.
+
+    Args:
+        gamma: discount per step in [0, 1], a buffer; None for a loss without one.
+        reward_scale: multiplies rewards inside the loss, > 0, and what they are weighed against
+            (a temperature, the weight of a bonus), so that the optimum stays.
+        reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
+        seed_dims: number of leading seed dimensions of the networks and batches.
+        keys: the tensordict vocabulary.
+
+    Raises:
+        ValueError: for options out of their range; when called, for an unknown loss in ``only``.
+        MissingKeysError: when called with a tensordict that lacks an entry.
+
+    Example:
+        The squared value of a network's output, as a loss:
+
+        >>> from dataclasses import dataclass
+        >>> class Decay(MultiAgentLoss):
+        ...     in_keys = ["x"]
+        ...     net_network: nn.Module
+        ...     net_network_params: TensorDictParams
+        ...     target_net_network_params: TensorDictParams
+        ...     def compute(self, batch, noise, wanted):
+        ...         with self.network("net").filled():
+        ...             y = self.net_network(batch.tensordict.get("x")).squeeze(-1)
+        ...         return self.reduce({"loss_net": y.square()}, batch.mask)
+        >>> loss = Decay()
+        >>> loss.add_network("net", nn.Linear(3, 1))
+        >>> loss.networks()
+        {'loss_net': ('net_network',)}
+        >>> loss(TensorDict({"x": torch.zeros(5, 3)}, [5])).keys()
+        _StringKeys(dict_keys(['loss_net']))
+    """
+
+    default_value_estimator = ValueEstimators.TD0
+    diagnostics: tuple[str, ...] | list[str] = ()
+    """What ``forward`` returns beside the losses: detached means."""
+    order: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Losses that are stepped together, one group after the other; all together if empty."""
+
+    actor_network: Any
+    actor_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+    qvalue_network: Any
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+    predictor_network: Any
+    predictor_network_params: TensorDictParams
+    target_predictor_network_params: TensorDictParams
+    gamma: Any
+
+    def __init__(
+        self,
+        *,
+        gamma: float | None = None,
+        reward_scale: float = 1.0,
+        reduction: str = "mean",
+        seed_dims: int = 0,
+        keys: Keys | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("reduction", reduction, REDUCTIONS)
+        check_positive(reward_scale=reward_scale)
+        self.reward_scale, self.reduction, self.seed_dims = reward_scale, reduction, seed_dims
+        self.slots: dict[str, ParameterSlots] = {}
+        self._trained: dict[str, tuple[str, ...]] = {}
+        if gamma is not None:
+            check_shares(gamma=gamma)
+            self.register_buffer("gamma", torch.tensor(gamma))
+        if keys is not None:
+            names = [
+                name for name in self._AcceptedKeys.__dataclass_fields__ if hasattr(keys, name)
+            ]
+            self.set_keys(**{name: getattr(keys, name) for name in names})
+
+    # --- networks ---------------------------------------------------------------------------
+
+    def add_network(
+        self, name: str, network: nn.Module, *, loss: str | None = "", target: bool = False
+    ) -> None:
+        """Take a network: ``<name>_network`` and its parameters, ``<name>_network_params``.
+
+        The names must be annotated in the class, as TorchRL wants it.
+
+        Args:
+            name: of the network.
+            network: the network; the loss shares its parameters.
+            loss: what trains it, ``loss_<name>`` by default; None for nothing that ``forward``
+                returns.
+            target: keep a target copy of the parameters, ``target_<name>_network_params``.
+        """
+        attribute = f"{name}_network"
+        self.convert_to_functional(network, attribute, create_target_params=target)
+        self.slots[attribute] = ParameterSlots(network, getattr(self, f"{attribute}_params"))
+        if loss is not None:
+            loss = loss or f"loss_{name}"
+            self._trained[loss] = (*self._trained.get(loss, ()), attribute)
+
+    def network(self, name: str, *, target: bool = False) -> LossNetwork:
+        """A network with the parameters that it runs on.
+
+        Args:
+            name: as in :meth:`add_network`.
+            target: run on the target copy.
+        """
+        attribute = f"{name}_network"
+        params = getattr(self, f"target_{attribute}_params" if target else f"{attribute}_params")
+        return LossNetwork(getattr(self, attribute), self.slots[attribute], params)
+
+    def networks(self) -> dict[str, tuple[str, ...]]:
+        """Name of every loss -> names of the networks that it trains."""
+        return dict(self._trained)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that each loss trains: disjoint groups, one optimizer each."""
+        return {
+            loss: [p for name in names for p in getattr(self, f"{name}_params").parameters()]
+            for loss, names in self.networks().items()
+        }
+
+    @property
+    def phases(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the losses, in the order in which they are stepped."""
+        return self.order or (tuple(self.networks()),)
+
+    @property
+    def out_keys(self) -> list[str]:
+        """Entries that ``forward`` returns."""
+        return [*self.networks(), *self.diagnostics]
+
+    # --- TorchRL's conventions --------------------------------------------------------------
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        # TorchRL calls it. Keys are read where they are used; there is no estimator to inform.
+        return None
+
+    def make_value_estimator(
+        self, value_type: ValueEstimators | None = None, **hyperparams: Any
+    ) -> None:
+        """Set the discount.
+
+        Args:
+            value_type: only the loss's ``default_value_estimator``; None means the same.
+            hyperparams: ``gamma``.
+
+        Raises:
+            ValueError: for another estimator, another hyper-parameter, or a loss without discount.
+        """
+        known, own = self.default_value_estimator, getattr(self, "gamma", None)
+        if own is None:
+            raise ValueError(f"{type(self).__name__} estimates no values: it has no discount.")
+        if value_type not in (None, known):
+            raise ValueError(
+                f"{type(self).__name__}: only {known.name} is known, got {value_type}."
+            )
+        gamma = hyperparams.pop("gamma", float(own))
+        if hyperparams or not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"expected gamma in [0, 1] alone, got {gamma} and {hyperparams}.")
+        if isinstance(own, Tensor):
+            own.fill_(gamma)
+        else:
+            self.gamma = gamma
+
+    # --- a call -----------------------------------------------------------------------------
+
+    def draw_noise(self, tensordict: TensorDictBase) -> TensorDict:
+        """Draw all that one call needs: noise is data. Here nothing is drawn.
+
+        Args:
+            tensordict: the batch.
+
+        Returns:
+            The noise by name, with the batch's size.
+        """
+        return TensorDict({}, tensordict.batch_size)
+
+    def forward(
+        self,
+        tensordict: TensorDictBase,
+        noise: TensorDictBase | None = None,
+        *,
+        only: Collection[str] | None = None,
+    ) -> TensorDict:
+        """Compute the losses; the input is not changed.
+
+        Args:
+            tensordict: the batch, with the entries of ``in_keys``.
+            noise: what :meth:`draw_noise` returns; drawn if None.
+            only: names of the losses that are wanted; all if None.
+
+        Returns:
+            The losses that are wanted, and diagnostics, see the class.
+        """
+        known = self.networks()
+        wanted = set(known if only is None else only)
+        if not wanted <= set(known):
+            raise ValueError(f"only= takes names of {sorted(known)}, got {sorted(wanted)}.")
+        batch = self.read(tensordict)
+        noise = self.draw_noise(tensordict) if noise is None else noise
+        found = self.compute(batch, noise, wanted)
+        return TensorDict({k: x for k, x in found.items() if k in wanted or k not in known}, [])
+
+    def read(self, tensordict: TensorDictBase) -> Any:
+        """Check a batch and clean it of what is masked.
+
+        Args:
+            tensordict: transitions ``[*S, *B]``; not changed.
+
+        Returns:
+            :class:`Transitions` here; what :meth:`compute` takes.
+        """
+        keys: list[NestedKey] = list(self.in_keys)
+        require_keys(tensordict, keys, type(self).__name__)
+        mask = valid_mask(tensordict, self.loss_mask_key)
+        return Transitions(without_masked(tensordict, mask, keys), mask)
+
+    @abstractmethod
+    def compute(self, batch: Any, noise: TensorDictBase, wanted: set[str]) -> dict[str, Tensor]:
+        """The formula: losses and diagnostics.
+
+        Args:
+            batch: what :meth:`read` returned.
+            noise: what :meth:`draw_noise` returned.
+            wanted: names of the losses that are wanted; others may be returned too.
+
+        Returns:
+            A tensor per name of ``out_keys``; diagnostics detached.
+        """
+
+    def reduce(self, losses: dict[str, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
+        """Reduce losses over the batch as ``reduction`` says.
+
+        Args:
+            losses: ``[*S, *B]`` by name.
+            mask: bool ``[*S, *B]``, or None.
+
+        Returns:
+            ``[*S]`` by name, or ``[*S, *B]`` for ``"none"``.
+        """
+        return {
+            name: reduce_loss(values, mask, self.seed_dims, self.reduction)
+            for name, values in losses.items()
+        }

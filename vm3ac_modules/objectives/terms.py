@@ -1,0 +1,246 @@
+r"""Terms of the centralized actor-critic: what an algorithm adds to the return.
+
+Shapes: ``*S`` seeds, ``*B`` batch (seeds included), ``N`` agents, ``A`` action. Entropy, mutual
+information, MAVEN's discriminator and social influence are such terms.
+
+Source: Kim et al. 2023, arXiv:2303.00451, Section 6, Eqs. (46), (49).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+
+from vm3ac_modules.functional.soft_value import pair_weight, soft_bonus
+from vm3ac_modules.modules.predictor import VariationalPredictor
+from vm3ac_modules.objectives.options import check_choice, check_not_negative
+from vm3ac_modules.objectives.pairs import REVERSE_MODELS, pair_terms, predictor_loss
+from vm3ac_modules.objectives.policy import PolicySample
+from vm3ac_modules.objectives.slots import LossNetwork
+
+__all__ = [
+    "EntropyTerm",
+    "MutualInformationTerm",
+    "Term",
+    "TermInputs",
+    "TermValues",
+    "own_gradient_rows",
+]
+
+
+class TermInputs(NamedTuple):
+    """What a term is evaluated on."""
+
+    tensordict: TensorDictBase
+    """The batch, ``[*B]``."""
+    sample: PolicySample
+    """The fresh joint draw."""
+    noise: TensorDictBase
+    """All noise of the call."""
+    keys: Any
+    """The loss's ``tensor_keys``."""
+    scale: float
+    """Reward scale: multiplies a term's temperature or weight as it does rewards."""
+
+
+class TermValues(NamedTuple):
+    """What a term adds to one call of the loss."""
+
+    policy: tuple[Tensor, ...] = ()
+    """Summands of what the policies gain beside the action value, ``[*B, N]`` each."""
+    value: tuple[Tensor, ...] = ()
+    """Summands of the state value's target beside the action value, ``[*B, N]`` each, constant."""
+    reward: Tensor | None = None
+    """Added to the reward of the Q target, ``[*B, N]``, constant, not yet scaled."""
+    losses: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
+    """Losses ``[*B]`` by name; added to the loss of that name if there is one."""
+    scalars: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
+    """What to log, ``[*B, N]`` each, constant."""
+    pairs: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
+    """The same per agent and partner, ``[*B, N, N - 1]``, logged as mean and as ``<name>_matrix``.
+    """
+
+
+class Term(nn.Module, ABC):
+    """Base of a term.
+
+    Args:
+        network: the term's network, if it has one. The loss takes it: its parameters become the
+            loss's, under ``<name>_network_params``, and ``loss_<name>`` trains them.
+
+    Example:
+        See :class:`EntropyTerm`.
+    """
+
+    name: ClassVar[str] = ""
+    """Of the network; empty for a term without one."""
+    kind: ClassVar[str] = ""
+    """What the network has to be, for messages."""
+    logged: tuple[str, ...] = ()
+    """Names of the diagnostics."""
+    num_latents: int | None = None
+    """Extra latents K of the entropy family; None for a term that does not read ``log pi_K``."""
+    network: nn.Module | None
+
+    def __init__(self, network: nn.Module | None = None) -> None:
+        super().__init__()
+        # Not registered: its parameters are the loss's.
+        self.__dict__["network"] = network
+
+    def in_keys(self, keys: Any) -> list[NestedKey]:
+        """Entries that the term reads.
+
+        Args:
+            keys: the loss's ``tensor_keys``.
+        """
+        return []
+
+    def draw_noise(self, action: Tensor) -> dict[str, Tensor]:
+        """What the term needs of noise, by name.
+
+        Args:
+            action: stored actions ``[*B, N, A]``; only shape, type and device are read.
+        """
+        return {}
+
+    @abstractmethod
+    def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
+        """Compute all that the term adds.
+
+        Args:
+            inputs: batch, fresh draw, noise, keys and reward scale.
+            network: the term's network with its parameters.
+
+        Returns:
+            Bonuses, losses and diagnostics.
+        """
+
+
+class EntropyTerm(Term):
+    r"""Entropy bonus :math:`\beta H_K(a_i|s)`: MA-SAC for K = 0.
+
+    Args:
+        beta: temperature >= 0 (nats to reward), a number or one per agent ``[N]``. It is a buffer:
+            saved with the loss, and annealed in place.
+        num_latents: extra latents K >= 0 of the entropy family; 0 is the paper's form.
+        network: of a subclass.
+
+    Raises:
+        ValueError: for ``beta < 0`` or ``num_latents < 0``.
+
+    Example:
+        >>> EntropyTerm(0.2).beta
+        tensor(0.2000)
+    """
+
+    beta: Tensor
+
+    def __init__(
+        self,
+        beta: float | Sequence[float],
+        num_latents: int = 0,
+        network: nn.Module | None = None,
+    ) -> None:
+        super().__init__(network)
+        value = torch.as_tensor(beta, dtype=torch.get_default_dtype())
+        if isinstance(beta, bool) or not bool((value >= 0).all()):
+            raise ValueError(f"beta must not be negative, got {beta}.")
+        check_not_negative(**{"num_latents (K)": num_latents})
+        self.register_buffer("beta", value)
+        self.num_latents = num_latents
+
+    def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
+        """The entropy terms of Eqs. (46) and (49)."""
+        entropy = -(inputs.scale * self.beta) * inputs.sample.log_prob
+        return TermValues((entropy,), (entropy.detach(),))
+
+
+class MutualInformationTerm(EntropyTerm):
+    r"""Lower bound of the mutual information between agents' actions: VM3-AC.
+
+    .. math:: \beta H_K(a_i|s) + \beta w \sum_{j \ne i} [\log q_i(a_j|a_i) + \log q_i(a_i|a_j)]
+
+    Args:
+        predictor: the variational predictor q.
+        beta: temperature >= 0, a number or one per agent ``[N]``.
+        num_latents: extra latents K of the entropy family.
+        weight: ``"paper"`` for w = 1/N, ``"mean"`` for w = 1/(N - 1).
+        reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
+
+    Raises:
+        ValueError: for unknown options, ``beta < 0`` or ``num_latents < 0``.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> predictor = VariationalPredictor(4, Bounded(-1.0, 1.0, (2, 1)))
+        >>> MutualInformationTerm(predictor, 0.15).logged
+        ('correlation_term', 'pair_log_prob', 'pair_log_prob_matrix')
+    """
+
+    name = "predictor"
+    kind = "a VariationalPredictor"
+    logged = ("correlation_term", "pair_log_prob", "pair_log_prob_matrix")
+
+    def __init__(
+        self,
+        predictor: VariationalPredictor,
+        beta: float | Sequence[float],
+        num_latents: int = 0,
+        weight: Literal["paper", "mean"] = "paper",
+        reverse_model: Literal["own", "partner"] = "own",
+    ) -> None:
+        super().__init__(beta, num_latents, predictor)
+        pair_weight(1, weight)
+        check_choice("reverse_model", reverse_model, REVERSE_MODELS)
+        self.weight, self.reverse_model = weight, reverse_model
+
+    def in_keys(self, keys: Any) -> list[NestedKey]:
+        """The observations, which the predictor reads."""
+        return [keys.observation]
+
+    def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
+        """The bonuses of Eqs. (46) and (49) with the gradient rule of Eq. (50)."""
+        assert network is not None
+        sample, observation = inputs.sample, inputs.tensordict.get(inputs.keys.observation)
+        pairs = pair_terms(network, sample.action, observation, self.reverse_model)
+        weight = pair_weight(sample.log_prob.shape[-1], self.weight)
+        bonus = partial(soft_bonus, sample.log_prob, beta=inputs.scale * self.beta, weight=weight)
+        # What is no gradient's way for the policies is a constant to them.
+        policy = bonus(pairs.policy + pairs.own.detach())
+        with torch.no_grad():
+            value = bonus(pairs.partner + pairs.own)
+        return TermValues(
+            policy,
+            value,
+            losses={"loss_predictor": predictor_loss(pairs)},
+            scalars={"correlation_term": value[1]},
+            pairs={"pair_log_prob": pairs.partner.detach()},
+        )
+
+
+def own_gradient_rows(action: Tensor) -> Tensor:
+    r"""The joint action once per agent, agents in order, differentiable in that agent's own part.
+
+    Args:
+        action: ``[*B, N, A]``.
+
+    Returns:
+        ``[*B, N, N * A]``; in row i the entries of agent i alone have a gradient.
+
+    Example:
+        >>> a = torch.tensor([[1.0], [2.0]], requires_grad=True)
+        >>> own_gradient_rows(a).tolist()
+        [[1.0, 2.0], [1.0, 2.0]]
+        >>> torch.autograd.grad(own_gradient_rows(a)[0].sum(), a)[0].squeeze(-1).tolist()
+        [1.0, 0.0]
+    """
+    own = torch.eye(action.shape[-2], dtype=torch.bool, device=action.device).unsqueeze(-1)
+    rows = torch.where(own, action.unsqueeze(-3), action.detach().unsqueeze(-3))
+    return rows.flatten(-2)
