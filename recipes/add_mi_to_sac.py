@@ -10,12 +10,11 @@ predictor has an optimizer of its own. The critics do not see the bonus.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import fail
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
@@ -25,26 +24,32 @@ from torchrl.objectives import SACLoss, SoftUpdate
 from tqdm import tqdm
 
 import vm3ac_modules as vm
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import ExpandDone
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning import evaluation_seed, seed_everything
 from vm3ac_modules.modules.network import NetworkModule
+from vm3ac_modules.options import Options, option
 from vm3ac_modules.runs import versions
 
-DEFAULTS = {
-    "run_dir": "runs/add_mi_to_sac",
-    "task": "predator_prey_2",
-    "frames": 128_000,  # environment steps of each training
-    "num_envs": 64,
-    "batch_size": 256,
-    "seed": 0,
-    "latent_dim": 8,
-    "mi_weight": 0.01,  # nats to loss; rewards are scaled by reward_scale
-    "reward_scale": 0.1,
-    "alpha": 0.015,  # SAC's own entropy temperature, fixed
-    "episodes": 20,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class AddMI(Options):
+    """Options of this program."""
+
+    run_dir: str = option("runs/add_mi_to_sac", "where summary.json is written")
+    task: str = option("predator_prey_2", "see vm3ac train --help")
+    frames: int = option(128_000, "environment steps of each training", least=1)
+    num_envs: int = option(64, "environments at once", least=1)
+    batch_size: int = option(256, "transitions per update", least=1)
+    seed: int = option(0, "of networks, noise and environments", least=0)
+    latent_dim: int = option(8, "size of the latent z", least=1)
+    mi_weight: float = option(0.01, "nats to loss; rewards are scaled by reward_scale", least=0)
+    reward_scale: float = option(0.1, "factor on rewards", above=0)
+    alpha: float = option(0.015, "SAC's own entropy temperature, fixed", above=0)
+    episodes: int = option(20, "episodes of the evaluation", least=1)
+    threads: int = option(1, "intra-op threads of torch", least=1)
 
 
 class JointCritic(nn.Module):
@@ -52,10 +57,9 @@ class JointCritic(nn.Module):
 
     def __init__(self, obs_dim: int, action_dim: int, num_agents: int) -> None:
         super().__init__()
-        self.net = MultiAgentMLP(
-            obs_dim + action_dim, 1, num_agents, centralized=True, share_params=False,
-            depth=2, num_cells=128, activation_class=nn.ReLU,
-        )  # fmt: skip
+        form = {"centralized": True, "share_params": False, "activation_class": nn.ReLU}
+        sizes = {"depth": 2, "num_cells": 128}
+        self.net = MultiAgentMLP(obs_dim + action_dim, 1, num_agents, **form, **sizes)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Value of every agent, ``[*B, N, 1]``."""
@@ -70,16 +74,16 @@ def stock_sac(policy: Any, env: EnvBase, obs_dim: int, alpha: float) -> SACLoss:
         {"observation": keys.observation, "action": keys.action},
         [keys.state_action_value],
     )
-    loss = SACLoss(policy, critic, fixed_alpha=True, alpha_init=alpha, loss_function="l2",
-                   action_spec=spec)  # fmt: skip
-    loss.set_keys(action=keys.action, reward=keys.reward, log_prob=keys.action_log_prob,
-                  state_action_value=keys.state_action_value, done=("agents", "done"),
-                  terminated=("agents", "terminated"))  # fmt: skip
+    options = {"fixed_alpha": True, "alpha_init": alpha, "loss_function": "l2"}
+    loss = SACLoss(policy, critic, action_spec=spec, **options)
+    loss.set_keys(action=keys.action, reward=keys.reward, log_prob=keys.action_log_prob)
+    loss.set_keys(state_action_value=keys.state_action_value)
+    loss.set_keys(done=("agents", "done"), terminated=("agents", "terminated"))
     loss.make_value_estimator(gamma=0.99)
     return loss
 
 
-def train(cfg: DictConfig, mi_weight: float) -> float:
+def train(cfg: AddMI, mi_weight: float) -> float:
     """Train one agent and return its mean evaluation return."""
     seed_everything(cfg.seed)
     env = vm.make_env(cfg.task, cfg.num_envs, seed=cfg.seed)
@@ -102,10 +106,9 @@ def train(cfg: DictConfig, mi_weight: float) -> float:
     replay = TensorDictReplayBuffer(
         storage=LazyTensorStorage(cfg.frames), batch_size=cfg.batch_size
     )
-    collector = Collector(
-        env, policy, frames_per_batch=cfg.num_envs, total_frames=cfg.frames,
-        init_random_frames=1280, auto_register_policy_transforms=False,
-    )  # fmt: skip
+    frames = {"frames_per_batch": cfg.num_envs, "total_frames": cfg.frames}
+    frames["init_random_frames"] = 1280
+    collector = Collector(env, policy, auto_register_policy_transforms=False, **frames)
     for steps in tqdm(collector, total=cfg.frames // cfg.num_envs, mininterval=1.0):
         steps["next", "agents", "reward"] *= cfg.reward_scale
         replay.extend(steps.reshape(-1))
@@ -123,23 +126,20 @@ def train(cfg: DictConfig, mi_weight: float) -> float:
     return evaluate(policy, vm.make_env(cfg.task, cfg.episodes), max_steps=100, seed=seed).mean
 
 
-def main(arguments: list[str]) -> dict[str, Any]:
+def compare(cfg: AddMI) -> dict[str, Any]:
     """Train with and without the loss, print and write the returns."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__, *(f"\n  {key}={value}" for key, value in DEFAULTS.items()), sep="")
-        sys.exit(0)
-    given = OmegaConf.from_cli(arguments)
-    unknown = sorted(set(given) - set(DEFAULTS))
-    if unknown:
-        fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
-    cfg = OmegaConf.merge(DEFAULTS, given)
-    torch.set_num_threads(1)
+    torch.set_num_threads(cfg.threads)
     returns = {"with_mi": train(cfg, cfg.mi_weight), "without_mi": train(cfg, 0.0)}
-    summary = {**returns, "config": OmegaConf.to_container(cfg), "versions": versions()}
+    summary = {**returns, "config": cfg.to_dict(), "versions": versions()}
     Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
     write_json(f"{cfg.run_dir}/summary.json", summary)
     print(f"SAC with MI {returns['with_mi']:.1f}, without {returns['without_mi']:.1f}")
     return summary
+
+
+def main(arguments: list[str]) -> dict[str, Any]:
+    """Read the command line and do what it says."""
+    return run(compare, "add_mi_to_sac.py", __doc__, AddMI, arguments)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,28 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpmath import chop, cos, erfinv, matrix, mp, mpf, pi, sqrt
+
+from vm3ac_modules.cli.arguments import run
+from vm3ac_modules.options import Options, option
 
 LOWEST_EXPONENT = -33
 HIGHEST_EXPONENT = -1
 PIECES_PER_OCTAVE = 8
 DEGREE = 7
 TABLE = Path(__file__).resolve().parents[1] / "vm3ac_modules" / "functional" / "normal_icdf.f64"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalTable(Options):
+    """Options of this program."""
+
+    out: str = option(str(TABLE), "the file to write")
+    threads: int = option(1, "taken for uniformity: the arithmetic has one thread", least=1)
 
 
 def upper_quantile(p: mpf) -> mpf:
@@ -50,14 +63,14 @@ def table_rows() -> list[list[float]]:
     return rows
 
 
-def main() -> None:
+def write(options: NormalTable) -> None:
     """Write the table and print its checksum."""
     mp.dps = 50
     rows = table_rows()
     data = b"".join(struct.pack(f"<{len(row)}d", *row) for row in rows)
-    TABLE.write_bytes(data)
-    print(f"{TABLE.name}: {len(rows)} rows, sha256 {hashlib.sha256(data).hexdigest()}")
+    Path(options.out).write_bytes(data)
+    print(f"{Path(options.out).name}: {len(rows)} rows, sha256 {hashlib.sha256(data).hexdigest()}")
 
 
 if __name__ == "__main__":
-    main()
+    run(write, "make_normal_table.py", __doc__.split("Run ")[0], NormalTable, sys.argv[1:])

@@ -19,46 +19,51 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import boolean, fail, integer, number
-from omegaconf import DictConfig, OmegaConf
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor
 from torchrl.envs import Compose, StepCounter, TransformedEnv
-from toy_meeting_figures import ENTRIES, draw_trajectories, draw_weights
 
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import EpisodeCounter, MeetingEnv
 from vm3ac_modules.evaluation import evaluate
-from vm3ac_modules.evaluation.protocol import policy_with_latent
+from vm3ac_modules.evaluation.figures import new_figure
 from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import evaluation_seed, seed_everything
 from vm3ac_modules.modules.latent import LatentSampler, UniformPrior
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.nn import LinearLatentPolicy, action_covariance
-from vm3ac_modules.runs import RunDirectoryError, git_commit, open_run_directory, versions
+from vm3ac_modules.options import Options, option
+from vm3ac_modules.runs import git_commit, open_run_directory, versions
 
-DEFAULTS: dict[str, Any] = {
-    "run_dir": "runs/toy_meeting",
-    "overwrite": False,  # replace what run_dir holds
-    "seed": 0,
-    "updates": 10_000,  # one per step of all rows
-    "num_envs": 64,  # rows, the batch of an update
-    "lr": 3e-4,  # the paper's
-    "latent_high": 0.1,  # z ~ Unif[0, latent_high]^2, the paper's
-    "noise_std": 0.001,  # of n_i, in training and after it
-    "init_std": 0.05,  # of the first weights
-    "max_steps": 50,
-    "meeting_distance": 0.2,
-    "record_every": 50,  # updates between two rows of weights.csv
-    "episodes": 1000,  # per latent, before and after training
-    "draws": 100_000,  # joint actions for the covariance
-    "threads": 1,
-}
-LEAST = {"seed": 0, "updates": 0, "draws": 2}  # of the other integers 1
 MODES = ("sample", "synchronized", "mean", "independent")
+ENTRIES = ("w11", "w12", "w21", "w22")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Options):
+    """Options of this program."""
+
+    run_dir: str = option("runs/toy_meeting", "where files are written")
+    overwrite: bool = option(False, "replace what run_dir holds")
+    seed: int = option(0, "of weights, latents and noise", least=0)
+    updates: int = option(10_000, "one per step of all rows", least=0)
+    num_envs: int = option(64, "rows, the batch of an update", least=1)
+    lr: float = option(3e-4, "learning rate of Adam", above=0, source="Appendix A")
+    latent_high: float = option(0.1, "z ~ Unif[0, latent_high]^2", above=0, source="Appendix A")
+    noise_std: float = option(0.001, "of n_i, in training and after it", least=0)
+    init_std: float = option(0.05, "of the first weights", least=0)
+    max_steps: int = option(50, "steps of an episode", least=1)
+    meeting_distance: float = option(0.2, "nearer than this is a meeting", above=0, most=2)
+    record_every: int = option(50, "updates between two rows of weights.csv", least=1)
+    episodes: int = option(1000, "episodes per latent, before and after training", least=1)
+    draws: int = option(100_000, "joint actions for the covariance", least=2)
+    threads: int = option(1, "intra-op threads of torch", least=1)
 
 
 def first_weights(std: float) -> Tensor:
@@ -69,7 +74,7 @@ def first_weights(std: float) -> Tensor:
     return weights
 
 
-def make_policy(cfg: DictConfig) -> TensorDictSequential:
+def make_policy(cfg: Toy) -> TensorDictSequential:
     """Eqs. (16) and (17) behind the common latent of (19) and (20)."""
     keys = Keys()
     linear = LinearLatentPolicy(first_weights(cfg.init_std), noise_std=cfg.noise_std)
@@ -79,7 +84,7 @@ def make_policy(cfg: DictConfig) -> TensorDictSequential:
     )
 
 
-def make_env(cfg: DictConfig, num_envs: int) -> MeetingEnv:
+def make_env(cfg: Toy, num_envs: int) -> MeetingEnv:
     """The task with the knobs of the run."""
     options = {"max_steps": cfg.max_steps, "meeting_distance": cfg.meeting_distance}
     return MeetingEnv(num_envs, **options)
@@ -90,7 +95,7 @@ def counted(env: MeetingEnv) -> TransformedEnv:
     return TransformedEnv(env, Compose(StepCounter(), EpisodeCounter(env.batch_size)))
 
 
-def train(cfg: DictConfig, policy: TensorDictSequential) -> list[tuple[int, Tensor]]:
+def train(cfg: Toy, policy: TensorDictSequential) -> list[tuple[int, Tensor]]:
     """Climb the instantaneous reward of visited states; the weights over time."""
     env, weights, history = make_env(cfg, cfg.num_envs), policy[1].module.weights, []
     optimizer = torch.optim.Adam([weights], lr=cfg.lr)
@@ -106,7 +111,7 @@ def train(cfg: DictConfig, policy: TensorDictSequential) -> list[tuple[int, Tens
     return history
 
 
-def meetings(cfg: DictConfig, policy: TensorDictSequential) -> dict[str, dict[str, float]]:
+def meetings(cfg: Toy, policy: TensorDictSequential) -> dict[str, dict[str, float]]:
     """How many episodes end with a meeting, and after how many steps, for every latent."""
     env, found = counted(make_env(cfg, cfg.episodes)), {}
     for mode in MODES:
@@ -119,7 +124,7 @@ def meetings(cfg: DictConfig, policy: TensorDictSequential) -> dict[str, dict[st
 
 
 @torch.no_grad()
-def covariance(cfg: DictConfig, policy: TensorDictSequential) -> dict[str, Any]:
+def covariance(cfg: Toy, policy: TensorDictSequential) -> dict[str, Any]:
     """Measure the covariance of the two actions at the start and compare it with Eq. (18)."""
     weights = policy[1].module.weights.double()
     latent_covariance = torch.eye(2, dtype=torch.float64) * cfg.latent_high**2 / 12
@@ -138,9 +143,9 @@ def covariance(cfg: DictConfig, policy: TensorDictSequential) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def trajectory(cfg: DictConfig, policy: TensorDictSequential, mode: str) -> Tensor:
+def trajectory(cfg: Toy, policy: TensorDictSequential, mode: str) -> Tensor:
     """Places of both agents in one episode, ``[T + 1, 2, 2]``."""
-    steps = make_env(cfg, 1).rollout(cfg.max_steps, policy_with_latent(policy, mode))
+    steps = make_env(cfg, 1).rollout(cfg.max_steps, Policy.of(policy).with_latent(mode))
     after = steps["next", Keys().observation][0]
     return torch.cat((steps[Keys().observation][0, :1], after))
 
@@ -152,7 +157,7 @@ def write_weights(path: Path, history: list[tuple[int, Tensor]]) -> None:
     write_text(path, "".join(",".join(row) + "\n" for row in [columns, *rows]))
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
+def learn(cfg: Toy) -> dict[str, Any]:
     """Train, measure, draw and write the run's files; the summary."""
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=False, overwrite=cfg.overwrite)
@@ -172,7 +177,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "covariance": covariance(cfg, policy),
         "seed": cfg.seed,
         "updates": cfg.updates,
-        "config": {k: v for k, v in cfg.items() if k not in ("run_dir", "overwrite")},
+        "config": {k: v for k, v in cfg.to_dict().items() if k not in ("run_dir", "overwrite")},
         "versions": versions(),
         "git_commit": git_commit(Path(__file__).parent),
     }
@@ -185,37 +190,44 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def configure(arguments: list[str]) -> DictConfig:
-    """Read key=value arguments, or end with one sentence."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        knobs = "\n".join(f"  {key}={value}" for key, value in DEFAULTS.items())
-        print(f"{__doc__}\nKnobs and their defaults:\n{knobs}")
-        sys.exit(0)
-    if bare := [argument for argument in arguments if "=" not in argument]:
-        fail(f"{bare[0]!r} is not of the form key=value; see --help.")
-    given = OmegaConf.from_cli(arguments)
-    if unknown := [str(key) for key in given if key not in DEFAULTS]:
-        fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
-    return OmegaConf.create(DEFAULTS | {str(k): checked(str(k), v) for k, v in given.items()})
+def draw_weights(path: Path, history: list[tuple[int, Tensor]]) -> None:
+    """Figure 9: the entries of both agents' weights over training."""
+    figure = new_figure((9.0, 3.4), 110)
+    panels = figure.subplots(1, 2, sharey=True)
+    updates = [update for update, _ in history]
+    values = torch.stack([weights.flatten(1) for _, weights in history])
+    styles = [("black", "-"), ("black", "--"), ("0.6", "-"), ("0.6", "--")]
+    for agent, axes in enumerate(panels):
+        for entry, name in enumerate(ENTRIES):
+            color, line = styles[entry]
+            label = f"$w_{{{name[1:]}}}^{agent + 1}$"
+            axes.plot(updates, values[:, agent, entry], color=color, ls=line, label=label)
+        axes.axhline(0.0, color="black", lw=0.6)
+        axes.grid(alpha=0.25)
+        axes.set(xlabel="updates", title=f"({'ab'[agent]}) $W^{agent + 1}$ of Agent {agent + 1}")
+        axes.legend(frameon=False, fontsize="small", ncols=2)
+    panels[0].set_ylabel("weight of z")
+    figure.savefig(path)
 
 
-def checked(key: str, value: Any) -> Any:
-    """The value in its default's type; what would be bent to fit ends with one sentence."""
-    default = DEFAULTS[key]
-    if isinstance(default, bool):
-        return boolean(key, value)
-    if isinstance(default, int):
-        return integer(key, value, LEAST.get(key, 1))
-    return number(key, value) if isinstance(default, float) else str(value)
+def draw_trajectories(path: Path, episodes: dict[str, Tensor], high: float) -> None:
+    """Figure 10: where both agents go, with z drawn and with z = E[z]."""
+    figure = new_figure((9.0, 3.6), 110)
+    titles = {"sample": f"(a) z ~ Unif[0, {high:g}]$^2$", "mean": f"(b) z = E[z] = {high / 2:g}"}
+    panels = figure.subplots(1, len(episodes), sharex=True, sharey=True)
+    for axes, (mode, places) in zip(panels, episodes.items(), strict=True):
+        for agent, (color, marker) in enumerate([("black", "o"), ("0.55", "s")]):
+            label = f"Agent {agent + 1}"
+            axes.plot(*places[:, agent].T, color=color, marker=marker, ms=4, label=label)
+        axes.set(xlabel="x", title=f"{titles[mode]}, {len(places) - 1} steps")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel("y")
+    figure.savefig(path)
 
 
-def main(arguments: list[str]) -> dict[str, Any]:
-    """Run the recipe and print what it found."""
-    cfg = configure(arguments)
-    try:
-        summary = run(cfg)
-    except (RunDirectoryError, ValueError) as error:
-        fail(str(error))
+def show(summary: dict[str, Any]) -> None:
+    """Print what was found."""
     print("         " + "".join(f"{name:>8}" for name in ENTRIES) + " w11+w12")
     for agent, (weights, total) in enumerate(
         zip(summary["weights"], summary["x_sums"], strict=True), start=1
@@ -228,6 +240,12 @@ def main(arguments: list[str]) -> dict[str, Any]:
         print(f"z {mode:13s} episodes with a meeting: {before:.3f} -> {after['met']:.3f}{took}")
     deviation = summary["covariance"]["largest_deviation_in_stderr"]
     print(f"covariance: at most {deviation:.2f} standard errors from W1 Cz W2^T, Eq. (18)")
+
+
+def main(arguments: list[str]) -> dict[str, Any]:
+    """Read the command line and do what it says."""
+    summary = run(learn, "toy_meeting.py", __doc__, Toy, arguments)
+    show(summary)
     return summary
 
 

@@ -27,18 +27,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import fail
-from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import Bounded
 
 import vm3ac_modules as vm
-from vm3ac_modules.algorithms.registry import resolve_knobs
+from vm3ac_modules.algorithms import VM3AC, find_preset
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.functional.information import (
     gaussian_log_density,
@@ -47,54 +47,62 @@ from vm3ac_modules.functional.information import (
 )
 from vm3ac_modules.learning import evaluation_seed, fork_rng, seed_everything
 from vm3ac_modules.objectives import PolicyReader
-from vm3ac_modules.runs import RunDirectoryError, git_commit, open_run_directory, versions
+from vm3ac_modules.options import Options, option
+from vm3ac_modules.runs import git_commit, open_run_directory, versions
 
-DEFAULTS: dict[str, Any] = {
-    "run_dir": "runs/what_is_rewarded",
-    "overwrite": False,  # replace what run_dir holds
-    "seed": 0,
-    "updates": 2500,
-    "beta": 1.0,  # weight of the term
-    "batch_size": 256,
-    "lr": 3e-4,  # policies and predictor
-    "num_latents": 16,  # extra latents K >= 2 of the tight form; 64 reaches 2 nats
-    "action_dim": 2,
-    "latent_dim": 8,
-    "hidden": 128,  # width of both hidden layers
-    "controls": False,  # also train CONTROLS: other starts
-    "eval_every": 250,  # updates between two points of the curves
-    "draws": 2048,  # joint actions per measurement; four times as many at the end
-    "latents": 8192,  # latents L of the mixtures
-    "bracket_latents": 1024,
-    "bracket_rows": 128,  # rows of the library's bracket; eight times as many at the end
-    "threads": 1,
-}
-FORMS: dict[str, Any] = {"vm3ac": ("vm3ac", {}), "vm3ac_tight": ("vm3ac_tight", {})}
+PAPER = find_preset("vm3ac", "continuous").options
+TIGHT = find_preset("vm3ac_tight", "continuous").options
+# The log standard deviation of policies starts at -2.
+FORMS: dict[str, Any] = {"vm3ac": (PAPER, -2.0), "vm3ac_tight": (TIGHT, -2.0)}
 CONTROLS: dict[str, Any] = {
-    "control_paper_form_in_basin": ("vm3ac", {"latent_gain": 3.0}),
-    "control_tight_outside_basin": ("vm3ac_tight", {"latent_gain": 1.0, "initial_log_std": 0.0}),
+    "control_paper_form_in_basin": (replace(PAPER, latent_gain=3.0), -2.0),
+    "control_tight_outside_basin": (replace(TIGHT, latent_gain=1.0), 0.0),
 }
 SLICE = 64  # draws that are scored at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewarded(Options):
+    """Options of this program."""
+
+    run_dir: str = option("runs/what_is_rewarded", "where files are written")
+    overwrite: bool = option(False, "replace what run_dir holds")
+    seed: int = option(0, "of networks and noise", least=0)
+    updates: int = option(2500, "of each form", least=0)
+    beta: float = option(1.0, "weight of the term", least=0)
+    batch_size: int = option(256, "rows of an update", least=1)
+    lr: float = option(3e-4, "learning rate of policies and predictor", above=0)
+    num_latents: int = option(16, "extra latents K of the tight form; 64 reaches 2 nats", least=2)
+    action_dim: int = option(2, "components of an action", least=1)
+    latent_dim: int = option(8, "size of the latent z", least=1)
+    hidden: int = option(128, "width of both hidden layers", least=1)
+    controls: bool = option(False, "also train both forms from other starts")
+    eval_every: int = option(250, "updates between two points of the curves", least=1)
+    draws: int = option(2048, "joint actions per measurement; four times at the end", least=2)
+    latents: int = option(8192, "latents L of the mixtures", least=1)
+    bracket_latents: int = option(1024, "extra latents of the library's bracket", least=2)
+    bracket_rows: int = option(128, "rows of the bracket; eight times at the end", least=1)
+    threads: int = option(1, "intra-op threads of torch", least=1)
 
 
 class Game:
     """One form of the objective on the game without a return.
 
     Args:
-        cfg: the recipe's knobs.
-        knobs: the knobs of an algorithm.
+        cfg: options of this program.
+        form: options of VM3-AC.
+        initial_log_std: log standard deviation that the policies start with.
     """
 
-    def __init__(self, cfg: DictConfig, knobs: Mapping[str, Any]) -> None:
+    def __init__(self, cfg: Rewarded, form: VM3AC, initial_log_std: float = -2.0) -> None:
         spec, hidden = Bounded(-1.0, 1.0, (2, cfg.action_dim)), [cfg.hidden, cfg.hidden]
         sampler = vm.LatentSampler(vm.GaussianPrior(cfg.latent_dim))
-        head = {key: knobs[key] for key in ("log_std", "latent_gain", "initial_log_std")}
+        head = {**form.pick("log_std", "latent_gain"), "initial_log_std": initial_log_std}
         actor = vm.make_actor(1, cfg.latent_dim, spec, hidden=hidden, **head)
-        scale, normalized = knobs["predictor_scale"], knobs["predictor_normalized"]
-        options = {"scale": scale, "normalized": normalized, "hidden": hidden}
-        predictor = vm.VariationalPredictor(1, spec, **options)
+        options = {"scale": form.predictor_scale, "normalized": form.predictor_normalized}
+        predictor = vm.VariationalPredictor(1, spec, hidden=hidden, **options)
         policy = vm.make_policy(sampler, actor)
-        self.cfg, self.num_latents = cfg, knobs["num_latents"]
+        self.cfg, self.num_latents = cfg, form.num_latents
         self.prior, self.reader = sampler.prior, PolicyReader(policy)
         self.loss = vm.MutualInformationLoss(
             policy,
@@ -102,8 +110,7 @@ class Game:
             weight=cfg.beta,
             entropy_weight=1.0,
             num_latents=self.num_latents,
-            pair_weight=knobs["pair_weight"],
-            reverse_model=knobs["reverse_model"],
+            **form.pick("pair_weight", "reverse_model"),
         )
         groups = self.loss.parameter_groups().values()
         self.optimizers = [torch.optim.Adam(group, lr=cfg.lr, fused=True) for group in groups]
@@ -179,12 +186,12 @@ def log_densities(
     return mixture_log_prob(own, terms), leave_one_out_log_prob(terms)
 
 
-def train(cfg: DictConfig, algorithm: str, changes: Mapping[str, Any]) -> list[dict[str, float]]:
+def train(cfg: Rewarded, form: VM3AC, initial_log_std: float) -> list[dict[str, float]]:
     """Train one form and measure it on the way; the last row is the final measurement."""
     seed_everything(cfg.seed)
-    if algorithm == "vm3ac_tight":
-        changes = {"num_latents": cfg.num_latents, **changes}
-    game = Game(cfg, {"initial_log_std": -2.0, **resolve_knobs(algorithm, {}), **changes})
+    if form.num_latents:
+        form = replace(form, num_latents=cfg.num_latents)
+    game = Game(cfg, form, initial_log_std)
     rows = []
     for update in range(cfg.updates + 1):
         if update == cfg.updates or update % cfg.eval_every == 0:
@@ -194,7 +201,7 @@ def train(cfg: DictConfig, algorithm: str, changes: Mapping[str, Any]) -> list[d
     return rows
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: Rewarded) -> dict[str, Any]:
     """Train every form, write the run's files and return the summary."""
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=False, overwrite=cfg.overwrite)
@@ -208,7 +215,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "seed": cfg.seed,
         "updates": cfg.updates,
         "wall_seconds": round(time.monotonic() - started, 1),
-        "config": {k: v for k, v in cfg.items() if k not in ("run_dir", "overwrite")},
+        "config": {k: v for k, v in cfg.to_dict().items() if k not in ("run_dir", "overwrite")},
         "versions": versions(),
         "git_commit": git_commit(Path(__file__).parent),
     }
@@ -226,7 +233,7 @@ def write_curves(path: Path, curves: Mapping[str, list[dict[str, float]]]) -> No
     write_text(path, "".join(",".join(line) + "\n" for line in lines))
 
 
-def draw(path: Path, cfg: DictConfig, curves: Mapping[str, list[dict[str, float]]]) -> None:
+def draw(path: Path, cfg: Rewarded, curves: Mapping[str, list[dict[str, float]]]) -> None:
     """Draw the true mutual information with its bracket, and what each form is trained on."""
     from matplotlib.figure import Figure
 
@@ -256,33 +263,12 @@ def draw(path: Path, cfg: DictConfig, curves: Mapping[str, list[dict[str, float]
     figure.savefig(path)
 
 
-def configure(arguments: list[str]) -> DictConfig:
-    """Read key=value arguments, or end with one sentence."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        knobs = "\n".join(f"  {key}={value}" for key, value in DEFAULTS.items())
-        print(f"{__doc__}\nKnobs and their defaults:\n{knobs}")
-        sys.exit(0)
-    if bare := [argument for argument in arguments if "=" not in argument]:
-        fail(f"{bare[0]!r} is not of the form key=value; see --help.")
-    given = OmegaConf.from_cli(arguments)
-    if unknown := [str(key) for key in given if key not in DEFAULTS]:
-        fail(f"unknown key {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}.")
-    try:
-        return OmegaConf.create(DEFAULTS | {k: type(DEFAULTS[k])(v) for k, v in given.items()})
-    except (TypeError, ValueError) as error:
-        fail(f"a value does not fit its key: {error}")
-
-
 def main(arguments: list[str]) -> dict[str, Any]:
-    """Run the recipe and print what it found."""
-    cfg = configure(arguments)
-    try:
-        summary = run(cfg)
-    except (RunDirectoryError, ValueError) as error:
-        fail(str(error))
+    """Read the command line, do what it says, and print what was found."""
+    summary = run(measure, "what_is_rewarded.py", __doc__, Rewarded, arguments)
     for name in ("vm3ac", "vm3ac_tight"):
         value, low, high = (summary[f"{name}_mi{side}_nats"] for side in ("", "_low", "_high"))
-        form = f"K = {cfg.num_latents if name == 'vm3ac_tight' else 0}"
+        form = f"K = {summary['config']['num_latents'] if name == 'vm3ac_tight' else 0}"
         print(f"{name} ({form}): I(a1; a2) = {value:z.3f} nats [{low:z.3f}, {high:z.3f}]")
     return summary
 

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+KINDS = ("continuous", "discrete")
 MODULES = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for file in (ROOT / "vm3ac_modules").rglob("*.py")
@@ -151,10 +152,10 @@ def test_the_readme_test_of_a_bound_runs():
 
 
 def test_every_preset_is_in_the_algorithms_page():
-    from vm3ac_modules.algorithms import ALGORITHMS
+    from vm3ac_modules.algorithms import presets
 
     text = (DOCS / "algorithms.md").read_text()
-    assert all(f"| `{name}` |" in text for name in ALGORITHMS)
+    assert all(f"| `{name}` |" in text for kind in KINDS for name in presets(kind))
 
 
 def test_readings_are_numbered_without_gaps():
@@ -162,6 +163,13 @@ def test_readings_are_numbered_without_gaps():
     assert rows == [str(k) for k in range(1, len(rows) + 1)]
 
 
-def test_the_api_page_is_what_its_program_writes():
-    page = runpy.run_path(str(DOCS / "make_api.py"))["page"]
-    assert page() == (DOCS / "api.md").read_text(), "run python docs/make_api.py"
+@pytest.mark.parametrize("name", ["api", "options"])
+def test_a_generated_page_is_what_its_program_writes(name):
+    page = runpy.run_path(str(DOCS / f"make_{name}.py"))["page"]
+    assert page() == (DOCS / f"{name}.md").read_text(), f"run python docs/make_{name}.py"
+
+
+def test_the_table_of_the_layers_is_that_of_the_code():
+    page = runpy.run_path(str(DOCS / "make_layers.py"))["page"]
+    text = (DOCS / "layers.md").read_text()
+    assert page(text) == text, "run python docs/make_layers.py"

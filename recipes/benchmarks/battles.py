@@ -10,23 +10,34 @@ environment at a time, as EPyMARL's episode runner does, with the same updates.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
-from omegaconf import OmegaConf
 
-from vm3ac_modules.algorithms import DISCRETE_ALGORITHMS, DiscreteAgent, build_discrete
+from vm3ac_modules.algorithms import build, presets
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import make_battle_env, time_limit
-from vm3ac_modules.learning import EpisodeCollector, EpisodeSource
+from vm3ac_modules.learning import Agent, EpisodeCollector, OnPolicy, SourceSizes
+from vm3ac_modules.learning.sources import Source
+from vm3ac_modules.options import Options, option
+from vm3ac_modules.runs import Settings
 
-PRESETS = Path(__file__).parents[1] / "config_smac" / "algorithm"
+
+@dataclass(frozen=True, kw_only=True)
+class Battles(Options):
+    """Options of this program."""
+
+    map: str = option("3s_vs_3z", "name of the map")
+    algorithms: str = option(",".join(presets("discrete")), "names, separated by commas")
+    rows: int | None = option(None, "battles at once; null: those of the training", least=1)
+    seconds: float = option(5.0, "of every measurement", unit="s", above=0)
+    threads: int = option(1, "intra-op threads of torch", least=1)
+    csv: str | None = option(None, "also write the table to this file")
 
 
 class Timing(NamedTuple):
@@ -40,7 +51,7 @@ class Timing(NamedTuple):
     frames_per_second: float
 
 
-def collect(agent: DiscreteAgent, map_name: str, rows: int, seconds: float) -> tuple[float, Any]:
+def collect(agent: Agent, map_name: str, rows: int, seconds: float) -> tuple[float, Any]:
     """Frames per second of playing, and the last round."""
     env = make_battle_env(map_name, rows, seed=0)
     max_steps = time_limit(env)
@@ -53,7 +64,7 @@ def collect(agent: DiscreteAgent, map_name: str, rows: int, seconds: float) -> t
     return frames / (time.process_time() - started), played
 
 
-def time_updates(agent: DiscreteAgent, source: EpisodeSource, seconds: float) -> tuple[float, int]:
+def time_updates(agent: Agent, source: Source, seconds: float) -> tuple[float, int]:
     """Seconds per update, and how many are due for what was added."""
     batches = list(source.batches())
     for batch in batches[:2]:
@@ -67,25 +78,21 @@ def time_updates(agent: DiscreteAgent, source: EpisodeSource, seconds: float) ->
 
 def measure(algorithm: str, map_name: str, rows: int | None, seconds: float) -> list[Timing]:
     """The recipe's rows and one row, with the same updates."""
-    preset = OmegaConf.load(PRESETS / f"{algorithm}.yaml")
-    rows = preset.num_envs if rows is None else rows
+    training: Any = Settings.of({"algorithm": {"name": algorithm}, "map": map_name}).training
+    rows = training.num_envs if rows is None else rows
     torch.manual_seed(0)
-    agent = build_discrete(algorithm, make_battle_env(map_name, 1, seed=0))
+    agent = build(algorithm, make_battle_env(map_name, 1, seed=0))
     # Exploration as at the start: nearly random play, so all algorithms see episodes of a length.
-    agent.set_frames(0)
-    source = EpisodeSource(
-        agent.loss.on_policy,
-        capacity=1000,
-        batch_size=preset.batch_size,
-        updates_per_episode=preset.updates_per_episode,
-    )
+    for hook in agent.hooks:
+        hook.before_collect(0)
+    size, updates = training.batch_size, training.updates_per_episode
+    source = agent.source(SourceSizes(1000, size, updates=updates, episodes=True))
     speed, played = collect(agent, map_name, rows, seconds)
-    while source.added < 2 * preset.batch_size:
-        source.add(played.episodes)
+    # Whole batches, however few rows play.
+    source.add(torch.cat([played.episodes] * -(-2 * size // len(played.episodes))))
     per_update, _ = time_updates(agent, source, seconds)
     frames_per_episode = float(played.lengths.float().mean())
-    on_policy = agent.loss.on_policy is True
-    per_episode = 1 / preset.batch_size if on_policy else preset.updates_per_episode
+    per_episode = 1 / size if isinstance(source, OnPolicy) else updates
     per_frame = per_episode / frames_per_episode
     alone, _ = collect(agent, map_name, 1, seconds)
     return [
@@ -94,24 +101,15 @@ def measure(algorithm: str, map_name: str, rows: int | None, seconds: float) -> 
     ]
 
 
-def main() -> None:
+def compare(args: Battles) -> None:
     """Measure, print a table, write a CSV."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--map", default="3s_vs_3z")
-    parser.add_argument("--algorithms", nargs="+", default=list(DISCRETE_ALGORITHMS))
-    parser.add_argument("--rows", type=int, help="battles at once (default: the recipe's)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of every measurement")
-    parser.add_argument("--csv", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     print(
         "| algorithm | rows | played, frames/s | update, ms | updates/frame | together, frames/s |"
     )
     print("|---|---|---|---|---|---|")
     table = []
-    for algorithm in args.algorithms:
+    for algorithm in args.algorithms.split(","):
         for t in measure(algorithm, args.map, args.rows, args.seconds):
             table.append(t)
             print(
@@ -121,7 +119,7 @@ def main() -> None:
                 flush=True,
             )
     if args.csv:
-        with args.csv.open("w", newline="", encoding="utf-8") as file:
+        with Path(args.csv).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Timing._fields)
             writer.writerows(
@@ -130,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, "battles.py", __doc__, Battles, sys.argv[1:])

@@ -10,23 +10,37 @@ and the median of the rounds counts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torchrl.envs import EnvBase, MarlGroupMapType, PettingZooWrapper
 
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import MultiwalkerEnv
 from vm3ac_modules.learning import seed_everything
+from vm3ac_modules.options import Options, option
 
 ROWS = (1, 4, 16)
 OPTIONS: dict[str, Any] = {"shared_reward": False, "remove_on_fall": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput(Options):
+    """Options of this program."""
+
+    agents: tuple[int, ...] = option((2, 3, 4), "numbers of walkers", least=1)
+    steps: int = option(800, "steps per round, a multiple of 16", least=16)
+    rounds: int = option(5, "rounds of each contestant", least=1)
+    threads: int = option(1, "intra-op threads of torch", least=1)
+    json: bool = option(False, "print one JSON object")
 
 
 def pettingzoo_env(num_agents: int) -> Any:
@@ -92,17 +106,11 @@ def measure(num_agents: int, steps: int, rounds: int) -> dict[str, float]:
     return {name: round(statistics.median(values), 1) for name, values in rates.items()}
 
 
-def main() -> None:
+def compare(args: Throughput) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--agents", type=int, nargs="+", default=[2, 3, 4], help="walkers")
-    parser.add_argument("--steps", type=int, default=800, help="steps per round, a multiple of 16")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    if args.steps < 16 or args.steps % 16 or args.rounds < 1:
-        parser.error("--steps must be a multiple of 16 and --rounds at least 1")
-    torch.set_num_threads(1)
+    if args.steps % 16:
+        raise ValueError(f"steps must be a multiple of 16, got {args.steps}.")
+    torch.set_num_threads(args.threads)
     seed_everything(0)
     found = {n: measure(n, args.steps, args.rounds) for n in args.agents}
     if args.json:
@@ -115,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, "multiwalker_throughput.py", __doc__, Throughput, sys.argv[1:])

@@ -3,38 +3,55 @@
 An update is loss, backward, optimizers and target on a batch that is already sampled, with the
 networks of the presets (2 x 128). Numbers of seeds alternate in one process; the median counts.
 
-    python recipes/benchmarks/seeds.py --algorithm vm3ac --seeds 1 3 7 [--threads 2] [--json]
+    python recipes/benchmarks/seeds.py --algorithm vm3ac --seeds 1,3,7 [--threads 2] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from vm3ac_modules.algorithms import ALGORITHMS, build
+from vm3ac_modules.algorithms import build, presets
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import make_env
-from vm3ac_modules.learning import interleave, make_replay, seed_everything
+from vm3ac_modules.learning import SourceSizes, seed_everything
+from vm3ac_modules.options import Options, option
 
 
-def contestants(args: argparse.Namespace, seeds: int) -> dict[str, Callable[[], None]]:
+@dataclass(frozen=True, kw_only=True)
+class Seeds(Options):
+    """Options of this program."""
+
+    algorithm: str = option("vm3ac", "name", choices=tuple(presets("continuous")))
+    task: str = option("predator_prey_2", "an environment of make_env")
+    seeds: tuple[int, ...] = option((1, 3, 7), "numbers of seeds", least=1)
+    envs: int = option(64, "rows per seed", least=1)
+    batch: int = option(128, "transitions per seed and update", least=1)
+    threads: int = option(1, "intra-op threads of torch", least=1)
+    repeats: int = option(50, "timed rounds", least=1)
+    device: str = option("cpu", "cpu or cuda")
+    json: bool = option(False, "print one JSON object")
+
+
+def contestants(args: Seeds, seeds: int) -> dict[str, Callable[[], None]]:
     """An update and a step of all rows, for one number of seeds."""
     env = make_env(args.task, seeds * args.envs, seed=0, device=args.device)
     agent = build(args.algorithm, env, seeds=seeds, device=args.device)
     env = agent.wrap(env)
-    replay = make_replay(10 * args.batch, args.batch, seeds=seeds, device=args.device)
-    if (transform := agent.replay_transform()) is not None:
-        replay.append_transform(transform)
+    sizes = SourceSizes(10 * args.batch, args.batch, seeds=seeds, device=args.device)
+    source = agent.source(sizes)
+    source.append_transforms(list(agent.replay_transforms()))
     # Enough steps for a batch of every seed, one at a time as in training.
     steps = -(-2 * args.batch // args.envs) + 1
     for step in env.rollout(steps, agent.policy, break_when_any_done=False).unbind(-1):
-        replay.extend(interleave(step.detach(), seeds))
-    batch = replay.sample()
-    batch = batch if seeds == 1 else batch.reshape(seeds, -1)
+        source.add(step.detach())
+    batch = next(source.batches())
     state = {"now": env.reset()}
 
     def step() -> None:
@@ -44,7 +61,7 @@ def contestants(args: argparse.Namespace, seeds: int) -> dict[str, Callable[[], 
     return {"update": lambda: agent.update(batch), "step": step}
 
 
-def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+def measure(args: Seeds) -> dict[str, dict[str, float]]:
     """Median milliseconds per number of seeds."""
     jobs = {seeds: contestants(args, seeds) for seeds in args.seeds}
     cuda = torch.device(args.device).type == "cuda"
@@ -64,19 +81,8 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--algorithm", default="vm3ac", choices=list(ALGORITHMS))
-    parser.add_argument("--task", default="predator_prey_2", help="an environment of make_env")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 3, 7], help="numbers of seeds")
-    parser.add_argument("--envs", type=int, default=64, help="rows per seed")
-    parser.add_argument("--batch", type=int, default=128, help="transitions per seed and update")
-    parser.add_argument("--threads", type=int, default=1, help="intra-op threads of torch")
-    parser.add_argument("--repeats", type=int, default=50, help="timed rounds")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
+def compare(args: Seeds) -> None:
+    """Measure, print."""
     torch.set_num_threads(args.threads)
     seed_everything(0)
     result = measure(args)
@@ -92,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, "seeds.py", __doc__, Seeds, sys.argv[1:])

@@ -4,27 +4,42 @@ Actions are random legal ones, and rollouts reset the battles that are over. A s
 row. Seconds are of CPU time and the best of the rounds counts, so that other programs count less.
 The first step, which compiles, is not counted but given in a column of its own.
 
-    python recipes/benchmarks/smax_throughput.py --maps 3s_vs_3z --rows 1 8 32 128 [--csv out.csv]
+    python recipes/benchmarks/smax_throughput.py --maps 3s_vs_3z --rows 1,8,32,128 [--csv out.csv]
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import SMAXEnv
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import seed_everything
+from vm3ac_modules.options import Options, option
 
 COLUMNS = ("map", "rows", "step_alone", "torchrl", "seconds_to_first_step", "load")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput(Options):
+    """Options of this program."""
+
+    maps: str = option("3s_vs_3z", "maps, separated by commas")
+    rows: tuple[int, ...] = option((1, 8, 32, 128), "numbers of rows", least=1)
+    steps: int = option(4000, "row-steps per round", least=1)
+    rounds: int = option(4, "rounds of each measurement", least=1)
+    threads: int = option(1, "intra-op threads of torch", least=1)
+    csv: str | None = option(None, "also write the table to this file")
 
 
 def best_rate(play: Callable[[int], None], steps: int, rows: int, rounds: int) -> int:
@@ -69,31 +84,22 @@ def measure(map_name: str, rows: int, row_steps: int, rounds: int) -> dict[str, 
     return dict(zip(COLUMNS, (map_name, rows, *rates, round(first, 1), load), strict=True))
 
 
-def main() -> None:
+def compare(args: Throughput) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--maps", nargs="+", default=["3s_vs_3z"])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128])
-    parser.add_argument("--steps", type=int, default=4000, help="row-steps per round")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--csv", type=Path, help="also write the table to this file")
-    args = parser.parse_args()
-    if min(args.rows) < 1 or args.steps < 1 or args.rounds < 1:
-        parser.error("--rows, --steps and --rounds must be at least 1")
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     seed_everything(0)
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     found = []
-    for map_name in args.maps:
+    for map_name in args.maps.split(","):
         for rows in args.rows:
             found.append(measure(map_name, rows, args.steps, args.rounds))
             print("| " + " | ".join(map(str, found[-1].values())) + " |", flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
+        with Path(args.csv).open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(found)
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, "smax_throughput.py", __doc__, Throughput, sys.argv[1:])

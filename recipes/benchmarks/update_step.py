@@ -10,11 +10,12 @@ Adam.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict
@@ -25,10 +26,24 @@ from torchrl.modules import MultiAgentMLP, ProbabilisticActor, TanhNormal
 from torchrl.objectives import SACLoss, SoftUpdate
 
 import vm3ac_modules as vm
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.learning import FusedSoftUpdate, seed_everything
+from vm3ac_modules.options import Options, option
+from vm3ac_modules.testing.plain_vm3ac import PlainVM3AC
 
 OBS, A, Z, H = 20, 2, 8, 128
 BETA, GAMMA, TAU, LR, SIGMA = 0.1, 0.99, 0.005, 3e-4, 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateStep(Options):
+    """Options of this program."""
+
+    agents: int = option(2, "number of agents N", least=2)
+    batch: int = option(128, "transitions per update B", least=1)
+    threads: int = option(2, "intra-op threads of torch", least=1)
+    repeats: int = option(200, "timed updates of each contestant", least=1)
+    json: bool = option(False, "print one JSON object")
 
 
 def make_batch(num_agents: int, batch: int) -> TensorDict:
@@ -154,8 +169,6 @@ def lambda_cat(critic: nn.Module) -> nn.Module:
 
 def reference_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
     """The same arithmetic by hand: stacked weights, ``baddbmm``, no modules, no tensordicts."""
-    from plain_vm3ac import PlainVM3AC
-
     return PlainVM3AC(num_agents, td, beta=BETA, gamma=GAMMA, tau=TAU, lr=LR, sigma=SIGMA).update
 
 
@@ -171,15 +184,8 @@ def measure(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[st
     return {f"{name}_ms": 1e3 * statistics.median(values) for name, values in times.items()}
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--agents", type=int, default=2, help="number of agents N")
-    parser.add_argument("--batch", type=int, default=128, help="transitions per update B")
-    parser.add_argument("--threads", type=int, default=2, help="intra-op threads of torch")
-    parser.add_argument("--repeats", type=int, default=200, help="timed updates of each contestant")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
+def compare(args: UpdateStep) -> None:
+    """Measure, print."""
     torch.set_num_threads(args.threads)
     seed_everything(0)
     td = make_batch(args.agents, args.batch)
@@ -201,5 +207,10 @@ def main() -> None:
         print(f"{name:12s} {result[f'{name}_ms']:8.2f} ms   vm3ac / {name} = {ratio:.2f}")
 
 
+def main(arguments: list[str]) -> None:
+    """Read the command line and do what it says."""
+    run(compare, "update_step.py", __doc__, UpdateStep, arguments)
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

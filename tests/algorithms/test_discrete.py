@@ -1,4 +1,4 @@
-"""The door to algorithms over discrete actions, on battles of the embedded simulator."""
+"""Algorithms over discrete actions, on battles of the embedded simulator."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from torchrl.envs.utils import check_env_specs
 if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 
-from vm3ac_modules.algorithms import (
-    DISCRETE_ALGORITHMS,
-    build,
-    build_discrete,
-    resolve_discrete_knobs,
-)
+from vm3ac_modules.algorithms import build, find_preset, presets
 from vm3ac_modules.envs import make_battle_env
-from vm3ac_modules.learning import EpisodeCollector, EpisodeSource
+from vm3ac_modules.learning import EpisodeCollector, SourceSizes
+from vm3ac_modules.learning.collecting import EpisodeCollecting
+from vm3ac_modules.options import OptionsError
 
 MAX_STEPS = 8
+DISCRETE = sorted(presets("discrete"))
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +26,28 @@ def battle():
     return make_battle_env("3m", 4, seed=0, max_steps=MAX_STEPS)
 
 
+def schedule(agent, frames):
+    """Set what follows the frames, and give the values by name."""
+    for hook in agent.hooks:
+        hook.before_collect(frames)
+    logged = [hook for hook in agent.hooks if hasattr(hook, "law")]
+    return {hook.logged[0]: float(hook.scalars()) for hook in logged}
+
+
 def played(agent, env):
     env.set_seed(0)
     return EpisodeCollector(agent.wrap(env), agent.policy, MAX_STEPS, agent.recorded).play()
 
 
-@pytest.mark.parametrize("algorithm", list(DISCRETE_ALGORITHMS))
+@pytest.mark.parametrize("algorithm", DISCRETE)
 def test_policies_play_legal_actions_and_losses_read_what_is_recorded(algorithm, battle):
     torch.manual_seed(0)
-    agent = build_discrete(algorithm, battle, hidden_size=8)
+    agent = build(algorithm, battle, hidden_size=8)
     # A policy that is all exploration has no gradient.
-    agent.set_frames(50_000)
+    schedule(agent, 50_000)
     # An illegal action would be refused by the environment.
     round_ = played(agent, battle)
-    kind = agent.loss.on_policy
-    source = EpisodeSource(kind, capacity=8, batch_size=4)
+    source = agent.source(SourceSizes(8, 4, episodes=True))
     source.add(round_.episodes)
     batch = next(iter(source.batches()))
     before = {k: v.clone() for k, v in agent.loss.state_dict().items()}
@@ -57,49 +62,50 @@ def test_policies_play_legal_actions_and_losses_read_what_is_recorded(algorithm,
 
 @pytest.mark.parametrize("algorithm", ["vm3ac", "maven"])
 def test_wrapped_environments_keep_their_specs(algorithm, battle):
-    check_env_specs(build_discrete(algorithm, battle, hidden_size=8).wrap(battle))
+    check_env_specs(build(algorithm, battle, hidden_size=8).wrap(battle))
 
 
 def test_floor_and_temperature_follow_the_frames(battle):
-    agent = build_discrete("fop", battle, hidden_size=8, epsilon_frames=100)
-    agent.set_frames(0)
-    assert (float(agent.actor.epsilon), float(agent.loss.temperature)) == (1.0, 0.5)
-    agent.set_frames(50)
-    assert float(agent.actor.epsilon) == pytest.approx(0.525)
-    agent.set_frames(100_000)
-    assert float(agent.actor.epsilon) == pytest.approx(0.05)
+    agent = build("fop", battle, hidden_size=8, epsilon_frames=100)
+    floor = agent.policy.actor
+    said = schedule(agent, 0)
+    assert said == {"epsilon": 1.0, "temperature": 0.5}
+    assert (float(floor.epsilon), float(agent.loss.temperature)) == (1.0, 0.5)
+    schedule(agent, 50)
+    assert float(floor.epsilon) == pytest.approx(0.525)
+    schedule(agent, 100_000)
+    assert float(floor.epsilon) == pytest.approx(0.05)
     # The paper's straight line against the code's, which is at its end after 90,000.
     assert float(agent.loss.temperature) == pytest.approx(0.275)
-    code = build_discrete("fop", battle, hidden_size=8, temperature_schedule="code")
-    code.set_frames(90_000)
+    code = build("fop", battle, hidden_size=8, temperature_schedule="code")
+    schedule(code, 90_000)
     assert float(code.loss.temperature) == pytest.approx(0.05)
-    assert agent.coefficients.keys() == {"epsilon", "temperature"}
 
 
 def test_the_floor_reaches_what_is_played_and_not_the_greedy_twin(battle):
     torch.manual_seed(0)
-    agent = build_discrete("fop", battle, hidden_size=8)
+    agent = build("fop", battle, hidden_size=8)
     td = agent.wrap(battle).reset()
     mask = td["agents", "action_mask"].float()
-    agent.set_frames(0)
+    schedule(agent, 0)
     uniform = mask / mask.sum(-1, keepdim=True)
     torch.testing.assert_close(agent.policy(td.clone())["agents", "logits"].exp(), uniform)
-    greedy = agent.greedy(td.clone())["agents", "logits"].exp()
+    greedy = agent.policy.greedy()(td.clone())["agents", "logits"].exp()
     assert (greedy - uniform).abs().max() > 1e-3
 
 
 def test_the_floor_follows_the_frames_after_a_move(battle):
-    agent = build_discrete("fop", battle, hidden_size=8)
+    agent = build("fop", battle, hidden_size=8)
     agent.policy.double()
     agent.loss.double()
-    agent.set_frames(50_000)
+    schedule(agent, 50_000)
     learned = agent.loss.actor_network_params.get("epsilon")
-    assert float(learned) == float(agent.actor.epsilon) == pytest.approx(0.05)
+    assert float(learned) == float(agent.policy.actor.epsilon) == pytest.approx(0.05)
 
 
 def test_targets_are_copied_at_every_interval(battle):
     torch.manual_seed(0)
-    agent = build_discrete("fop", battle, hidden_size=8, target_interval=3)
+    agent = build("fop", battle, hidden_size=8, target_interval=3)
     batch = played(agent, battle).episodes
     online = agent.loss.qvalue_network_params
     target = agent.loss.target_qvalue_network_params
@@ -112,11 +118,11 @@ def test_targets_are_copied_at_every_interval(battle):
 
 
 def test_reward_scale_multiplies_what_the_loss_reads(battle):
-    batch = played(build_discrete("vdac", battle, hidden_size=8), battle).episodes
+    batch = played(build("vdac", battle, hidden_size=8), battle).episodes
     values = []
     for scale in (1.0, 3.0):
         torch.manual_seed(0)
-        agent = build_discrete("vdac", battle, hidden_size=8, lam=1.0, reward_scale=scale)
+        agent = build("vdac", battle, hidden_size=8, lam=1.0, reward_scale=scale)
         with torch.no_grad():
             for parameter in agent.loss.parameters():
                 parameter.zero_()
@@ -126,7 +132,7 @@ def test_reward_scale_multiplies_what_the_loss_reads(battle):
 
 def test_gradients_are_clipped_by_group(battle):
     torch.manual_seed(0)
-    agent = build_discrete("fop", battle, hidden_size=8)
+    agent = build("fop", battle, hidden_size=8)
     batch = played(agent, battle).episodes
     norms = {}
 
@@ -149,51 +155,71 @@ def test_gradients_are_clipped_by_group(battle):
 
 def test_mavens_prior_learns_from_rounds(battle):
     torch.manual_seed(0)
-    agent = build_discrete("maven", battle, hidden_size=8, latent_dim=4, latent_episodes=4)
+    agent = build("maven", battle, hidden_size=8, latent_dim=4, latent_episodes=4)
     before = agent.loss.latent_policy_network_params.clone()
-    round_ = played(agent, battle)
+    battle.set_seed(0)
+    collecting = EpisodeCollecting(agent, agent.wrap(battle), MAX_STEPS)
+    collected = next(iter(collecting))
+    round_ = collected.played
     latent = round_.episodes["latent"]
     lengths = round_.lengths
     for row in range(4):
         # One draw per episode, the bootstrap slot included.
         assert (latent[row, : lengths[row] + 1] == latent[row, 0]).all()
-    agent.after_round(round_._replace(returns=torch.arange(4.0)), 100)
+    # Where every episode began, and what it returned.
+    ends = collected.steps
+    assert torch.equal(ends["latent"], latent[:, 0])
+    assert torch.equal(ends["next", "agents", "episode_reward"].flatten(), round_.returns)
+    assert ends["next", "done"].all()
+    ends["next", "agents", "episode_reward"] = torch.arange(4.0)[:, None, None]
+    [learner] = [hook for hook in agent.hooks if hook.optimizer is not None]
+    for hook in agent.hooks:
+        hook.after_step(ends, 100)
     after = agent.loss.latent_policy_network_params
     pairs = zip(before.values(True, True), after.values(True, True), strict=True)
     assert not any(torch.equal(a, b) for a, b in pairs)
-    assert agent.hooks[0].scalars().isfinite().all()
+    assert learner.scalars().isfinite().all()
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "knobs", "message"),
+    ("algorithm", "options", "message"),
     [
-        ("qmix", {}, "unknown algorithm 'qmix'; valid: vm3ac, fop"),
-        ("fop", {"latent_dim": 3}, r"unknown knob\(s\) latent_dim for algorithm 'fop'"),
-        ("vdac", {"mixer": "mean"}, "mixer must be 'qmix' or 'sum'"),
-        ("maven", {"latent_policy": "best"}, "latent_policy must be 'learned' or 'uniform'"),
+        ("qmix", {}, "unknown algorithm 'qmix'; valid for discrete actions: dop, fop"),
+        ("fop", {"latent_dim": 3}, "unknown option 'latent_dim' of fop"),
+        ("vdac", {"mixer": "mean"}, "mixer must be .*qmix.*, got 'mean'"),
+        ("maven", {"latent_policy": "best"}, "latent_policy must be learned or uniform"),
         ("fop", {"mixer_weights": "qatten"}, "needs unit_dim"),
-        ("fop", {"temperature_schedule": "steep"}, "'paper' or 'code'"),
-        ("fop", {"temperature_end": 0.0}, "temperature_end must be positive"),
-        ("dop", {"epsilon_start": 1.5}, r"epsilon_start must be in \[0, 1\], got 1.5"),
-        ("maven", {"target_interval": 0}, "target_interval must be at least 1"),
+        ("fop", {"temperature_schedule": "steep"}, "temperature_schedule must be paper or code"),
+        ("fop", {"temperature_end": 0.0}, "temperature_end must be a number > 0"),
+        ("dop", {"epsilon_start": 1.5}, "epsilon_start must be a number >= 0 and <= 1, got 1.5"),
+        ("maven", {"target_interval": 0}, "target_interval must be an integer >= 1, got 0"),
     ],
 )
-def test_bad_knobs(battle, algorithm, knobs, message):
+def test_bad_options(battle, algorithm, options, message):
     with pytest.raises(ValueError, match=message):
-        build_discrete(algorithm, battle, **knobs)
+        build(algorithm, battle, **options)
 
 
-def test_the_two_doors_point_at_each_other(battle):
-    with pytest.raises(ValueError, match="continuous"):
-        build("vm3ac", battle)
+def test_the_kind_of_actions_chooses_the_algorithm(battle):
+    assert build("vm3ac", battle, hidden_size=8).options.kind == "discrete"
+    with pytest.raises(OptionsError, match="ma_ac is for continuous actions; valid for discrete"):
+        build("ma_ac", battle)
     pytest.importorskip("vmas")
     from vm3ac_modules.envs import make_env
 
-    with pytest.raises(ValueError, match="no entry"):
-        build_discrete("vm3ac", make_env("predator_prey_2", 2, seed=0))
+    steps = make_env("predator_prey_2", 2, seed=0)
+    assert build("vm3ac", steps, hidden=[8]).options.kind == "continuous"
+    with pytest.raises(OptionsError, match="fop is for discrete actions; valid for continuous"):
+        build("fop", steps)
+
+
+def test_a_battle_trains_one_seed(battle):
+    with pytest.raises(ValueError, match="fop trains one seed at a time, got seeds=2"):
+        build("fop", battle, seeds=2)
 
 
 def test_presets_fill_in_and_are_not_shared():
-    knobs = resolve_discrete_knobs("dop", {"lr": 1.0})
-    assert (knobs["lr"], knobs["epsilon_start"]) == (1.0, 0.5)
-    assert resolve_discrete_knobs("dop", {})["lr"] == 5e-4
+    preset = find_preset("dop", "discrete").options
+    chosen = preset.changed({"lr": 1.0}, "dop")
+    assert (chosen.lr, chosen.epsilon_start) == (1.0, 0.5)
+    assert find_preset("dop", "discrete").options.lr == 5e-4

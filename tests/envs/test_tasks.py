@@ -14,8 +14,14 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs.utils import check_env_specs
 
-from vm3ac_modules.envs import available_environments, check_homogeneous_continuous, make_env
-from vm3ac_modules.envs.tasks import TASKS, vmas_scenarios
+from vm3ac_modules.envs import (
+    available_environments,
+    battle_task,
+    check_homogeneous_continuous,
+    find_task,
+    make_env,
+)
+from vm3ac_modules.envs.tasks import own_tasks, vmas_scenarios
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +73,7 @@ def test_default_time_limits(name, limit):
     assert td["truncated"].flatten().nonzero().tolist() == [[limit - 1]]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", list(own_tasks()))
 def test_tasks_are_of_the_agents_in_their_name(name):
     pytest.importorskip("Box2D" if name.startswith("multiwalker") else "vmas")
     env = make_env(name, num_envs=2, seed=0, max_steps=3)
@@ -136,6 +142,42 @@ def test_stock_scenarios(name):
 
 def test_one_row():
     check_env_specs(make_env("predator_prey_2", num_envs=1, seed=0))
+
+
+def test_a_task_makes_what_its_name_does():
+    task = find_task("predator_prey_2", max_steps=7, growth="double")
+    assert (task.name, task.max_steps, task.plays, task.picture) == (
+        *("predator_prey_2", 7, "steps", "rollout"),
+    )
+    assert task.options["growth"] == "double"
+    made = task.make(3, seed=5)
+    named = make_env("predator_prey_2", num_envs=3, seed=5, max_steps=7, growth="double")
+    assert torch.equal(made.reset()["state"], named.reset()["state"])
+    assert task.limit(made) == 7
+    # The task of the same name is another object.
+    assert "growth" not in find_task("predator_prey_2").options
+
+
+def test_the_paper_s_tasks():
+    assert {name: task.max_steps for name, task in own_tasks().items()} == {
+        "cooperative_navigation_3": 50,
+        **{f"predator_prey_{n}": 100 for n in (2, 3, 4)},
+        **{f"treasure_collection_{n}": 100 for n in (4, 5)},
+        **{f"multiwalker_{n}": 500 for n in (2, 3, 4)},
+    }
+
+
+def test_a_battle_is_a_task():
+    task = battle_task("3m", reward="shaped", max_steps=9)
+    assert task.name == "battle/smax/shaped/3m"
+    assert (task.plays, task.picture, task.row_is_process) == ("episodes", "battle", False)
+    assert task.about == {"map": "3m", "backend": "smax", "reward": "shaped"}
+    # A game of StarCraft is a process.
+    assert battle_task("3m", "smac").row_is_process
+    pytest.importorskip("jaxmarl")
+    env = task.make(2, seed=0)
+    assert env.batch_size == (2,)
+    assert task.limit(env) == 9
 
 
 def test_available_environments():

@@ -11,9 +11,18 @@ if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("imageio")
 
-from vm3ac_modules.algorithms import build_discrete
+from vm3ac_modules.algorithms import build
 from vm3ac_modules.envs import focus_fire_action, make_battle_env
-from vm3ac_modules.evaluation import battle_gif, evaluate_battles, unit_trace
+from vm3ac_modules.evaluation import battle_gif, evaluate, unit_trace
+from vm3ac_modules.modules import Policy
+
+
+def evaluate_battles(policy, env, **options):
+    return evaluate(policy, env, max_steps=40, plays="episodes", **options)
+
+
+def greedy(agent):
+    return Policy.of(agent.policy).greedy()
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +32,21 @@ def battle():
 
 def test_starts_are_fixed_and_the_callers_generator_is_left_alone(battle):
     torch.manual_seed(0)
-    agent = build_discrete("vm3ac", battle, hidden_size=8)
+    agent = build("vm3ac", battle, hidden_size=8)
     env = agent.wrap(battle)
     before = torch.get_rng_state()
-    first = evaluate_battles(agent.greedy, env, max_steps=40, seed=5)
+    first = evaluate_battles(greedy(agent), env, seed=5)
     torch.testing.assert_close(torch.get_rng_state(), before)
-    again = evaluate_battles(agent.greedy, env, max_steps=40, seed=5)
-    other = evaluate_battles(agent.greedy, env, max_steps=40, seed=6)
+    again = evaluate_battles(greedy(agent), env, seed=5)
+    other = evaluate_battles(greedy(agent), env, seed=6)
     assert torch.equal(first.returns, again.returns)
     assert not torch.equal(first.returns, other.returns)
 
 
 @pytest.mark.parametrize("latent", ["constant", "synchronized", "independent"])
 def test_latents_by_every_mode(battle, latent):
-    agent = build_discrete("vm3ac", battle, hidden_size=8)
-    result = evaluate_battles(agent.greedy, agent.wrap(battle), max_steps=40, seed=5, latent=latent)
+    agent = build("vm3ac", battle, hidden_size=8)
+    result = evaluate_battles(greedy(agent), agent.wrap(battle), seed=5, latent=latent)
     assert result.returns.isfinite().all()
 
 
@@ -45,8 +54,8 @@ def test_a_script_that_fights_wins_and_the_numbers_agree(battle):
     def script(td):
         return td.set(("agents", "action"), focus_fire_action(battle))
 
-    scripted = evaluate_battles(script, battle, max_steps=40, seed=5)
-    random = evaluate_battles(None, battle, max_steps=40, seed=5)
+    scripted = evaluate_battles(script, battle, seed=5)
+    random = evaluate_battles(None, battle, seed=5)
     assert scripted.info["battle_won"].mean() > 0.2
     assert random.info["battle_won"].sum() == 0
     for result in (scripted, random):
@@ -59,7 +68,7 @@ def test_a_script_that_fights_wins_and_the_numbers_agree(battle):
 def test_a_battle_as_a_picture(battle, tmp_path):
     import imageio.v3 as iio
 
-    result = evaluate_battles(None, battle, max_steps=40, seed=5, observer=unit_trace)
+    result = evaluate_battles(None, battle, seed=5, observer=unit_trace)
     length = int(result.lengths[0])
     trace = result.trace[0, : length + 1]
     assert trace.shape == (length + 1, 6, 7)
@@ -79,16 +88,17 @@ def test_several_games_fight_several_battles_and_rounds_go_on(battle):
     games = make_smac_env("3m", SMACStub, 2, seed=0)
     try:
         start = []
-        evaluate_battles(None, games, max_steps=20, seed=5, observer=lambda env: (
-            start.append(env.base_env.shared_tensordicts[0]["state"].clone())
-            or start.append(env.base_env.shared_tensordicts[1]["state"].clone())
-            or torch.zeros(2)
-        ))  # fmt: skip
+
+        def observer(env):
+            start.extend(td["state"].clone() for td in env.base_env.shared_tensordicts)
+            return torch.zeros(2)
+
+        evaluate_battles(None, games, seed=5, observer=observer)
         assert not torch.equal(start[0], start[1])
     finally:
         games.close()
-    one = evaluate_battles(None, battle, max_steps=40, seed=5)
-    two = evaluate_battles(None, battle, max_steps=40, seed=5, rounds=2)
+    one = evaluate_battles(None, battle, seed=5)
+    two = evaluate_battles(None, battle, seed=5, rounds=2)
     assert two.returns.shape == two.info["battle_won"].shape == two.lengths.shape == (16,)
     assert torch.equal(two.lengths[:8], one.lengths)
     assert not torch.equal(two.lengths[8:], one.lengths)

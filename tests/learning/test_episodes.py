@@ -1,4 +1,4 @@
-"""Rounds of whole episodes, and what algorithms are updated with."""
+"""Rounds of whole episodes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.learning import EpisodeCollector, EpisodeSource
-from vm3ac_modules.learning.episodes import cut_to_longest
+from vm3ac_modules.learning import EpisodeCollector
+from vm3ac_modules.learning.sources import cut_to_longest
 
 KEYS = Keys()
 ROWS, AGENTS = 3, 2
@@ -118,68 +118,3 @@ def test_cut_to_longest():
     td = play().episodes
     assert cut_to_longest(td).shape == (ROWS, 5)
     assert cut_to_longest(td[2:]).shape == (1, 2)
-
-
-def episodes(number, first=0):
-    """Episodes of one step that tell their number."""
-    mask = torch.tensor([True, False, False]).reshape(1, 3, 1).expand(number, 3, 1)
-    ids = torch.arange(first, first + number).reshape(-1, 1, 1).expand(number, 3, 1)
-    return TensorDict({"mask": mask, "id": ids}, [number, 3])
-
-
-def source(on_policy, **options):
-    options = {"capacity": 8, "batch_size": 2, **options}
-    return EpisodeSource(on_policy, **options)
-
-
-def ids(batch):
-    return batch["id"][:, 0, 0].tolist()
-
-
-def test_replay_owes_updates_for_what_was_added():
-    replay = source(False, updates_per_episode=0.75, start_episodes=4)
-    replay.add(episodes(3))
-    assert list(replay.batches()) == []
-    replay.add(episodes(3, 3))
-    # Three episodes since there were enough: 2.25 updates, of which a quarter is kept.
-    batches = list(replay.batches())
-    assert [batch.shape for batch in batches] == [(2, 2), (2, 2)]
-    assert replay.owed == pytest.approx(0.25)
-    replay.add(episodes(6, 6))
-    assert len(replay) == 8
-    found = {i for batch in replay.batches() for i in ids(batch)}
-    assert found <= set(range(4, 12))
-
-
-def test_on_policy_uses_every_episode_once():
-    fresh = source(True)
-    fresh.add(episodes(5))
-    assert [ids(batch) for batch in fresh.batches()] == [[0, 1], [2, 3], [4]]
-    assert list(fresh.batches()) == []
-
-
-def test_mixed_joins_the_newest_with_replayed_ones():
-    both = source("mixed", updates_per_episode=1.0)
-    for first in (0, 3, 6):
-        both.add(episodes(3, first))
-        batches = list(both.batches())
-    # The ring holds 1 to 8, its cursor is in the middle.
-    for batch in batches:
-        fresh = batch["on_policy"][:, 0, 0]
-        assert fresh.tolist() == [True, True, False, False, False, False]
-        assert sorted(ids(batch)[:2]) == [7, 8]
-        assert set(ids(batch)) <= set(range(1, 9))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"on_policy": "both"}, "on_policy must be True, False or 'mixed'"),
-        ({"batch_size": 9}, "between 1 and the replay's capacity, got 9 episodes of 8"),
-        ({"batch_size": 0}, "between 1"),
-        ({"updates_per_episode": 0.0}, "updates_per_episode must be positive"),
-    ],
-)
-def test_unusable_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        source(options.pop("on_policy", False), **options)

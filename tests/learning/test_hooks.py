@@ -14,18 +14,40 @@ from torch.nn.functional import one_hot
 
 from vm3ac_modules.baselines import MAVENLoss, SIMOALoss
 from vm3ac_modules.learning import Hook, InfluenceSchedule, LatentPolicyLearner
-from vm3ac_modules.learning.hooks import MAX_ADVANTAGE
+from vm3ac_modules.learning.hooks import MAX_ADVANTAGE, Schedule
 
 X = 2 * OBS_DIM
 
 
 def test_a_hook_does_nothing_by_itself():
     hook = Hook()
+    hook.before_collect(10)
+    hook.after_update(TensorDict())
     hook.after_step(TensorDict(batch_size=[3, 1]), 10)
     hook.load_state_dicts([hook.state_dict(0)])
     assert hook.logged == ()
     assert hook.optimizer is None
     assert hook.scalars().shape == (1, 0)
+
+
+# --- coefficients that follow the frames ------------------------------------------------------
+
+
+def test_a_schedule_sets_every_buffer_before_a_collection():
+    buffers = [torch.zeros(()), torch.zeros(2)]
+    schedule = Schedule("floor", lambda frames: 1 / (1 + frames), lambda: buffers)
+    assert schedule.logged == ("floor",)
+    # Nothing is set by itself, and nothing is said before.
+    assert schedule.scalars().isnan().all()
+    schedule.before_collect(3)
+    assert [buffer.tolist() for buffer in buffers] == [0.25, [0.25, 0.25]]
+    assert schedule.scalars().tolist() == [[0.25]]
+    # A loss that was moved holds other buffers.
+    buffers[0] = torch.zeros((), dtype=torch.float64)
+    schedule.before_collect(1)
+    assert buffers[0].item() == 0.5
+    # It depends on the frames alone, so a resumed run has nothing to put back.
+    assert schedule.state_dict(0) == {}
 
 
 # --- influence --------------------------------------------------------------------------------

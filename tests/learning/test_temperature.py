@@ -66,7 +66,7 @@ def test_every_seed_has_its_own(env):
 def test_unusable_temperatures(env):
     with pytest.raises(ValueError, match="start with beta > 0"):
         build("vm3ac_auto_entropy", env, hidden=[8, 8], beta=0.0)
-    with pytest.raises(ValueError, match="'entropy' or 'bonus', got 'alpha'"):
+    with pytest.raises(ValueError, match="auto_beta must be entropy, bonus, null, got 'alpha'"):
         build("vm3ac", env, hidden=[8, 8], auto_beta="alpha")
     with pytest.raises(ValueError, match="needs beta_target"):
         build("vm3ac", env, hidden=[8, 8], auto_beta="bonus")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from contracts.base_contract import assert_same
 from contracts.episode_contract import make_episodes, with_targets_moved
 from contracts.loss_contract import make_batch, make_parts, with_updater
-from tensordict import TensorDict, TensorDictParams
+from tensordict import TensorDict
 from torch import nn
 from torchrl.objectives import ValueEstimators
 
 from vm3ac_modules.objectives import (
     BOUNDS,
+    CentralizedActorCriticLoss,
     EntropyTerm,
     MAACLoss,
     MASACLoss,
@@ -39,15 +41,6 @@ class Decay(MultiAgentLoss):
 
     in_keys = ("x",)
     diagnostics = ("size",)
-    first_network: nn.Module
-    first_network_params: TensorDictParams
-    target_first_network_params: TensorDictParams
-    second_network: nn.Module
-    second_network_params: TensorDictParams
-    target_second_network_params: TensorDictParams
-    third_network: nn.Module
-    third_network_params: TensorDictParams
-    target_third_network_params: TensorDictParams
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -226,16 +219,10 @@ class Curiosity(Term):
         )
 
 
-class CuriousLoss(MAACLoss):
-    model_network: nn.Module
-    model_network_params: TensorDictParams
-    target_model_network_params: TensorDictParams
-
-
 def test_a_term_of_ones_own():
     parts, td = make_parts(latent_dim=0), make_batch(6)
     plain = with_updater(MAACLoss(*parts[:3]))
-    loss = with_updater(CuriousLoss(*parts[:3], terms=[Curiosity(nn.Linear(4, 1))]))
+    loss = with_updater(CentralizedActorCriticLoss(*parts[:3], terms=[Curiosity(nn.Linear(4, 1))]))
     assert list(loss.parameter_groups())[-1] == "loss_model"
     assert loss.out_keys[-1] == "bonus"
     noise = plain.draw_noise(td)
@@ -249,8 +236,8 @@ def test_a_term_of_ones_own():
 
 
 def test_a_term_without_its_network():
-    with pytest.raises(ValueError, match="CuriousLoss needs a model_network: build a Linear"):
-        CuriousLoss(*make_parts(latent_dim=0)[:3], terms=[Curiosity()])
+    with pytest.raises(ValueError, match="Loss needs a model_network: build a Linear"):
+        CentralizedActorCriticLoss(*make_parts(latent_dim=0)[:3], terms=[Curiosity()])
 
 
 def test_terms_are_found_by_their_class():
@@ -322,3 +309,8 @@ def test_bounds_are_what_is_logged_in_this_order():
     assert list(found.scalars()) == names
     assert float(found.scalars()["mi_lower_bound_ceiling"]) == pytest.approx(math.log(5))
     assert loss.out_keys[-len(names) :] == names
+
+
+def test_bounds_are_documented():
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert all(f"| `{bound.name}` |" in text for bound in BOUNDS)

@@ -164,11 +164,11 @@ def test_soft_values_tend_to_the_largest_and_may_skip_illegal_actions():
     legal = torch.rand(4, 5, 3, ACTIONS) < 0.5
     legal[..., 1] = True
     cold = build(temperature=1e-4)
-    torch.testing.assert_close(cold._soft_values(values, legal), values.amax(-1), atol=1e-3, rtol=0)
-    masked = build(mask_soft_values=True)._soft_values(values, legal)
+    torch.testing.assert_close(cold.soft_values(values, legal), values.amax(-1), atol=1e-3, rtol=0)
+    masked = build(mask_soft_values=True).soft_values(values, legal)
     picked = values.masked_fill(~legal.unsqueeze(-3), -math.inf)
     torch.testing.assert_close(masked, ALPHA * (picked / ALPHA).logsumexp(-1))
-    assert (masked <= build()._soft_values(values, legal) + 1e-12).all()
+    assert (masked <= build().soft_values(values, legal) + 1e-12).all()
 
 
 def test_temperature_can_be_changed_in_place():

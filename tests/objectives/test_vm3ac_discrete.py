@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from contracts.base_contract import assert_same
 from contracts.episode_contract import (
     ACTIONS,
     LENGTHS,
@@ -16,6 +17,7 @@ from contracts.episode_contract import (
     EpisodeLossContract,
     make_actor,
     make_episodes,
+    with_targets_moved,
 )
 from objectives.test_fop import make_critic
 
@@ -25,6 +27,7 @@ from vm3ac_modules.functional.correlation import (
     marginal_log_prob,
     pairwise_information,
 )
+from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.modules.latent import CategoricalPrior
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn import HyperPairNet, RecurrentPolicyNet
@@ -279,6 +282,24 @@ def test_diagnosis_sees_coordination_that_is_there():
     after = information(loss, td)
     assert after["mutual_information"] > 2 * before["mutual_information"]
     assert after["latent_information"] <= math.log(OUTCOMES)
+
+
+def test_both_predictors_of_discrete_actions_serve():
+    left, td = build(), make_episodes()
+    predictor = CategoricalPredictor(STATE, 3, ACTIONS, embed_dim=8, hypernet_hidden=8)
+    nets = make_latent_actor(), make_critic(), predictor
+    options = {"temperature": ALPHA, "gamma": GAMMA, "lam": LAM}
+    right = with_targets_moved(VM3FOPLoss(*nets, TestVM3FOPContract.prior, **options).double())
+    own = "predictor_network_params."
+    right.load_state_dict(
+        {name.replace(own, f"{own}net."): x for name, x in left.state_dict().items()}
+    )
+    noise = left.draw_noise(td)
+    assert_same(right(td, noise), left(td, noise))
+    found = left.diagnose(td)
+    real = found.mask
+    assert (found.lower[real] <= found.upper[real] + 1e-5).all()
+    assert found.ceiling == pytest.approx(math.log(OUTCOMES))
 
 
 def test_predictor_learns_the_policies():

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from vm3ac_modules.priors import (
     CategoricalPrior,
     GaussianPrior,
-    LatentPrior,
     UniformPrior,
     prior_from,
 )
@@ -160,8 +159,15 @@ def test_draws_differ_under_vmap(prior):
     assert not torch.equal(z[0], z[1])
 
 
-class Unnamed(GaussianPrior):
-    describe = LatentPrior.describe
+class Doubled(GaussianPrior):
+    """Draws otherwise than its base."""
+
+    def _transform(self, u, numbers):
+        return 2.0 * super()._transform(u, numbers)
+
+
+class Named(Doubled):
+    _LAW = "doubled"
 
 
 @given(
@@ -200,8 +206,25 @@ def test_descriptions_are_plain():
         "law": "categorical",
         "probs": [0.25, 0.75],
     }
-    with pytest.raises(ValueError, match="Unnamed has no describe"):
-        Unnamed(2).describe()
+
+
+def test_a_subclass_that_draws_otherwise_is_not_taken_for_its_base():
+    prior = Doubled(2)
+    assert prior.law is None
+    with pytest.raises(ValueError, match="Doubled has no description"):
+        prior.describe()
+    with pytest.raises(ValueError, match="a Doubled cannot be computed inside a program"):
+        prior.numbers()
+    assert Named(2).describe() == {"law": "doubled", "dim": 2}
+
+
+@pytest.mark.parametrize("prior", [*priors(), Named(2)])
+def test_a_draw_from_tensors_of_the_numbers_has_the_same_bits(prior):
+    numbers = prior.numbers()
+    assert all(value.dtype == torch.float64 for value in numbers.values())
+    word = torch.cat((torch.arange(4000), torch.randint(2**32, (40_000,))))
+    u = ((word.double() + 0.5) * 2.0**-32).unsqueeze(-1).expand(-1, prior.num_uniforms)
+    assert torch.equal(prior.from_uniforms(u, numbers), prior.from_uniforms(u))
 
 
 @pytest.mark.parametrize(

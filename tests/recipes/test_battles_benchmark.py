@@ -10,7 +10,6 @@ import pytest
 
 if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
-pytest.importorskip("omegaconf")
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "benchmarks"))
 
 import battles

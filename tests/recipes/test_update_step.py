@@ -10,13 +10,13 @@ import torch
 pytest.importorskip("tensordict")
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "benchmarks"))
 
-import plain_vm3ac
 import update_step
 from tensordict import TensorDict
 from torchrl.data import Bounded
 from torchrl.objectives import SoftUpdate
 
 import vm3ac_modules as vm
+from vm3ac_modules.testing import PlainVM3AC
 
 
 def copy_mlp(into, layers):
@@ -43,9 +43,7 @@ def test_the_plain_reference_computes_the_same_losses_and_gradients(num_agents):
         gamma=0.99,
     )
     SoftUpdate(loss, tau=0.005)
-    plain = plain_vm3ac.PlainVM3AC(
-        num_agents, td, beta=0.1, gamma=0.99, tau=0.005, lr=3e-4, sigma=0.2
-    )
+    plain = PlainVM3AC(num_agents, td, beta=0.1, gamma=0.99, tau=0.005, lr=3e-4, sigma=0.2)
     policy_net = loss.reader.body[0].net
     nets = (loss.qvalue_network.net, loss.value_network.net, loss.predictor_network.net)
     with torch.no_grad():
@@ -94,10 +92,9 @@ def reorder(nets, plain, n):
             target.copy_(source)
 
 
-def test_one_json_object_with_all_contestants(monkeypatch, capsys):
+def test_one_json_object_with_all_contestants(capsys):
     arguments = ["--agents", "2", "--batch", "8", "--threads", "1", "--repeats", "2", "--json"]
-    monkeypatch.setattr(sys, "argv", ["update_step.py", *arguments])
-    update_step.main()
+    update_step.main(arguments)
     result = json.loads(capsys.readouterr().out)
     assert {"vm3ac_ms", "reference_ms", "torchrl_sac_ms"} <= set(result)
     assert all(result[f"{name}_ms"] > 0 for name in ("vm3ac", "reference", "torchrl_sac"))

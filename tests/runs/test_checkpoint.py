@@ -9,9 +9,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDict
 
 from vm3ac_modules.runs import (
     CheckpointError,
+    ReplayItems,
     _step_directory,
     checkpoint_identity,
     common_frame,
@@ -26,11 +28,18 @@ CONFIG = {"algorithm": "vm3ac", "task": {"beta": 0.1, "hidden": (128, 128)}}
 
 def save(run_dir, frame, value=None, **options):
     state = {"weight": torch.full((3,), float(frame if value is None else value))}
-    return save_checkpoint(run_dir, frame, state, config=CONFIG, **options)
+    return save_checkpoint(run_dir, frame, state, config=CONFIG, **options)[0]
+
+
+def replay_of(values):
+    """A replay that holds these."""
+    items = TensorDict({"storage": values}, values.shape[:1])
+    return ReplayItems(lambda first, end: items[first:end], len(values), len(values))
 
 
 def step_names(run_dir):
-    return sorted(path.name for path in (run_dir / "checkpoint").iterdir())
+    names = (path.name for path in (run_dir / "checkpoint").iterdir())
+    return sorted(name for name in names if name != "replay")
 
 
 def flip_byte(path):
@@ -47,15 +56,15 @@ def test_round_trip_of_every_allowed_value(tmp_path):
         "shape": torch.Size([2]),
         "device": torch.device("cpu"),
     }
-    replay = {"cursor": 4, "storage": torch.randn(5, 2)}
-    save_checkpoint(tmp_path, 40, state, config=CONFIG, replay=replay)
+    storage = torch.randn(5, 2)
+    save_checkpoint(tmp_path, 40, state, config=CONFIG, replay=replay_of(storage))
     loaded = load_checkpoint(tmp_path, config=CONFIG)
     assert loaded.frame == 40
     for ours, theirs in zip(loaded.state.pop("tensors"), state.pop("tensors"), strict=True):
         assert torch.equal(ours, theirs)
     assert loaded.state == state
-    assert torch.equal(loaded.replay["storage"], replay["storage"])
-    assert loaded.replay["cursor"] == 4
+    assert torch.equal(loaded.replay["storage"], storage)
+    assert (loaded.files.written, loaded.files.held) == (5, 5)
     assert loaded.config == {"algorithm": "vm3ac", "task": {"beta": 0.1, "hidden": [128, 128]}}
 
 
@@ -80,9 +89,10 @@ def test_optimizer_state_resumes_the_same_steps(tmp_path):
 
 
 def test_without_replay(tmp_path):
-    step = save(tmp_path, 1)
-    assert not (step / "replay.pt").exists()
-    assert load_checkpoint(tmp_path).replay is None
+    save(tmp_path, 1)
+    assert not (tmp_path / "checkpoint" / "replay").exists()
+    loaded = load_checkpoint(tmp_path)
+    assert (loaded.replay, loaded.files) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -190,31 +200,35 @@ def test_everything_is_synced_before_the_pointer_moves(tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", recording)
-    save(tmp_path, 3, replay={"a": torch.ones(1)})
+    save(tmp_path, 3, replay=replay_of(torch.ones(1)))
     step, latest = events.index("step_3"), events.index("latest")
-    # state, replay, meta and their directory; then the parent directory and the pointer.
-    assert events[:step].count("sync") == 4
+    # replay and its directory, state, meta and their directory; then the parent directory and the
+    # pointer.
+    segment = events.index("items_0_1_frame_3.pt")
+    assert events[segment - 1 : segment + 2] == ["sync", "items_0_1_frame_3.pt", "sync"]
+    assert events[:step].count("sync") == 5
     assert events[step:latest].count("sync") == 2
     assert events[-1] == "sync"
 
 
-@pytest.mark.parametrize("name", ["state.pt", "replay.pt", "meta.json"])
+@pytest.mark.parametrize("name", ["step_2/state.pt", "replay/items_0_99", "step_2/meta.json"])
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
 def test_damaged_files_are_named(tmp_path, name, damage):
     save(tmp_path, 1)
-    path = save(tmp_path, 2, replay={"a": torch.zeros(99)}) / name
+    folder = save(tmp_path, 2, replay=replay_of(torch.zeros(99))).parent
+    [path] = folder.glob(f"{name}*")
     if damage == "truncate":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif damage == "remove":
         path.unlink()
-    elif name == "meta.json":
+    elif name.endswith("meta.json"):
         path.write_text("[1]")
     else:
         flip_byte(path)
     with pytest.raises(CheckpointError) as raised:
         load_checkpoint(tmp_path)
     message = str(raised.value)
-    assert f"step_2/{name}" in message
+    assert name in message
     assert "(step_1)" in message
     assert "write its name into" in message
     (tmp_path / "checkpoint" / "latest").write_text("step_1")
@@ -281,7 +295,7 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
 
 def test_another_format_version_is_refused(tmp_path):
     path = save(tmp_path, 1) / "meta.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 99'))
+    path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
     with pytest.raises(CheckpointError, match="format version 99"):
         load_checkpoint(tmp_path)
 
@@ -297,9 +311,11 @@ def test_config_hash():
 
 
 def test_a_large_replay_is_read_on_demand(tmp_path):
-    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, config={}, replay={"b": torch.ones(2)})
+    save(tmp_path, 1, replay=replay_of(torch.ones(2)))
+    # Where it lies is known all the same.
     assert load_checkpoint(tmp_path, replay=False).replay is None
-    assert torch.equal(load_checkpoint(tmp_path).replay["b"], torch.ones(2))
+    assert load_checkpoint(tmp_path, replay=False).files.held == 2
+    assert torch.equal(load_checkpoint(tmp_path).replay["storage"], torch.ones(2))
 
 
 def test_a_directory_that_is_not_there_is_said_to_be_so(tmp_path):

@@ -18,7 +18,9 @@ from vm3ac_modules.runs import (
     git_commit,
     open_run_directory,
     read_csv_log,
+    read_yaml,
     record,
+    to_yaml,
     versions,
 )
 
@@ -136,14 +138,21 @@ def test_csv_rejects_what_does_not_fit(tmp_path):
 def test_csv_of_another_run_is_not_appended_to(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("frame,loss\n1,2\n")
-    with pytest.raises(FileExistsError, match="resume_frame"):
+    with pytest.raises(FileExistsError, match="resume_rows"):
         CsvLog(path)
     path.write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match="first column is 'step'"):
-        CsvLog(path, resume_frame=1)
-    path.write_text("frame,loss\n1,2\nx,2\n1,2\n")
-    with pytest.raises(ValueError, match="does not start with a frame"):
-        CsvLog(path, resume_frame=1)
+        CsvLog(path, resume_rows=1)
+    assert path.read_text() == "step,loss\n1,2\n"
+
+
+@pytest.mark.parametrize("text", ["frame,loss\n1,2\n", "frame,loss\n1,2\n3,4"])
+def test_rows_that_are_missing_are_not_passed_over(tmp_path, text):
+    path = tmp_path / "metrics.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="has 1 rows, but the checkpoint was written after 2"):
+        CsvLog(path, resume_rows=2)
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize("torn", ["", "4", "400,", "4,0.", "40,4.0"])
@@ -151,25 +160,46 @@ def test_csv_resume_cuts_what_came_after(tmp_path, torn):
     path = tmp_path / "metrics.csv"
     path.write_text("frame,loss\n10,1.0\n20,2.0\n30,3.0\n" + torn)
     assert read_csv_log(path)["frame"] == [10.0, 20.0, 30.0]
-    log = CsvLog(path, resume_frame=20)
+    log = CsvLog(path, resume_rows=2)
+    assert log.rows == 2
     assert path.read_text() == "frame,loss\n10,1.0\n20,2.0\n"
     log.write({"frame": 25, "loss": 9.0})
     with pytest.raises(ValueError, match="unknown"):
         log.write({"frame": 26, "other": 9.0})
     log.close()
+    assert log.rows == 3
     assert read_csv_log(path) == {"frame": [10.0, 20.0, 25.0], "loss": [1.0, 2.0, 9.0]}
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-@pytest.mark.parametrize("text", [None, "", "frame,lo"])
+def test_rows_of_one_frame_are_counted(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("frame,loss\n10,1.0\n10,2.0\n10,3.0\n")
+    CsvLog(path, resume_rows=2).close()
+    assert path.read_text() == "frame,loss\n10,1.0\n10,2.0\n"
+
+
+@pytest.mark.parametrize("text", [None, "", "frame,lo", "frame,other\n10,1.0\n"])
 def test_csv_resume_before_the_first_row(tmp_path, text):
     path = tmp_path / "eval.csv"
     if text is not None:
         path.write_text(text)
-    log = CsvLog(path, resume_frame=0)
+    log = CsvLog(path, resume_rows=0)
     log.write({"frame": 5, "return_mean": 1.0})
     log.close()
     assert read_csv_log(path) == {"frame": [5.0], "return_mean": [1.0]}
+
+
+def test_yaml_comes_back_as_it_was(tmp_path):
+    data = {"b": 1, "a": {"lr": 3e-4, "hidden": [8, 8], "prior": None, "on": True}, "name": "ä: b"}
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(data), encoding="utf-8")
+    read = read_yaml(path)
+    assert read == data
+    assert list(read) == ["b", "a", "name"]
+    path.write_text("[1]", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no mapping"):
+        read_yaml(path)
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -19,20 +19,20 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = (
-    "frames=2000 num_envs=16 batch_size=32 task.max_steps=20 eval_episodes=4 "
-    "eval_every_frames=1000 checkpoint_every_frames=1000 hidden=[16,16] information_latents=8 "
-    "threads=1 run_dir=run"
-).split()
+TINY = [
+    *("frames=2000", "num_envs=16", "batch_size=32", "task.max_steps=20", "eval_episodes=4"),
+    *("eval_every_frames=1000", "checkpoint_every_frames=1000", "hidden=[16,16]"),
+    *("information_latents=8", "threads=1", "run_dir=run"),
+]
 VM3AC = ["-m", "vm3ac_modules.cli.main"]
 ENV = (
     "import torch; from vm3ac_modules.envs import make_env; "
     "print(make_env('{}', 2, seed=0).rollout(3).shape)"
 )
-BATTLE = (
-    "battle map=3m frames=60 num_envs=2 batch_size=2 start_episodes=2 eval_episodes=2 "
-    "hidden_size=8 +env.max_steps=6 run_dir=battle draw=false"
-).split()
+BATTLE = [
+    *("battle", "map=3m", "frames=60", "num_envs=2", "batch_size=2", "start_episodes=2"),
+    *("eval_episodes=2", "hidden_size=8", "+env.max_steps=6", "run_dir=battle", "draw=false"),
+]
 EXPORT = """
 import vm3ac_modules as vm
 from torchrl.data import Bounded

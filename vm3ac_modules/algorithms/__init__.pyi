@@ -17,7 +17,7 @@ from vm3ac_modules.algorithms.registry import group_sizes as group_sizes
 from vm3ac_modules.algorithms.registry import presets as presets
 from vm3ac_modules.algorithms.registry import register as register
 from vm3ac_modules.algorithms.si_moa import SIMOA as SIMOA
-from vm3ac_modules.algorithms.tuned import tuned as tuned
+from vm3ac_modules.algorithms.tuning import tuned as tuned
 from vm3ac_modules.algorithms.vdac import VDAC as VDAC
 from vm3ac_modules.algorithms.vm3ac import VM3AC as VM3AC
 from vm3ac_modules.algorithms.vm3ac_fop import VM3ACOnFOP as VM3ACOnFOP

@@ -92,14 +92,13 @@ class EpisodeAlgorithm(Algorithm):
             data: further fields of :class:`Built`.
         """
         policy = self.sequence(actor, sampler)
-        greedy = self.sequence(actor.without_floor(), sampler)
         policy.to(plan.device)
         loss.to(plan.device)
         has_targets = any("target" in name for name, _ in loss.named_buffers())
         # It copies at every (interval + 1)-th call.
         interval = self.target_interval - 1
         return Built(
-            Policy(policy, greedy=greedy, keys=plan.keys),
+            Policy(policy, keys=plan.keys),
             loss,
             self.lr,
             clips_per_agent=False,

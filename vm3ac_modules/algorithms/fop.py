@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -69,7 +69,7 @@ class SoftFactorized(EpisodeAlgorithm):
             sizes.state_dim,
             sizes.num_agents,
             sizes.action_dim,
-            weights=self.mixer_weights,
+            weights=cast("Any", self.mixer_weights),
             unit_dim=self.unit_dim,
         )
         return FactorizedCritic(

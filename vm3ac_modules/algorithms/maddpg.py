@@ -35,7 +35,7 @@ class MADDPG(TransitionAlgorithm):
         critic = self.action_value(plan, num_critics=1)
         loss = MADDPGLoss(actor, critic, **self.loss_options(plan))
         policy = TensorDictSequential(actor, self._noise(plan))
-        return self.built(plan, policy, loss, greedy=actor)
+        return self.built(plan, policy, loss)
 
     def _noise(self, plan: Plan) -> AdditiveGaussianModule:
         low, high = action_bounds(plan.action_spec)

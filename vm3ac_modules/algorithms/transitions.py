@@ -90,8 +90,6 @@ class TransitionAlgorithm(Algorithm):
         plan: Plan,
         policy: TensorDictModuleBase,
         loss: LossModule,
-        *,
-        greedy: TensorDictModuleBase | None = None,
         **data: Any,
     ) -> Built:
         """What :meth:`build` returns, with Adam and a soft update of the targets.
@@ -100,13 +98,12 @@ class TransitionAlgorithm(Algorithm):
             plan: what it is built for.
             policy: the policy's sequence.
             loss: the loss.
-            greedy: the policy without exploration noise.
             data: further fields of :class:`Built`.
         """
         policy.to(plan.device)
         loss.to(plan.device)
         return Built(
-            Policy(policy, greedy=greedy, seeds=plan.seeds, keys=plan.keys),
+            Policy(policy, seeds=plan.seeds, keys=plan.keys),
             loss,
             self.lr,
             optimizer=partial(torch.optim.Adam, fused=True),

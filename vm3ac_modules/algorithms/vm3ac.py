@@ -6,6 +6,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (11), (45)-(50), Tables 1 and 2.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
 from vm3ac_modules.algorithms.temperature import LearnedTemperature
@@ -72,7 +73,7 @@ class VM3AC(LearnedTemperature):
         predictor = VariationalPredictor(
             plan.sizes.obs_dim,
             plan.action_spec,
-            scale=self.predictor_scale,
+            scale=cast("Any", self.predictor_scale),
             num_components=self.predictor_components,
             normalized=self.predictor_normalized,
             share_params=self.predictor_share_params,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from tensordict import TensorDictBase, TensorDictParams
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
@@ -22,16 +22,17 @@ from torch.distributions import OneHotCategorical
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.nn.discriminators import JointNet
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
+from vm3ac_modules.objectives.base import MultiAgentLoss
 from vm3ac_modules.objectives.options import check_choice, check_not_negative
 from vm3ac_modules.objectives.slots import LossNetwork
 from vm3ac_modules.objectives.terms import Term, TermInputs, TermValues, own_gradient_rows
 
 __all__ = [
+    "EpisodeLatentLoss",
     "EpisodeLatentPolicy",
     "LatentDiscriminator",
     "MAVENLoss",
     "joint_situation",
-    "latent_policy_loss",
 ]
 
 MI_MODES = ("policy", "reward")
@@ -215,38 +216,53 @@ class LatentDiscriminator(Term):
         return (self.weight * gain).expand(inputs.sample.log_prob.shape)
 
 
-def latent_policy_loss(
-    network: LossNetwork,
-    situation: Tensor,
-    latent: Tensor,
-    advantage: Tensor,
-    entropy_weight: float,
-) -> tuple[Tensor, Tensor]:
-    r"""REINFORCE with the exact entropy of the latent's prior.
+class EpisodeLatentLoss(MultiAgentLoss):
+    """What losses share that hold the prior of an episode's latent.
 
-    .. math:: -\frac1E \sum_e \hat A_e \log \pi_\zeta(z_e|x_{0,e}) - \eta\, H(\pi_\zeta)
-
-    MAVEN's code takes the mean of :math:`\log \pi_\zeta` of the latents drawn for the entropy,
-    whose gradient is zero in expectation.
-
-    Args:
-        network: an :class:`EpisodeLatentPolicy` and its parameters.
-        situation: where episodes began, ``[*S, E, X]``.
-        latent: what they drew, ``[*S, E, K]``.
-        advantage: standardized returns above the baseline, ``[*S, E]``.
-        entropy_weight: :math:`\eta` >= 0.
-
-    Returns:
-        The loss and the mean entropy (nats), ``[*S]`` each.
+    Example:
+        See :class:`MAVENLoss`.
     """
-    with network.filled():
-        prior = network.module.distribution(situation)
-    entropy = prior.entropy().mean(-1)
-    score = (advantage.detach() * prior.log_prob(latent)).mean(-1)
-    return -score - entropy_weight * entropy, entropy
+
+    latent_policy_network: EpisodeLatentPolicy
+    entropy_weight: float
+
+    def add_latent_policy(self, latent_policy: EpisodeLatentPolicy, entropy_weight: float) -> None:
+        r"""Take the prior, which :meth:`latent_policy_loss` trains.
+
+        Args:
+            latent_policy: the prior.
+            entropy_weight: :math:`\eta` >= 0 of its exact entropy.
+        """
+        check_not_negative(entropy_weight=entropy_weight)
+        self.entropy_weight = entropy_weight
+        self.add_network("latent_policy", latent_policy, loss=None)
+
+    def latent_policy_loss(
+        self, situation: Tensor, latent: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        r"""REINFORCE on finished episodes, with the prior's exact entropy.
+
+        .. math:: -\frac1E \sum_e \hat A_e \log \pi_\zeta(z_e|x_{0,e}) - \eta\, H(\pi_\zeta)
+
+        MAVEN's code takes the mean of :math:`\log \pi_\zeta` of the latents drawn for the
+        entropy, whose gradient is zero in expectation.
+
+        Args:
+            situation: where episodes began, ``[*S, E, X]``.
+            latent: what they drew, ``[*S, E, K]``.
+            advantage: standardized returns above the baseline, ``[*S, E]``.
+
+        Returns:
+            The loss and the mean entropy (nats), ``[*S]`` each.
+        """
+        with self.network("latent_policy").filled():
+            prior = self.latent_policy_network.distribution(situation)
+        entropy = prior.entropy().mean(-1)
+        score = (advantage.detach() * prior.log_prob(latent)).mean(-1)
+        return -score - self.entropy_weight * entropy, entropy
 
 
-class MAVENLoss(CentralizedActorCriticLoss):
+class MAVENLoss(EpisodeLatentLoss, CentralizedActorCriticLoss):
     r"""MA-AC with an episode's latent in policies and critics, and a discriminator of it.
 
     .. math:: L_{\pi_i} = -Q_{i,1}(x, a, z) - \lambda \log D_\upsilon(z|x, a_i, \mathrm{sg}\,a_{-i})
@@ -291,12 +307,6 @@ class MAVENLoss(CentralizedActorCriticLoss):
         latent_log_prob: NestedKey = Keys().latent_log_prob
 
     default_keys = _AcceptedKeys
-    discriminator_network: nn.Module
-    discriminator_network_params: TensorDictParams
-    target_discriminator_network_params: TensorDictParams
-    latent_policy_network: EpisodeLatentPolicy
-    latent_policy_network_params: TensorDictParams
-    target_latent_policy_network_params: TensorDictParams
 
     def __init__(
         self,
@@ -320,22 +330,4 @@ class MAVENLoss(CentralizedActorCriticLoss):
                 "MAVEN's latent lives for an episode: give the actor without a LatentSampler and "
                 "append EpisodeLatent(latent_policy) to the environment."
             )
-        check_not_negative(entropy_weight=entropy_weight)
-        self.entropy_weight = entropy_weight
-        self.add_network("latent_policy", latent_policy, loss=None)
-
-    def latent_policy_loss(
-        self, situation: Tensor, latent: Tensor, advantage: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of the latent's prior on finished episodes, :func:`latent_policy_loss`.
-
-        Args:
-            situation: where episodes began, ``[*S, E, X]``.
-            latent: what they drew, ``[*S, E, K]``.
-            advantage: standardized returns above the baseline, ``[*S, E]``.
-
-        Returns:
-            The loss and the mean entropy (nats), ``[*S]`` each.
-        """
-        network = self.network("latent_policy")
-        return latent_policy_loss(network, situation, latent, advantage, self.entropy_weight)
+        self.add_latent_policy(latent_policy, entropy_weight)

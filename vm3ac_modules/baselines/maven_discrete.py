@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from tensordict import TensorDictBase, TensorDictParams
+from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 
-from vm3ac_modules.baselines.maven import EpisodeLatentPolicy, latent_policy_loss
+from vm3ac_modules.baselines.maven import EpisodeLatentLoss, EpisodeLatentPolicy
 from vm3ac_modules.functional.categorical import masked_log_softmax
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import Keys
@@ -27,7 +27,7 @@ from vm3ac_modules.objectives.options import check_not_negative
 __all__ = ["MAVENDiscreteLoss"]
 
 
-class MAVENDiscreteLoss(EpisodicLoss):
+class MAVENDiscreteLoss(EpisodeLatentLoss, EpisodicLoss):
     r"""The loss of value-based MAVEN over whole episodes, off policy.
 
     .. math::
@@ -102,14 +102,7 @@ class MAVENDiscreteLoss(EpisodicLoss):
 
     actor_network: EpsilonGreedyActor
     mixer_network: QMixer
-    mixer_network_params: TensorDictParams
-    target_mixer_network_params: TensorDictParams
     discriminator_network: EpisodeDiscriminatorNet
-    discriminator_network_params: TensorDictParams
-    target_discriminator_network_params: TensorDictParams
-    latent_policy_network: EpisodeLatentPolicy
-    latent_policy_network_params: TensorDictParams
-    target_latent_policy_network_params: TensorDictParams
 
     def __init__(
         self,
@@ -126,7 +119,7 @@ class MAVENDiscreteLoss(EpisodicLoss):
     ) -> None:
         # A one-step target.
         super().__init__(gamma=gamma, lam=0.0, reward_scale=reward_scale, keys=keys)
-        check_not_negative(mi_weight=mi_weight, entropy_weight=entropy_weight)
+        check_not_negative(mi_weight=mi_weight)
         outcomes = {
             "utilities": actor_network.net.latent_dim,
             "discriminator": discriminator_network.num_outcomes,
@@ -134,11 +127,11 @@ class MAVENDiscreteLoss(EpisodicLoss):
         }
         if len(set(outcomes.values())) > 1:
             raise ValueError(f"the networks disagree about the latent's outcomes: {outcomes}.")
-        self.mi_weight, self.entropy_weight = mi_weight, entropy_weight
+        self.mi_weight = mi_weight
         self.add_network("actor", actor_network, loss="loss_maven", target=True)
         self.add_network("mixer", mixer_network, loss="loss_maven", target=True)
         self.add_network("discriminator", discriminator_network, loss="loss_maven")
-        self.add_network("latent_policy", latent_policy, loss=None)
+        self.add_latent_policy(latent_policy, entropy_weight)
 
     def compute(
         self, batch: Episodes, noise: TensorDictBase, wanted: set[str]
@@ -197,21 +190,3 @@ class MAVENDiscreteLoss(EpisodicLoss):
         found = (logits.log_softmax(-1) * latent).sum(-1)
         once = self.discriminator_network.recurrent
         return masked_mean(found, episodes.mask[:, :1] if once else episodes.mask)
-
-    def latent_policy_loss(
-        self, situation: Tensor, latent: Tensor, advantage: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of the latent's prior on finished episodes.
-
-        See :func:`~vm3ac_modules.baselines.maven.latent_policy_loss`.
-
-        Args:
-            situation: states in which episodes began, ``[E, X]``.
-            latent: what they drew, ``[E, K]``.
-            advantage: standardized returns above the baseline, ``[E]``.
-
-        Returns:
-            The loss and the mean entropy (nats), scalars.
-        """
-        network = self.network("latent_policy")
-        return latent_policy_loss(network, situation, latent, advantage, self.entropy_weight)

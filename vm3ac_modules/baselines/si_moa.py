@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from tensordict import TensorDictParams
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
@@ -204,8 +203,6 @@ class SIMOALoss(CentralizedActorCriticLoss):
 
     default_keys = _AcceptedKeys
     moa_network: nn.Module
-    moa_network_params: TensorDictParams
-    target_moa_network_params: TensorDictParams
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tensordict import TensorDictBase, TensorDictParams
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from vm3ac_modules.functional.categorical import categorical_entropy
@@ -80,8 +80,6 @@ class VDACLoss(EpisodicLoss):
 
     actor_network: RecurrentActor
     value_network: ValueHead
-    value_network_params: TensorDictParams
-    target_value_network_params: TensorDictParams
 
     def __init__(
         self,

@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         fail(f"unknown command {name!r}; valid: {', '.join(COMMANDS)}.")
     module, function = COMMANDS[name][0].split(":")
-    getattr(importlib.import_module(module), function)(given[1:])
+    status = getattr(importlib.import_module(module), function)(given[1:])
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

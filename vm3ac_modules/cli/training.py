@@ -12,57 +12,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vm3ac_modules.algorithms.registry import find_preset, presets
-from vm3ac_modules.algorithms.tuned import TUNED, tuned
-from vm3ac_modules.cli.arguments import ERRORS, fail, table
-from vm3ac_modules.envs.battles.factory import BACKENDS
+from vm3ac_modules.algorithms.registry import find_preset
+from vm3ac_modules.cli.arguments import ERRORS, fail
+from vm3ac_modules.cli.config import GROUPS, chosen_algorithm, help_text, register
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs.record import read_yaml
-from vm3ac_modules.runs.run import train
-from vm3ac_modules.runs.settings import LOOPS, MOVED, BattleTraining, Settings, StepTraining
+from vm3ac_modules.runs.settings import (
+    LOOPS,
+    MOVED,
+    BattleTraining,
+    Settings,
+    StepTraining,
+    clean_name,
+    default_place,
+)
+from vm3ac_modules.runs.training import train
 
 __all__ = ["battle_main", "train_main"]
 
 Loop = Callable[[Settings], dict[str, Any]]
-GROUPS = ("algorithm", "task", "loop")
-TRAIN = """Train VM3-AC or a baseline on a task with continuous actions.
-
-  {program} algorithm=vm3ac task=predator_prey_2 seed=0 run_dir=runs/x
-  {program} resume=true run_dir=runs/x frames=1_280_000
-  {program} -m lr=1e-3,1e-4 seed=0,1      (a directory per job)
-
-algorithm: {algorithms}
-task: {tasks}, vmas/<scenario>, pettingzoo/<module>, python:<module>:<function>
-loop: {loops}
-
-Options of the run (key=value):
-{options}
-
-Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
-{algorithm}
-
-Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>.
-"""
-BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
-
-  {program} algorithm=vm3ac map=3s_vs_3z reward=sparse seed=0 run_dir=runs/x
-
-algorithm: {algorithms}
-map: 3s_vs_3z, 3m, 8m_vs_9m, 2s3z and every other that the backend knows
-backend: smax (embedded, on the CPU), smac or smacv2 (StarCraft II; see vm3ac doctor)
-reward: sparse (deaths, time and victory) or shaped (the backend's own)
-
-Options of the run (key=value):
-{options}
-
-Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
-{algorithm}
-
-Options of the environment: +env.<option>=<value>.
-"""
-BATTLE_PLACE = {"map": "3s_vs_3z", "backend": "smax", "reward": "sparse", "env": {}}
 
 
 def train_main(
@@ -101,8 +71,9 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
     from omegaconf import DictConfig, OmegaConf
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    given = list(rewritten(arguments, command))
-    chosen = _chosen_algorithm(given)
+    # Hydra's parser wants its flags behind all overrides.
+    given = sorted(rewritten(arguments, command), key=lambda text: text.startswith("-"))
+    chosen = chosen_algorithm(given)
     if any(a in ("-h", "--help") for a in given):
         sys.stdout.write(help_text(command, program, chosen))
         return
@@ -139,6 +110,7 @@ def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
     unknown keys reach the job, whose message names the valid ones.
     """
     groups = GROUPS if command == "train" else GROUPS[:1]
+    swept = []
     for argument in arguments:
         key, separator, value = argument.partition("=")
         if argument.startswith("-") or not separator:
@@ -152,11 +124,13 @@ def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
             bare = MOVED[bare]
             key = bare
         if bare in groups or key.startswith(("+", "~")) or bare.startswith("hydra"):
-            yield f"{key}={value}"
+            text = f"{key}={value}"
         else:
-            yield f"++{bare}={value}"
+            text = f"++{bare}={value}"
+        if _is_sweep(text):
+            swept.append(bare)
+        yield text
     if "-m" in arguments or "--multirun" in arguments:
-        swept = [a.partition("=")[0].lstrip("+") for a in arguments if _is_sweep(a)]
         yield f"++sweep={'/'.join(swept)}"
 
 
@@ -188,10 +162,13 @@ def check_groups(command: str, arguments: Sequence[str]) -> None:
 
 
 def _is_sweep(argument: str) -> bool:
-    _, separator, value = argument.partition("=")
-    lists = value.startswith(("[", "{", "'", '"'))
-    sweeps = "," in value and not lists
-    return bool(separator) and (sweeps or value.startswith(("range(", "choice(", "glob(")))
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(argument).is_sweep_override()
+    except HydraException:
+        return False  # Hydra says what is wrong with it
 
 
 def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
@@ -207,12 +184,14 @@ def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
     swept = [key for key in str(config.pop("sweep", "") or "").split("/") if key]
     words = dict(text.lstrip("+").split("=", 1) for text in said if "=" in text)
     if not config.get("run_dir"):
-        config["run_dir"] = default_place(config)
+        spot = config["map"] if "map" in config else config["task"]["name"]
+        name, seed = config["algorithm"]["name"], config["seed"]
+        config["run_dir"] = default_place(spot, name, seed)
         named = ("seed", "algorithm", "task", "map")
         swept = [key for key in swept if key not in named]
     if swept:
         parts = (f"{key}={words[key]}" for key in swept if key in words)
-        config["run_dir"] += "/" + _clean(",".join(parts))
+        config["run_dir"] += "/" + clean_name(",".join(parts))
     saved = Path(config["run_dir"]) / "config.yaml"
     if not config["resume"] or not saved.exists():
         return config
@@ -248,128 +227,11 @@ def resumed(
         elif key == "seeds" and int(text) != saved.get("seeds", 1):
             raise OptionsError(f"{place} holds {saved.get('seeds', 1)} seeds, not {text}.")
         elif rest and isinstance(base.get(first), dict):
-            base[first] = {**base[first], **_nested(config[first], rest)}
+            name = rest.partition(".")[0]
+            base[first] = {**base[first], name: config[first][name]}
         elif key != "sweep" and not key.startswith("hydra"):
             base[key] = config[key]
     return base
-
-
-def _nested(values: Mapping[str, Any], path: str) -> dict[str, Any]:
-    first = path.partition(".")[0]
-    return {first: values[first]}
-
-
-def default_place(config: Mapping[str, Any]) -> str:
-    """Where a run writes if nothing is said: no character that a file system refuses."""
-    place = config["map"] if "map" in config else config["task"]["name"]
-    return f"runs/{_clean(place)}/{config['algorithm']['name']}/seed_{config['seed']}"
-
-
-def _clean(text: str) -> str:
-    for bad in ":/\\\"'*?<>| ":
-        text = text.replace(bad, "_")
-    return text
-
-
-def register(command: str, arguments: Sequence[str] = ()) -> None:
-    """Make the configuration of a command known to Hydra.
-
-    Args:
-        command: ``"train"`` or ``"battle"``.
-        arguments: the command line, which may name tasks by import path.
-    """
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("tuned", _tuned, replace=True)
-    store = ConfigStore.instance()
-    for group in GROUPS:
-        store.repo.pop(group, None)
-    kind = StepTraining if command == "train" else BattleTraining
-    for name, preset in presets(kind.kind).items():
-        node = {"name": name, **_with_tuned(preset.options.to_dict())}
-        store.store(group="algorithm", name=name, node=node)
-    defaults: list[Any] = ["_self_", {"algorithm": "vm3ac"}]
-    options = {**_with_tuned(kind().to_dict()), "run_dir": None}
-    shared = {name: f"${{algorithm.{name}}}" for name in kind.shared}
-    if command == "train":
-        defaults += [{"task": "predator_prey_2"}, {"loop": "default"}]
-        _register_tasks(arguments)
-        for name, (_, values) in LOOPS.items():
-            store.store(group="loop", name=name, node=values, package="_global_")
-    else:
-        options |= BATTLE_PLACE
-    quiet = [
-        {"override hydra/job_logging": "disabled"},
-        {"override hydra/hydra_logging": "disabled"},
-    ]
-    own = {
-        "run": {"dir": "."},
-        "sweep": {"dir": "runs/sweep", "subdir": "."},
-        "output_subdir": None,
-        "job": {"chdir": False},
-    }
-    node = {"defaults": [*defaults, *quiet], **options, **shared, "hydra": own}
-    store.store(name=command, node=node)
-
-
-def _register_tasks(arguments: Sequence[str]) -> None:
-    from hydra.core.config_store import ConfigStore
-
-    said = [a.partition("=")[2] for a in arguments if a.startswith("task=")]
-    asked = [name for text in said for name in text.split(",") if name.startswith(FOREIGN)]
-    for task in dict.fromkeys([*available_environments(), *asked]):
-        group, _, name = task.rpartition("/")
-        node = {"name": task, "max_steps": None, "env": {}}
-        place = f"task/{group}".rstrip("/")
-        ConfigStore.instance().store(group=place, name=name, node=node, package="task")
-
-
-TUNABLE = frozenset(key for _, _, values in TUNED for key in values)
-
-
-def _with_tuned(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that are tuned for an algorithm on a task are looked up when both are known."""
-    return {key: f"${{tuned:{key}}}" if key in TUNABLE else value for key, value in values.items()}
-
-
-def _tuned(key: str, *, _root_: Any) -> Any:
-    algorithm = _root_.algorithm.name
-    battle = "map" in _root_
-    task = f"battle/{_root_.backend}/{_root_.reward}/{_root_.map}" if battle else _root_.task.name
-    kind = BattleTraining if battle else StepTraining
-    default = find_preset(algorithm, kind.kind).options.to_dict() | kind().to_dict()
-    return tuned(algorithm, task).get(key, default[key])
-
-
-def _chosen_algorithm(arguments: Sequence[str]) -> str:
-    said = [a.partition("=")[2] for a in arguments if a.startswith("algorithm=")]
-    return said[-1].split(",")[0] if said else "vm3ac"
-
-
-def help_text(command: str, program: str, algorithm: str) -> str:
-    """Help with every option, those of one algorithm included.
-
-    Args:
-        command: ``"train"`` or ``"battle"``.
-        program: its name.
-        algorithm: whose options are listed.
-    """
-    kind = StepTraining if command == "train" else BattleTraining
-    known = presets(kind.kind)
-    preset = known.get(algorithm, known["vm3ac"])
-    loops = ", ".join(f"{name} ({about})" for name, (about, _) in LOOPS.items())
-    own = [name for name in available_environments() if "/" not in name]
-    return (TRAIN if command == "train" else BATTLE).format(
-        program=program,
-        algorithms=", ".join(known),
-        tasks=", ".join(own),
-        loops=loops,
-        backends=", ".join(BACKENDS),
-        options=table(kind().table()),
-        shared=", ".join(kind.shared),
-        algorithm=f"  {algorithm}: {preset.about}\n" + table(preset.options.table()),
-    )
 
 
 def result_line(summary: Mapping[str, Any]) -> str:

@@ -44,7 +44,8 @@ def goes_on(env: EnvBase) -> bool:
         env: any environment; its transforms are looked through.
     """
     base: Any = innermost(env)
-    return bool(getattr(base, "resumable", False))
+    # Environments in processes of their own answer to every name.
+    return getattr(base, "resumable", False) is True
 
 
 class ResumableEpisodes(Transform):

@@ -57,7 +57,11 @@ def set_env_rng_state(env: EnvBase, state: dict[str, Tensor]) -> None:
 
 
 def innermost(env: EnvBase) -> EnvBase:
-    """The simulator behind all transforms."""
+    """The simulator behind all transforms.
+
+    Args:
+        env: any environment.
+    """
     while isinstance(env, TransformedEnv):
         env = env.base_env
     return env

@@ -1,5 +1,4 @@
 from vm3ac_modules.evaluation.battles import battle_gif as battle_gif
-from vm3ac_modules.evaluation.battles import evaluate_battles as evaluate_battles
 from vm3ac_modules.evaluation.battles import unit_trace as unit_trace
 from vm3ac_modules.evaluation.comparison import bars_figure as bars_figure
 from vm3ac_modules.evaluation.comparison import comparison_figure as comparison_figure

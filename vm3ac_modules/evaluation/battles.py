@@ -1,88 +1,20 @@
-"""Evaluation over battles: win rate and return of greedy play, and a battle as a picture.
-
-Numbers from SMAX are SMAX's: its rules differ from StarCraft's, and they are never to be reported
-as SMAC's.
-"""
+"""A battle as a picture, drawn from above."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from vm3ac_modules.evaluation.figures import new_figure
-from vm3ac_modules.evaluation.protocol import (
-    EvaluationResult,
-    policy_with_latent,
-    restart_episodes,
-)
-from vm3ac_modules.keys import Keys, require_extra
-from vm3ac_modules.learning.episodes import EpisodeCollector
-from vm3ac_modules.learning.seeding import fork_rng
-from vm3ac_modules.modules.latent import LatentMode
+from vm3ac_modules.extras import require_extra
 
-__all__ = ["battle_gif", "evaluate_battles", "unit_trace"]
-
-
-def evaluate_battles(
-    policy: TensorDictModuleBase | None,
-    env: EnvBase,
-    *,
-    max_steps: int,
-    seed: int,
-    latent: LatentMode = "sample",
-    keys: Keys | None = None,
-    observer: Callable[[EnvBase], Tensor] | None = None,
-    rounds: int = 1,
-) -> EvaluationResult:
-    """Play one battle in every row, greedily, or several one after the other.
-
-    Nothing here moves the random streams of a training that goes on meanwhile.
-
-    Args:
-        policy: the policy; None plays uniformly random legal actions.
-        env: an environment of its own, whose rows are the episodes.
-        max_steps: the environment's time limit.
-        seed: seed of the starts and of the latents.
-        latent: how the latent comes about, see
-            :func:`~vm3ac_modules.evaluation.protocol.evaluate`.
-        keys: the tensordict vocabulary.
-        observer: reads something ``[E, ...]`` off the environment at the start and after every
-            step of the first round.
-        rounds: battles of every row, where rows are dear (games of StarCraft).
-
-    Returns:
-        Returns, lengths and what the environment reported at each end (``battle_won``: 0 or 1).
-
-    Example:
-        >>> import pytest
-        >>> from importlib.util import find_spec
-        >>> _ = find_spec("jaxmarl") or pytest.skip("needs the extra smax")
-        >>> from vm3ac_modules.envs.battles.factory import make_battle_env
-        >>> env = make_battle_env("3m", 4, seed=0)
-        >>> result = evaluate_battles(None, env, max_steps=60, seed=1)
-        >>> result.info["battle_won"].shape
-        torch.Size([4])
-    """
-    player = None if policy is None else policy_with_latent(policy, latent, seed=seed)
-    collector = EpisodeCollector(env, player, max_steps, [], keys=keys)
-    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        # Not static: several games behind one environment would all fight the same battle.
-        env.set_seed(seed, static_seed=False)
-        restart_episodes(env)
-        played = [collector.play(observer)] + [collector.play() for _ in range(rounds - 1)]
-    info = {name: torch.cat([one.info[name] for one in played]) for name in played[0].info}
-    returns, lengths = (
-        torch.cat([getattr(one, name) for one in played]) for name in ("returns", "lengths")
-    )
-    return EvaluationResult(returns, lengths, info, played[0].trace)
+__all__ = ["battle_gif", "unit_trace"]
 
 
 def unit_trace(env: EnvBase) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a number is made: episodes on fixed starts, deterministic actions, a stated latent.
+"""Evaluation of a policy: episodes on fixed starts, deterministic actions, a stated latent.
 
 The return of an episode is the mean over agents of their summed rewards. All rows of one reset are
 the episodes, so the starts depend on the environment's seed alone: the same for every evaluation
@@ -12,21 +12,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase, TensorDictSequential
-from torch import Tensor, nn
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.envs import Compose, EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning.episodes import EpisodeCollector
 from vm3ac_modules.learning.seeding import fork_rng
-from vm3ac_modules.modules.latent import LatentMode, LatentSampler
-from vm3ac_modules.modules.per_seed import PerSeed
+from vm3ac_modules.modules.latent import LatentMode
+from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["EvaluationResult", "evaluate", "policy_with_latent", "restart_episodes"]
+__all__ = ["EvaluationResult", "Plays", "evaluate", "restart_episodes"]
+
+Plays = Literal["steps", "episodes"]
+"""How rows play: on and on, or each one episode after which it waits."""
 
 _NORMAL_975 = 1.959964
 
@@ -80,44 +85,6 @@ class EvaluationResult:
         ]
 
 
-def policy_with_latent(
-    policy: TensorDictModuleBase, mode: LatentMode, *, seed: int | None = None
-) -> TensorDictModuleBase:
-    """The same policy with another mode of its latent; networks and prior are shared.
-
-    Args:
-        policy: a policy whose first module may be a latent sampler.
-        mode: the mode.
-        seed: seed of the synchronized latents; the sampler's own by default.
-
-    Returns:
-        A policy; the given one itself if it holds no sampler.
-
-    Example:
-        >>> from torchrl.data import Bounded
-        >>> import vm3ac_modules as vm
-        >>> actor = vm.make_actor(4, 3, Bounded(-1.0, 1.0, (2, 1)))
-        >>> policy = vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor)
-        >>> policy_with_latent(policy, "mean")[0].mode
-        'mean'
-    """
-    from vm3ac_modules.modules.policy import Policy
-
-    if isinstance(policy, Policy):
-        return policy.with_latent(mode, seed=seed)
-    if isinstance(policy, PerSeed):
-        return PerSeed(policy_with_latent(policy.module, mode, seed=seed), policy.seeds)
-    if not isinstance(policy, TensorDictSequential):
-        return policy
-    modules: list[nn.Module] = [
-        module.with_mode(mode, seed=seed) if isinstance(module, LatentSampler) else module
-        for module in policy.module
-    ]
-    if not any(isinstance(module, LatentSampler) for module in modules):
-        return policy
-    return type(policy)(*modules)
-
-
 def evaluate(
     policy: TensorDictModuleBase | None,
     env: EnvBase,
@@ -127,24 +94,33 @@ def evaluate(
     latent: LatentMode = "sample",
     keys: Keys | None = None,
     observer: Callable[[EnvBase], Tensor] | None = None,
+    rounds: int = 1,
+    plays: Plays = "steps",
 ) -> EvaluationResult:
-    """Play one episode in every row of an environment.
+    """Play one episode in every row of an environment, or several one after the other.
 
-    Nothing here moves the random streams of a training that goes on meanwhile.
+    The random streams of the caller stay as they were.
 
     Args:
-        policy: the policy; None plays uniformly random actions.
+        policy: the policy; None plays uniformly random (legal) actions.
         env: an environment of its own, whose rows are the episodes.
-        max_steps: length of the rollout; at least the time limit.
+        max_steps: length of the rollout; at least the time limit, and equal to it for
+            ``plays="episodes"``.
         seed: seed of the starts and of the latents.
         latent: how the latent comes about: ``"sample"`` (z ~ prior), ``"mean"``, ``"constant"``,
             ``"synchronized"`` or ``"independent"`` (one z per agent).
         keys: the tensordict vocabulary.
-        observer: reads something ``[E, ...]`` off the environment before every step (positions for
-            a picture, say).
+        observer: reads something ``[E, ...]`` off the environment before every step of the first
+            round (positions for a picture, say); with ``plays="episodes"`` also after the last.
+        rounds: episodes of every row, where rows are dear (games of StarCraft).
+        plays: ``"steps"`` where a row that is over starts anew by itself, ``"episodes"`` where it
+            waits for the others, as battles do.
 
     Returns:
-        Returns, lengths and metrics per episode.
+        Returns, lengths and metrics per episode (of battles ``battle_won``: 0 or 1).
+
+    Raises:
+        ValueError: for an unknown way of playing.
 
     Example:
         >>> import pytest
@@ -154,25 +130,58 @@ def evaluate(
         >>> evaluate(None, env, max_steps=5, seed=1).returns.shape
         torch.Size([4])
     """
+    if plays not in get_args(Plays):
+        raise ValueError(f"plays must be one of {', '.join(get_args(Plays))}, got {plays!r}.")
     keys = Keys() if keys is None else keys
-    player = None if policy is None else policy_with_latent(policy, latent, seed=seed)
+    if isinstance(policy, TensorDictModuleBase):
+        policy = Policy.of(policy, keys).with_latent(latent, seed=seed)
+    play = _play_steps if plays == "steps" else _play_episodes
     with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        # Not static: several games behind one environment would all start alike.
         env.set_seed(seed, static_seed=False)
         restart_episodes(env)
-        seen: list[Tensor] = []
-        callback = None if observer is None else lambda env, _: seen.append(observer(env).clone())
-        start = env.reset()
-        if callback is not None:
-            # A rollout calls back after each step but the last; the start comes before all.
-            callback(env, start)
-        steps = env.rollout(
-            max_steps,
-            player,
-            callback=callback,
-            break_when_any_done=False,
-            auto_reset=False,
-            tensordict=start,
-        )
+        first = play(policy, env, max_steps, keys, observer)
+        others = [play(policy, env, max_steps, keys, None) for _ in range(rounds - 1)]
+    played = [first, *others]
+    returns, lengths = (
+        torch.cat([getattr(one, name) for one in played]) for name in ("returns", "lengths")
+    )
+    info = {name: torch.cat([one.info[name] for one in played]) for name in first.info}
+    return EvaluationResult(returns, lengths, info, first.trace)
+
+
+def _play_episodes(
+    policy: TensorDictModuleBase | None,
+    env: EnvBase,
+    max_steps: int,
+    keys: Keys,
+    observer: Callable[[EnvBase], Tensor] | None,
+) -> EvaluationResult:
+    played = EpisodeCollector(env, policy, max_steps, [], keys=keys).play(observer)
+    return EvaluationResult(played.returns, played.lengths, played.info, played.trace)
+
+
+def _play_steps(
+    policy: TensorDictModuleBase | None,
+    env: EnvBase,
+    max_steps: int,
+    keys: Keys,
+    observer: Callable[[EnvBase], Tensor] | None,
+) -> EvaluationResult:
+    seen: list[Tensor] = []
+    callback = None if observer is None else lambda env, _: seen.append(observer(env).clone())
+    start = env.reset()
+    if callback is not None:
+        # A rollout calls back after each step but the last; the start comes before all.
+        callback(env, start)
+    steps = env.rollout(
+        max_steps,
+        policy,
+        callback=callback,
+        break_when_any_done=False,
+        auto_reset=False,
+        tensordict=start,
+    )
     return _summarize(steps, keys, torch.stack(seen, 1) if seen else None)
 
 

@@ -1,4 +1,4 @@
-"""What a handful of seeds says: means, interquartile means, intervals, and who beats whom.
+"""Statistics over a few seeds: means, interquartile means, intervals and comparisons.
 
 Intervals are 95% percentile intervals of the stratified bootstrap over seeds (``rliable``). They
 cannot say more than the seeds do: of one seed there is none (nan), and of two or three seeds it is

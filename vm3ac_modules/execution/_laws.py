@@ -1,4 +1,4 @@
-"""Described priors as NumPy computes them: what each law makes of uniforms, and its checks.
+"""Priors that NumPy computes from their descriptions, and the checks of a description.
 
 Every sum, product and rounding is that of the same prior in :mod:`vm3ac_modules.priors`.
 """

@@ -85,7 +85,7 @@ def latent_at(
 
 @dataclass(frozen=True)
 class LatentClock:
-    """The latents of a run: what an agent keeps in order to agree with the others.
+    """The latents of a run, computed from its seed and the time.
 
     Args:
         seed: the run's seed, ``0 <= seed < 2^64``.
@@ -172,7 +172,7 @@ def _uniforms(seed: int, episode: Words, step: Words, num_uniforms: int) -> Floa
 
 
 def check_seed(seed: int) -> int:
-    """The seed as Python's integer, or an error that says what is wrong with it."""
+    """Check a seed and return it as a Python integer."""
     if isinstance(seed, bool | np.bool_) or not isinstance(seed, int | np.integer):
         raise TypeError(f"seed must be an integer, got {seed!r}.")
     if not 0 <= seed < 2**64:
@@ -181,7 +181,7 @@ def check_seed(seed: int) -> int:
 
 
 def check_count(name: str, value: ArrayLike, limit: int) -> NDArray[np.int64]:
-    """Integers below a limit of at most 2^63 as int64, or an error that says what is wrong."""
+    """Check integers against a limit of at most 2^63 and return them as int64."""
     counts = np.asarray(value)
     if not _integral(counts):
         raise TypeError(f"{name} must be an integer or integers, got {counts.dtype}.")

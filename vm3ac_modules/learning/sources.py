@@ -126,6 +126,9 @@ class Source(ABC):
 class OnPolicy(Source):
     """Every episode of the last round once.
 
+    Args:
+        sizes: how much it gives.
+
     Example:
         >>> from tensordict import TensorDict
         >>> source = OnPolicy(SourceSizes(4, 2, episodes=True))
@@ -165,6 +168,9 @@ class OnPolicy(Source):
 
 class Replayed(Source):
     """Uniform draws from a replay that holds the newest items.
+
+    Args:
+        sizes: how much it holds and gives.
 
     Example:
         >>> from tensordict import TensorDict

@@ -80,6 +80,7 @@ class CategoricalPredictor(TensorDictModuleBase):
         self.shape = (situation_dim,) if situation == "state" else (num_agents, situation_dim)
         size = situation_dim if situation == "state" else num_agents * situation_dim
         self.net = HyperPairNet(size, num_agents, num_actions, **net_options)
+        self.embed_dim = self.net.embed_dim
         self.situation_key: NestedKey = (
             self.keys.state if situation == "state" else self.keys.observation
         )

@@ -7,21 +7,25 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from tensordict import TensorDictBase
 from tensordict.nn import (
     ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
     TensorDictModuleBase,
     TensorDictSequential,
 )
 from torch import Tensor
+from torchrl.modules import AdditiveGaussianModule
 
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.latent import LatentMode, LatentSampler
 from vm3ac_modules.modules.per_seed import PerSeed
+from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.priors import CategoricalPrior, LatentPrior
 
 __all__ = ["Policy", "Sizes", "policy_leaves"]
@@ -75,7 +79,6 @@ class Policy(TensorDictModuleBase):
     Args:
         module: the sequence to collect with: an optional
             :class:`~vm3ac_modules.modules.LatentSampler` first, then the actor.
-        greedy: the same without exploration noise or floor; the sequence itself by default.
         seeds: number of independent seeds S whose parameters are stacked; rows are then
             ``[S * B]``, seed by seed.
         keys: the tensordict vocabulary.
@@ -96,16 +99,10 @@ class Policy(TensorDictModuleBase):
     """
 
     def __init__(
-        self,
-        module: TensorDictModuleBase,
-        *,
-        greedy: TensorDictModuleBase | None = None,
-        seeds: int = 1,
-        keys: Keys | None = None,
+        self, module: TensorDictModuleBase, *, seeds: int = 1, keys: Keys | None = None
     ) -> None:
         super().__init__()
         self.module = module
-        self.greedy_module = module if greedy is None else greedy
         self.player = module if seeds == 1 else PerSeed(module, seeds)
         self.seeds, self.keys = seeds, Keys() if keys is None else keys
         self.in_keys, self.out_keys = list(module.in_keys), list(module.out_keys)
@@ -117,8 +114,20 @@ class Policy(TensorDictModuleBase):
         Args:
             policy: a policy, or any tensordict module that writes actions.
             keys: the tensordict vocabulary of a user's sequence.
+
+        Raises:
+            ValueError: if it is no tensordict module.
         """
-        return policy if isinstance(policy, Policy) else cls(policy, keys=keys)
+        if isinstance(policy, Policy):
+            return policy
+        if isinstance(policy, PerSeed):
+            return cls(policy.module, seeds=policy.seeds, keys=keys)
+        if not isinstance(policy, TensorDictModuleBase):
+            raise ValueError(
+                f"a policy must be a tensordict module, got {type(policy).__name__}: wrap it in "
+                "tensordict.nn.TensorDictModule."
+            )
+        return cls(policy, keys=keys)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the latent, if one is drawn, and the actions."""
@@ -172,11 +181,16 @@ class Policy(TensorDictModuleBase):
     @property
     def reads_latent(self) -> bool:
         """Whether actions depend on a latent, drawn at every step or once per episode."""
-        return self.keys.latent in self.in_keys or self.sampler is not None
+        return self.latent_per_episode or self.sampler is not None
+
+    @property
+    def latent_per_episode(self) -> bool:
+        """Whether the environment draws the latent, once per episode (MAVEN's)."""
+        return self.sampler is None and self.keys.latent in self.in_keys
 
     @property
     def recurrent(self) -> bool:
-        """Whether the policy remembers, as those over whole episodes do."""
+        """Whether the policy reads a memory, as those over whole episodes do."""
         return self.keys.hidden in self.in_keys
 
     @property
@@ -214,29 +228,60 @@ class Policy(TensorDictModuleBase):
         Returns:
             A policy; this one itself if it holds no sampler.
         """
-        sampler = self.sampler
-        if sampler is None:
+        if self.sampler is None:
             return self
-        chosen = sampler.with_mode(mode, seed=seed)
-        modules = (_replaced(part, chosen) for part in (self.module, self.greedy_module))
-        module, greedy = modules
-        return Policy(module, greedy=greedy, seeds=self.seeds, keys=self.keys)
+
+        def choose(leaf: TensorDictModuleBase) -> TensorDictModuleBase:
+            if not isinstance(leaf, LatentSampler):
+                return leaf
+            unknown = mode == "independent" and leaf.num_agents is None
+            num_agents = self.sizes.num_agents if unknown else None
+            return leaf.with_mode(mode, num_agents=num_agents, seed=seed)
+
+        return self._around(_changed(self.module, choose))
 
     def greedy(self) -> Policy:
-        """The same policy without exploration noise or floor.
+        """The same policy without exploration: no floor of the actor, no Gaussian noise behind it.
 
         Under TorchRL's deterministic exploration type it plays the action at the mean, or the most
         probable one.
         """
-        if self.greedy_module is self.module:
-            return self
-        return Policy(self.greedy_module, seeds=self.seeds, keys=self.keys)
+        return self._around(_changed(self.module, _unexploring))
+
+    def scores(self, tensordict: TensorDictBase) -> Tensor:
+        """Log-probabilities of all actions of a recurrent policy, without exploration.
+
+        Args:
+            tensordict: what the actor reads, the latent included, ``[*B]``; not changed.
+
+        Returns:
+            Of utilities those of their softmax, nats, -1e9 where illegal, ``[*B, N, A]``.
+        """
+        actor = RecurrentActor(self.net, keys=self.keys, greedy=True)
+        scores: Tensor = actor(tensordict.select(*actor.in_keys)).get(self.keys.logits)
+        return scores
+
+    def _around(self, module: TensorDictModuleBase) -> Policy:
+        return Policy(module, seeds=self.seeds, keys=self.keys)
 
 
-def _replaced(module: TensorDictModuleBase, sampler: LatentSampler) -> TensorDictModuleBase:
-    """The sequence with another sampler."""
-    if isinstance(module, LatentSampler):
-        return sampler
-    if isinstance(module, TensorDictSequential):
-        return type(module)(*(_replaced(part, sampler) for part in module.module))
-    return module
+def _unexploring(leaf: TensorDictModuleBase) -> TensorDictModuleBase | None:
+    """A module of a sequence without its exploration; None if it was nothing else."""
+    if isinstance(leaf, AdditiveGaussianModule):
+        return None
+    without_floor = getattr(leaf, "without_floor", None)
+    return leaf if without_floor is None else without_floor()
+
+
+def _changed(
+    module: TensorDictModuleBase,
+    change: Callable[[TensorDictModuleBase], TensorDictModuleBase | None],
+) -> TensorDictModuleBase:
+    """The sequence with changed modules, without those changed to None; itself if all stay."""
+    before = list(policy_leaves(module))
+    after = [new for leaf in before if (new := change(leaf)) is not None]
+    if len(after) == len(before) and all(map(operator.is_, after, before)):
+        return module
+    probabilistic = isinstance(module, ProbabilisticTensorDictSequential)
+    kind = ProbabilisticTensorDictSequential if probabilistic else TensorDictSequential
+    return kind(*after)

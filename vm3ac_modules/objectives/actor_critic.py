@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
@@ -63,7 +63,8 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
             (:func:`~vm3ac_modules.modules.make_action_value`).
         value_network: writes ``state_value`` ``[*B, N, 1]``; it alone has a target network.
         terms: what the algorithm adds to the return (:class:`~vm3ac_modules.objectives.Term`);
-            their bonuses are added in this order.
+            their bonuses are added in this order. The reward scale multiplies them as it does
+            rewards, so that the optimum stays.
         gamma: discount per step; :meth:`make_value_estimator` changes it.
         policy_q: critic that trains the policies: ``"first"`` (the paper) or ``"min"``.
         options: ``reward_scale``, ``reduction``, ``seed_dims`` and ``keys``, those of
@@ -116,8 +117,6 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
     value_network: TensorDictModuleBase
-    value_network_params: TensorDictParams
-    target_value_network_params: TensorDictParams
     center: Tensor
     half_range: Tensor
     gamma: Tensor
@@ -218,18 +217,14 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
         ]
         q_fresh = self._action_value(td, own_gradient_joint_action(sample.action), detach=True)
         q_min = q_fresh.amin(-1)
-        q_policy = gain = q_fresh[..., 0] if self.policy_q == "first" else q_min
-        target = q_min.detach()
-        for values in found:
-            for bonus in values.policy:
-                gain = gain + bonus
-            for bonus in values.value:
-                target = target + bonus
-        value = self._state_value(td)
+        q_policy = q_fresh[..., 0] if self.policy_q == "first" else q_min
+        # Eqs. (49) and (46): the action value and the terms' bonuses.
+        gain = sum((bonus for values in found for bonus in values.policy), start=q_policy)
+        target = sum((bonus for values in found for bonus in values.value), start=q_min.detach())
         losses = {
             "loss_actor": (-gain).sum(-1),
             "loss_qvalue": self._q_loss(td, found).sum(-1),
-            "loss_value": squared_error(value, target).sum(-1),
+            "loss_value": squared_error(self._state_value(td), target).sum(-1),
         }
         for name, loss in (item for values in found for item in values.losses.items()):
             losses[name] = losses[name] + loss if name in losses else loss

@@ -6,12 +6,13 @@ formula, :meth:`MultiAgentLoss.compute`, and the networks that it adds.
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Collection
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
@@ -43,8 +44,7 @@ class MultiAgentLoss(LossModule):
 
     Args:
         gamma: discount per step in [0, 1], a buffer; None for a loss without one.
-        reward_scale: multiplies rewards inside the loss, > 0, and what they are weighed against
-            (a temperature, the weight of a bonus), so that the optimum stays.
+        reward_scale: multiplies rewards inside the loss, > 0.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
         seed_dims: number of leading seed dimensions of the networks and batches.
         keys: the tensordict vocabulary.
@@ -56,12 +56,8 @@ class MultiAgentLoss(LossModule):
     Example:
         The squared value of a network's output, as a loss:
 
-        >>> from dataclasses import dataclass
         >>> class Decay(MultiAgentLoss):
         ...     in_keys = ["x"]
-        ...     net_network: nn.Module
-        ...     net_network_params: TensorDictParams
-        ...     target_net_network_params: TensorDictParams
         ...     def compute(self, batch, noise, wanted):
         ...         with self.network("net").filled():
         ...             y = self.net_network(batch.tensordict.get("x")).squeeze(-1)
@@ -80,15 +76,6 @@ class MultiAgentLoss(LossModule):
     order: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Losses that are stepped together, one group after the other; all together if empty."""
 
-    actor_network: Any
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
-    qvalue_network: Any
-    qvalue_network_params: TensorDictParams
-    target_qvalue_network_params: TensorDictParams
-    predictor_network: Any
-    predictor_network_params: TensorDictParams
-    target_predictor_network_params: TensorDictParams
     gamma: Any
 
     def __init__(
@@ -110,10 +97,8 @@ class MultiAgentLoss(LossModule):
             check_shares(gamma=gamma)
             self.register_buffer("gamma", torch.tensor(gamma))
         if keys is not None:
-            names = [
-                name for name in self._AcceptedKeys.__dataclass_fields__ if hasattr(keys, name)
-            ]
-            self.set_keys(**{name: getattr(keys, name) for name in names})
+            fields = self._AcceptedKeys.__dataclass_fields__
+            self.set_keys(**{name: getattr(keys, name) for name in fields if hasattr(keys, name)})
 
     # --- networks ---------------------------------------------------------------------------
 
@@ -121,8 +106,6 @@ class MultiAgentLoss(LossModule):
         self, name: str, network: nn.Module, *, loss: str | None = "", target: bool = False
     ) -> None:
         """Take a network: ``<name>_network`` and its parameters, ``<name>_network_params``.
-
-        The names must be annotated in the class, as TorchRL wants it.
 
         Args:
             name: of the network.
@@ -132,7 +115,10 @@ class MultiAgentLoss(LossModule):
             target: keep a target copy of the parameters, ``target_<name>_network_params``.
         """
         attribute = f"{name}_network"
-        self.convert_to_functional(network, attribute, create_target_params=target)
+        with warnings.catch_warnings():
+            # Networks of terms cannot be declared in the class, as TorchRL would have it.
+            warnings.filterwarnings("ignore", message=".*wasn't part of the annotations")
+            self.convert_to_functional(network, attribute, create_target_params=target)
         self.slots[attribute] = ParameterSlots(network, getattr(self, f"{attribute}_params"))
         if loss is not None:
             loss = loss or f"loss_{name}"

@@ -89,7 +89,7 @@ class Bound(NamedTuple):
     """Whether categorical policies have it."""
 
 
-BOUNDS: tuple[Bound, ...] = (
+BOUNDS: list[Bound] = [
     Bound(
         "mi_lower_bound",
         lambda found: pair_mean(found.lower),
@@ -121,7 +121,7 @@ BOUNDS: tuple[Bound, ...] = (
         "share of the action variance that comes from the latent, mean over agents",
         of_categorical=False,
     ),
-)
+]
 """What is told of the mutual information; logs, losses and reports read this list."""
 
 

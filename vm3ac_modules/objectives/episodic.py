@@ -25,7 +25,16 @@ from vm3ac_modules.objectives.base import MultiAgentLoss
 from vm3ac_modules.objectives.common import ordered_keys
 from vm3ac_modules.objectives.options import check_shares
 
-__all__ = ["EpisodeKeys", "Episodes", "EpisodicLoss", "chosen", "lambda_return", "read_episodes"]
+__all__ = [
+    "SHARED",
+    "EpisodeKeys",
+    "Episodes",
+    "EpisodicLoss",
+    "at_slots",
+    "chosen",
+    "lambda_return",
+    "read_episodes",
+]
 
 
 @dataclass
@@ -181,6 +190,24 @@ def lambda_return(
         (terminated | ~mask).unsqueeze(-1),
     )
     return returns.squeeze(-1) * real
+
+
+def at_slots(values: Tensor, seen: Tensor) -> Tensor:
+    """Put values that were computed for some slots back in their places.
+
+    Args:
+        values: one row for each of the slots, ``[R, ..]``.
+        seen: the slots, bool ``[B, T + 1]``, R of them True.
+
+    Returns:
+        ``[B, T + 1, ..]``, zeros in all other slots.
+
+    Example:
+        >>> at_slots(torch.tensor([1.0, 2.0]), torch.tensor([[True, False, True]]))
+        tensor([[1., 0., 2.]])
+    """
+    out = values.new_zeros(*seen.shape, *values.shape[1:])
+    return out.index_put((seen,), values)
 
 
 def chosen(values: Tensor, action: Tensor) -> Tensor:

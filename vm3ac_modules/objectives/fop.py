@@ -191,8 +191,16 @@ class FOPLoss(EpisodicLoss):
         action = draw_categorical(log_prob.detach(), noise.get("action"))
         return PolicyView(log_prob, None, action)
 
-    def _soft_values(self, values: Tensor, action_mask: Tensor) -> Tensor:
-        r""":math:`V_i = \alpha \log \sum_a e^{Q_i(a) / \alpha}`, ``[B, T + 1, K, N]``."""
+    def soft_values(self, values: Tensor, action_mask: Tensor) -> Tensor:
+        r"""Soft values of the agents, :math:`V_i = \alpha \log \sum_a e^{Q_i(a) / \alpha}`.
+
+        Args:
+            values: of every agent's actions, ``[B, T + 1, K, N, A]``.
+            action_mask: legal actions, bool ``[B, T + 1, N, A]``.
+
+        Returns:
+            ``[B, T + 1, K, N]``.
+        """
         scaled = values / self.temperature
         if self.mask_soft_values:
             scaled = scaled.masked_fill(~action_mask.unsqueeze(-3), -torch.inf)
@@ -201,7 +209,7 @@ class FOPLoss(EpisodicLoss):
     def _team_value(self, episodes: Episodes, values: Tensor, action: Tensor) -> Tensor:
         """Joint values of actions at all slots, ``[B, T + 1, K]``."""
         # The mixer takes advantages as constants.
-        soft = self._soft_values(values.detach(), episodes.action_mask)
+        soft = self.soft_values(values.detach(), episodes.action_mask)
         return self.qvalue_network.joint(values, soft, episodes.state, action)
 
     @torch.no_grad()

@@ -41,6 +41,7 @@ class ParameterSlots:
         for index, key in enumerate(params.keys(True, True)):
             *path, name = key if isinstance(key, tuple) else (key,)
             owner = network.get_submodule(".".join(path))
+            # torch's own tables: a parameter's place takes no plain tensor by public means.
             if name in owner._parameters:
                 self.probe = (key, index)
                 self.slots.append((owner._parameters, name))

@@ -76,7 +76,19 @@ class Term(nn.Module, ABC):
             loss's, under ``<name>_network_params``, and ``loss_<name>`` trains them.
 
     Example:
-        See :class:`EntropyTerm`.
+        A reward for large actions:
+
+        >>> class Size(Term):
+        ...     logged = ("size",)
+        ...     def evaluate(self, inputs, network):
+        ...         size = inputs.tensordict.get(inputs.keys.action).square().sum(-1)
+        ...         return TermValues(reward=0.1 * size, scalars={"size": size})
+        >>> from torchrl.data import Bounded
+        >>> import vm3ac_modules as vm
+        >>> actor = vm.make_actor(4, 0, Bounded(-1.0, 1.0, (2, 1)))
+        >>> critics = vm.make_action_value(4, 1, 2), vm.make_state_value(4, 2)
+        >>> vm.MAACLoss(actor, *critics, terms=[Size()]).out_keys[-1]
+        'size'
     """
 
     name: ClassVar[str] = ""
@@ -150,8 +162,8 @@ class EntropyTerm(Term):
     ) -> None:
         super().__init__(network)
         value = torch.as_tensor(beta, dtype=torch.get_default_dtype())
-        if isinstance(beta, bool) or not bool((value >= 0).all()):
-            raise ValueError(f"beta must not be negative, got {beta}.")
+        for each in beta if value.ndim else [beta]:  # type: ignore[union-attr]
+            check_not_negative(beta=each)
         check_not_negative(**{"num_latents (K)": num_latents})
         self.register_buffer("beta", value)
         self.num_latents = num_latents

@@ -23,6 +23,7 @@ from vm3ac_modules.functional.correlation import (
 from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.functional.pairwise import pair_mean
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
+from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn.hypernetworks import HyperPairNet
@@ -31,7 +32,7 @@ from vm3ac_modules.objectives.categorical_diagnostics import (
     expected_prediction,
 )
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, bracket
-from vm3ac_modules.objectives.episodic import Episodes, chosen
+from vm3ac_modules.objectives.episodic import Episodes, at_slots, chosen
 from vm3ac_modules.objectives.fop import FOPLoss, PolicyView
 from vm3ac_modules.objectives.options import check_shares
 from vm3ac_modules.priors import CategoricalPrior
@@ -67,7 +68,9 @@ class VM3FOPLoss(FOPLoss):
     Args:
         actor_network: the recurrent actor, with the latent behind its memory.
         qvalue_network: individual critics and mixers.
-        predictor_network: the variational predictor.
+        predictor_network: the variational predictor of the state: a
+            :class:`~vm3ac_modules.nn.HyperPairNet`, or a
+            :class:`~vm3ac_modules.modules.CategoricalPredictor` around one.
         prior: prior of the latent.
         num_latents: 0, or ``"all"`` outcomes for the entropy of the marginal policy.
         entropy_mix: share in [0, 1] of the marginal policy's entropy; with ``"all"`` only.
@@ -100,7 +103,7 @@ class VM3FOPLoss(FOPLoss):
 
     diagnostics = (*FOPLoss.diagnostics, "pair_log_prob", "latent_information")
 
-    predictor_network: HyperPairNet
+    predictor_network: HyperPairNet | CategoricalPredictor
     log_prior: Tensor
     support: Tensor
 
@@ -108,7 +111,7 @@ class VM3FOPLoss(FOPLoss):
         self,
         actor_network: RecurrentActor,
         qvalue_network: FactorizedCritic,
-        predictor_network: HyperPairNet,
+        predictor_network: HyperPairNet | CategoricalPredictor,
         prior: CategoricalPrior,
         *,
         num_latents: Literal[0, "all"] = 0,
@@ -166,9 +169,7 @@ class VM3FOPLoss(FOPLoss):
             outcomes.
         """
         episodes = self.read(tensordict)
-        with self.network("actor").filled():
-            memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
-            outcomes = self._outcomes(memory, episodes.action_mask)
+        outcomes = self._outcomes(episodes)
         predictions = self._per_slice(
             episodes, outcomes, lambda table, x: expected_prediction(x, self.log_prior, table)
         )[:, :-1]
@@ -180,10 +181,12 @@ class VM3FOPLoss(FOPLoss):
         )
         return found._replace(mask=episodes.mask)
 
-    def _outcomes(self, memory: Tensor, action_mask: Tensor) -> Tensor:
+    def _outcomes(self, episodes: Episodes) -> Tensor:
         """Policies under every outcome of the latent, ``[Z, B, T + 1, N, A]``."""
-        support = self.support[:, None, None]
-        return self.actor_network.log_prob(memory, action_mask, support)
+        actor, support = self.actor_network, self.support[:, None, None]
+        with self.network("actor").filled():
+            memory, _ = actor.net.unroll(episodes.observation, episodes.last_action)
+            return actor.log_prob(memory, episodes.action_mask, support)
 
     def view(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
         """Look at the policies under every outcome, and draw under the drawn one.
@@ -195,9 +198,7 @@ class VM3FOPLoss(FOPLoss):
         Returns:
             Log-probabilities, a fresh joint action at every slot, and predictions from it.
         """
-        with self.network("actor").filled():
-            memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
-            outcomes = self._outcomes(memory, episodes.action_mask)
+        outcomes = self._outcomes(episodes)
         # One-hot, so the policy under the drawn outcome is a choice among these.
         index = noise.get("latent").argmax(-1)[None, ..., None, None]
         drawn = outcomes.gather(0, index.expand(1, *outcomes.shape[1:])).squeeze(0)
@@ -211,8 +212,7 @@ class VM3FOPLoss(FOPLoss):
             found = self.predictor_network.predict(
                 action[seen], episodes.state[seen], episodes.action_mask[seen]
             )
-        out = found.new_zeros(*seen.shape, *found.shape[1:])
-        return out.index_put((seen,), found)
+        return at_slots(found, seen)
 
     def losses(self, episodes: Episodes, view: PolicyView) -> dict[str, Tensor]:
         """FOP's with the predictor's.
@@ -317,6 +317,4 @@ class VM3FOPLoss(FOPLoss):
                 compute(self.predictor_network.table(at, legal), x)
                 for at, legal, x in zip(*slices, strict=True)
             ]
-        found = torch.cat(parts)
-        out = found.new_zeros(*seen.shape, *found.shape[1:])
-        return out.index_put((seen,), found)
+        return at_slots(torch.cat(parts), seen)

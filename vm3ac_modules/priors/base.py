@@ -9,7 +9,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 4 and Appendix H.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class LatentPrior(nn.Module, ABC):
 
     A subclass gives :meth:`log_prob` and the two private methods at the end. ``dim`` is the size
     of the latent, ``num_uniforms`` how many uniforms one draw of :meth:`from_uniforms` consumes.
+    One that exported agents can draw also has a ``_LAW``, ``_described`` and ``_numbers``.
 
     Args:
         constant: the outcome that agents agree on without communication, ``[Z]``.
@@ -49,18 +50,45 @@ class LatentPrior(nn.Module, ABC):
         # Half precision has too few uniforms for small probabilities.
         dtype = torch.promote_types(like.dtype, torch.float32)
         shape = (*batch_shape, self.num_uniforms)
-        return self._transform(torch.rand(shape, dtype=dtype, device=like.device)).to(like.dtype)
+        u = torch.rand(shape, dtype=dtype, device=like.device)
+        return self._transform(u, self._numbers()).to(like.dtype)
 
-    def from_uniforms(self, u: Tensor) -> Tensor:
+    def from_uniforms(self, u: Tensor, numbers: Mapping[str, Tensor] | None = None) -> Tensor:
         """Map uniforms to a draw, with the same bits in torch and NumPy.
 
         Args:
             u: uniforms in the open unit interval, float64 ``[*B, num_uniforms]``.
+            numbers: what :meth:`numbers` returned, for a program that is traced.
 
         Returns:
             The draw, rounded once to float32, ``[*B, Z]``.
         """
-        return self._transform(u).to(torch.float32)
+        used = self._numbers() if numbers is None else numbers
+        return self._transform(u, used).to(torch.float32)
+
+    @property
+    def law(self) -> str | None:
+        """Name of the law that exported agents know; None for priors of other laws.
+
+        Subclasses do not inherit it, since they may draw otherwise.
+        """
+        return vars(type(self)).get("_LAW")
+
+    def numbers(self) -> dict[str, Tensor]:
+        """The law's numbers as float64 tensors, which a traced program holds.
+
+        ONNX's exporter rounds Python's numbers to float32, even beside float64 tensors.
+
+        Raises:
+            ValueError: for a prior without a :attr:`law`.
+        """
+        if self.law is None:
+            raise ValueError(
+                f"a {type(self).__name__} cannot be computed inside a program: export with latent "
+                "'given'."
+            )
+        known = self._numbers().items()
+        return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in known}
 
     def constant(self) -> Tensor:
         """One agreed outcome of the support, ``[Z]``."""
@@ -87,23 +115,36 @@ class LatentPrior(nn.Module, ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """The prior as JSON holds it; :func:`prior_from` makes it again, with the same draws.
+        """The law and its parameters as JSON holds them; :func:`prior_from` reads them.
 
         Raises:
-            ValueError: for a prior that is none of this package's three.
+            ValueError: for a prior without a :attr:`law`.
         """
-        raise ValueError(
-            f"{type(self).__name__} has no describe(); only the three priors of this package can "
-            "be exported."
-        )
+        if self.law is None:
+            raise ValueError(
+                f"{type(self).__name__} has no description; only the three priors of this package "
+                "can be exported."
+            )
+        return {"law": self.law, **self._described()}
+
+    def _described(self) -> dict[str, Any]:
+        """Parameters of the law, JSON-serializable."""
+        return {"dim": self.dim}
+
+    def _numbers(self) -> dict[str, Any]:
+        """Numbers that :meth:`_transform` reads, Python's where the device needs no copy."""
+        return {}
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density, or log-probability of a categorical outcome, in nats, ``[*B]``."""
 
     @abstractmethod
-    def _transform(self, u: Tensor) -> Tensor:
-        """Map uniforms ``[*B, num_uniforms]`` to latents ``[*B, Z]`` of the same dtype."""
+    def _transform(self, u: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        """Map uniforms ``[*B, num_uniforms]`` to latents ``[*B, Z]`` of the same dtype.
+
+        The entries of ``numbers`` are those of :meth:`_numbers`, or float64 tensors of them.
+        """
 
     @abstractmethod
     def _spec(self, **options: Any) -> TensorSpec: ...

@@ -6,7 +6,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 4 and Appendix H.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ class CategoricalPrior(LatentPrior):
         >>> CategoricalPrior(3, probs=[0.2, 0.5, 0.3]).constant().tolist()
         [0.0, 1.0, 0.0]
     """
+
+    _LAW = "categorical"
 
     def __init__(self, num_outcomes: int, probs: Sequence[float] | None = None) -> None:
         if num_outcomes < 1:
@@ -70,14 +72,16 @@ class CategoricalPrior(LatentPrior):
         one_hot = ((z == 0) | (z == 1)).all(-1) & (z.sum(-1) == 1)
         return torch.where(one_hot, log_probs[z.argmax(-1)], -math.inf)
 
-    def describe(self) -> dict[str, Any]:
-        """``{"law": "categorical", "probs": [...]}``, the probabilities as they were given."""
-        return {"law": "categorical", "probs": [*self._given]}
+    def _described(self) -> dict[str, Any]:
+        return {"probs": [*self._given]}
 
-    def _transform(self, u: Tensor) -> Tensor:
+    def _numbers(self) -> dict[str, Any]:
+        return {"edges": self.edges}
+
+    def _transform(self, u: Tensor, numbers: Mapping[str, Any]) -> Tensor:
         # Comparing with Python numbers copies nothing to the device.
         outcome = torch.zeros_like(u, dtype=torch.int64)
-        for edge in self.edges:
+        for edge in numbers["edges"]:
             outcome = outcome + (u >= edge)
         return (outcome == torch.arange(self.dim, device=u.device)).to(u.dtype)
 

@@ -6,14 +6,14 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 4 and Appendix H.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchrl.data import Bounded, TensorSpec, Unbounded
 
-from vm3ac_modules.functional.counter import normal_icdf
+from vm3ac_modules.functional.counter import normal_icdf, normal_table
 from vm3ac_modules.priors.base import LatentPrior
 
 __all__ = ["GaussianPrior", "UniformPrior"]
@@ -34,6 +34,8 @@ class GaussianPrior(LatentPrior):
         torch.Size([4, 8])
     """
 
+    _LAW = "gaussian"
+
     def __init__(self, dim: int) -> None:
         _check_dim(dim)
         super().__init__(torch.zeros(dim))
@@ -47,12 +49,12 @@ class GaussianPrior(LatentPrior):
         """Log-density in nats, ``[*B]``."""
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
-    def describe(self) -> dict[str, Any]:
-        """``{"law": "gaussian", "dim": Z}``."""
-        return {"law": "gaussian", "dim": self.dim}
+    def numbers(self) -> dict[str, Tensor]:
+        """The table of the inverse normal, which eager draws keep on every device."""
+        return {**super().numbers(), "table": normal_table()}
 
-    def _transform(self, u: Tensor) -> Tensor:
-        return normal_icdf(u)
+    def _transform(self, u: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        return normal_icdf(u, numbers.get("table"))
 
     def _spec(self, **options: Any) -> TensorSpec:
         return Unbounded(**options)
@@ -75,6 +77,8 @@ class UniformPrior(LatentPrior):
         [0.5, 0.5]
     """
 
+    _LAW = "uniform"
+
     def __init__(self, dim: int, low: float = -1.0, high: float = 1.0) -> None:
         _check_dim(dim)
         if not (math.isfinite(high - low) and low < high):
@@ -90,12 +94,14 @@ class UniformPrior(LatentPrior):
         log_density = -self.dim * math.log(self.high - self.low)
         return torch.where(inside, log_density, -math.inf).to(z.dtype)
 
-    def describe(self) -> dict[str, Any]:
-        """``{"law": "uniform", "dim": Z, "low": ..., "high": ...}``."""
-        return {"law": "uniform", "dim": self.dim, "low": self.low, "high": self.high}
+    def _described(self) -> dict[str, Any]:
+        return {"dim": self.dim, "low": self.low, "high": self.high}
 
-    def _transform(self, u: Tensor) -> Tensor:
-        return u * (self.high - self.low) + self.low
+    def _numbers(self) -> dict[str, Any]:
+        return {"span": self.high - self.low, "low": self.low}
+
+    def _transform(self, u: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        return u * numbers["span"] + numbers["low"]
 
     def _spec(self, **options: Any) -> TensorSpec:
         return Bounded(self.low, self.high, **options)

@@ -19,8 +19,8 @@ from vm3ac_modules.runs.record import read_yaml as read_yaml
 from vm3ac_modules.runs.record import to_yaml as to_yaml
 from vm3ac_modules.runs.record import versions as versions
 from vm3ac_modules.runs.run import Run as Run
-from vm3ac_modules.runs.run import train as train
 from vm3ac_modules.runs.settings import LOOPS as LOOPS
 from vm3ac_modules.runs.settings import BattleTraining as BattleTraining
 from vm3ac_modules.runs.settings import Settings as Settings
 from vm3ac_modules.runs.settings import StepTraining as StepTraining
+from vm3ac_modules.runs.training import train as train

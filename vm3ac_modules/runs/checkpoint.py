@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
+from vm3ac_modules.runs.configs import config_hash, differences
 from vm3ac_modules.runs.segments import ReplayFiles, joined, remove_unlisted, write_segments
 
 __all__ = [
@@ -70,23 +71,6 @@ class ReplayItems(NamedTuple):
     """Items that went in so far."""
     held: int
     """Items that are still there: the newest."""
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash a configuration, whatever the order of its keys.
-
-    Args:
-        config: a JSON-serializable mapping.
-
-    Returns:
-        The SHA-256 of its canonical JSON, in hexadecimal.
-
-    Example:
-        >>> config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
-        True
-    """
-    text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_checkpoint(
@@ -244,12 +228,13 @@ def load_checkpoint(
     if config is not None and meta["config_hash"] != config_hash(config):
         raise CheckpointError(
             f"{step} was written by a run with other settings: "
-            f"{'; '.join(_differences(meta['config'], config))}. "
+            f"{'; '.join(differences(meta['config'], config))}. "
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
     state = _read(step / STATE, meta["files"][STATE])
     files = None if meta["replay"] is None else ReplayFiles.of(meta["replay"])
-    items = joined(files, _read, step.parent) if replay and files and files.held else None
+    read = partial(_read, step=step)
+    items = joined(files, read, step.parent) if replay and files and files.held else None
     return Checkpoint(meta["frame"], state, items, files, meta["config"])
 
 
@@ -289,9 +274,10 @@ def _check_plain(value: Any, where: str) -> None:
         )
 
 
-def _damaged(path: Path, problem: str) -> CheckpointError:
+def _damaged(path: Path, problem: str, step: Path | None = None) -> CheckpointError:
     folder = path.parent if path.parent.name == "checkpoint" else path.parent.parent
-    bad = path if path.parent == folder else path.parent
+    # A file of the replay lies beside the steps that need it.
+    bad = step or (path if path.parent == folder else path.parent)
     others = [f"step_{step}" for step in steps(folder) if f"step_{step}" != bad.name]
     advice = (
         f"write its name into {folder / 'latest'} to resume from an older step "
@@ -318,31 +304,15 @@ def _read_meta(step: Path) -> dict[str, Any]:
     return meta
 
 
-def _read(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
+def _read(path: Path, expected: Mapping[str, Any], step: Path | None = None) -> dict[str, Any]:
     if not path.exists():
-        raise _damaged(path, "is missing")
+        raise _damaged(path, "is missing", step)
     if (size := path.stat().st_size) != expected["size"]:
-        raise _damaged(path, f"has {size} bytes, not {expected['size']}: it was cut or changed")
+        problem = f"has {size} bytes, not {expected['size']}: it was cut or changed"
+        raise _damaged(path, problem, step)
     if fingerprint(path) != {key: expected[key] for key in ("size", "sha256")}:
-        raise _damaged(path, "is damaged: its checksum differs")
+        raise _damaged(path, "is damaged: its checksum differs", step)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise _damaged(path, f"cannot be read ({error})") from error
-
-
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(config, Mapping) and config:
-        for key, value in config.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, json.dumps(config)
-
-
-def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    old, new = dict(_leaves(saved)), dict(_leaves(given))
-    return [
-        f"{key}: checkpoint has {old.get(key, 'nothing')}, this run has {new.get(key, 'nothing')}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
+        raise _damaged(path, f"cannot be read ({error})", step) from error

@@ -24,7 +24,6 @@ _FILES = (
     "rollout.*",
     "events.out.tfevents.*",
     ".tmp_*",
-    LOCK,
 )
 
 
@@ -164,5 +163,6 @@ def _remove_run(path: Path) -> None:
             shutil.rmtree(folder)
         elif folder.is_dir():
             _remove_run(folder)
+            (folder / LOCK).unlink(missing_ok=True)
             if not any(folder.iterdir()):
                 folder.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +15,9 @@ from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.battles import battle_gif, unit_trace
 from vm3ac_modules.evaluation.figures import learning_curve, rollout_gif
 from vm3ac_modules.evaluation.protocol import EvaluationResult
+from vm3ac_modules.runs.base import RunBase
+from vm3ac_modules.runs.logs import SeedFiles
 from vm3ac_modules.runs.record import read_csv_log
-
-if TYPE_CHECKING:
-    from vm3ac_modules.runs.logs import SeedFiles
-    from vm3ac_modules.runs.run import Run
 
 __all__ = ["draw_all", "observer", "positions"]
 
@@ -61,11 +59,14 @@ def positions(env: EnvBase) -> Tensor:
     return torch.cat((agents, points, there.unsqueeze(-1).expand_as(points)), dim=1)
 
 
-def draw_all(run: Run, files: SeedFiles, result: EvaluationResult, baseline: float) -> None:
+def draw_all(
+    run: RunBase, env: EnvBase, files: SeedFiles, result: EvaluationResult, baseline: float
+) -> None:
     """Draw the learning curve and the first episode of the last evaluation.
 
     Args:
         run: the run.
+        env: what the evaluation was played in.
         files: of one seed.
         result: that seed's evaluation, watched.
         baseline: mean return of uniformly random actions.
@@ -83,7 +84,7 @@ def draw_all(run: Run, files: SeedFiles, result: EvaluationResult, baseline: flo
     if task.picture == "battle":
         battle_gif(path, result.trace[0, : length + 1], title=title)
     else:
-        draw_rollout(path, run.test_env, result.trace[0, :length].cpu(), title)
+        draw_rollout(path, env, result.trace[0, :length].cpu(), title)
 
 
 def draw_rollout(path: Path, env: EnvBase, trace: Tensor, title: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,11 +16,9 @@ from vm3ac_modules.extras import require_extra
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.objectives import BOUNDS, estimate_information
+from vm3ac_modules.runs.base import RunBase
 from vm3ac_modules.runs.record import git_commit, versions
 from vm3ac_modules.runs.settings import Settings
-
-if TYPE_CHECKING:
-    from vm3ac_modules.runs.run import Run
 
 __all__ = ["evaluation_row", "information", "joined_summary", "summary", "win_rate"]
 
@@ -48,13 +46,21 @@ def evaluation_row(result: EvaluationResult, battles: bool) -> dict[str, Any]:
 
 
 def win_rate(result: EvaluationResult) -> float:
-    """Share of the battles that were won; nan where nothing says so."""
+    """Share of the battles that were won; nan where nothing says so.
+
+    Args:
+        result: of one seed.
+    """
     won = result.info.get("battle_won")
     return float("nan") if won is None else float(won.mean())
 
 
-def information(run: Run) -> list[dict[str, float]]:
-    """Estimates of mutual information on replayed data of every seed (nats, means over pairs)."""
+def information(run: RunBase) -> list[dict[str, float]]:
+    """Estimates of mutual information on replayed data of every seed (nats, means over pairs).
+
+    Args:
+        run: the run.
+    """
     loss, source, seeds = run.agent.loss, run.source, run.agent.seeds
     if not isinstance(source, Replayed):
         return [{} for _ in range(seeds)]
@@ -82,7 +88,7 @@ def information(run: Run) -> list[dict[str, float]]:
     return [{k: values[seed] for k, values in columns.items()} for seed in range(seeds)]
 
 
-def _exact_information(run: Run, source: Replayed) -> dict[str, float]:
+def _exact_information(run: RunBase, source: Replayed) -> dict[str, float]:
     """Exact mutual information of the actions of two agents, where a latent is drawn (nats)."""
     if len(source) < source.sizes.batch_size:
         return dict.fromkeys(EXACT, math.nan)
@@ -95,7 +101,7 @@ def _exact_information(run: Run, source: Replayed) -> dict[str, float]:
 
 
 def summary(
-    run: Run, settings: Settings, result: EvaluationResult, random: EvaluationResult
+    run: RunBase, settings: Settings, result: EvaluationResult, random: EvaluationResult
 ) -> dict[str, Any]:
     """What is known of one seed at its end.
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from vm3ac_modules.algorithms.base import Algorithm, Kind
 from vm3ac_modules.algorithms.registry import find_preset
-from vm3ac_modules.algorithms.tuned import tuned
+from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.envs.tasks import Task, battle_task, find_task
 from vm3ac_modules.options import Options, OptionsError, option
 
@@ -37,7 +37,7 @@ class Training(Options):
         "independent runs trained at once, each in run_dir/seed_<k>; numbers are of each",
         least=1,
     )
-    run_dir: str = option("", "where this run writes everything")
+    run_dir: str = option("", "where this run writes; empty: runs/<task>/<algorithm>/seed_<seed>")
     device: str = option("cpu", "cpu, cuda or cuda:<k>: networks, environments and replay")
     threads: int | None = option(
         None, "intra-op threads of torch (CPU); null: OMP_NUM_THREADS, else the default", least=1
@@ -205,6 +205,9 @@ class Settings:
                 raise OptionsError(f"{key} is an option of the algorithm: give algorithm.{key}.")
         words = ("algorithm", "task", "loop", *kind.shared)
         training = kind().changed({**loop, **given}, "the run", also=words)
+        if not training.run_dir:
+            seed, spot = training.seed, place.get("map") or task.name
+            training = training.changed({"run_dir": default_place(spot, name, seed)})
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
@@ -240,6 +243,36 @@ class Settings:
         place = f"{self.training.run_dir}/seed_{seed}"
         own = self.training.changed({"seed": seed, "seeds": 1, "run_dir": place})
         return Settings(own, self.task, self.name, self.algorithm, self.place)
+
+
+def clean_name(text: str) -> str:
+    """Text as part of a path that every file system takes.
+
+    Args:
+        text: the text.
+
+    Example:
+        >>> clean_name("python:mine:make")
+        'python_mine_make'
+    """
+    for bad in ":/\\\"'*?<>| ":
+        text = text.replace(bad, "_")
+    return text
+
+
+def default_place(task: str, algorithm: str, seed: int) -> str:
+    """Where a run writes if nothing is said.
+
+    Args:
+        task: name of the task, or the map of a battle.
+        algorithm: name of the algorithm.
+        seed: its seed.
+
+    Example:
+        >>> default_place("vmas/balance", "vm3ac", 0)
+        'runs/vmas_balance/vm3ac/seed_0'
+    """
+    return f"runs/{clean_name(task)}/{clean_name(algorithm)}/seed_{seed}"
 
 
 BATTLE = ("map", "backend", "reward", "env")

@@ -6,13 +6,14 @@ Every seed's checkpoint has the form of a run alone, in a directory of its own.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vm3ac_modules.algorithms.registry import build_from
 from vm3ac_modules.envs.resume import find_resumable
+from vm3ac_modules.envs.rng import env_rng_state
 from vm3ac_modules.learning.seeding import fork_rng, rng_state, seed_everything
 from vm3ac_modules.learning.seeds import (
     join_optimizers,
@@ -21,6 +22,7 @@ from vm3ac_modules.learning.seeds import (
     split_state,
 )
 from vm3ac_modules.learning.sources import Replayed
+from vm3ac_modules.runs.base import RunBase
 from vm3ac_modules.runs.checkpoint import (
     ReplayItems,
     common_frame,
@@ -28,9 +30,6 @@ from vm3ac_modules.runs.checkpoint import (
     save_checkpoint,
 )
 from vm3ac_modules.runs.settings import Settings
-
-if TYPE_CHECKING:
-    from vm3ac_modules.runs.run import Run
 
 __all__ = ["hashed_config", "restore", "save"]
 
@@ -47,12 +46,20 @@ NOT_IN_HASH = frozenset(
 
 
 def hashed_config(settings: Settings) -> dict[str, Any]:
-    """What a resumed run must agree with."""
+    """What a resumed run must agree with.
+
+    Args:
+        settings: of the run.
+    """
     return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
 
 
-def save(run: Run) -> None:
-    """Write a checkpoint of every seed."""
+def save(run: RunBase) -> None:
+    """Write a checkpoint of every seed.
+
+    Args:
+        run: the run.
+    """
     agent, seeds = run.agent, run.agent.seeds
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
@@ -85,7 +92,7 @@ def save(run: Run) -> None:
         )
 
 
-def _replay(run: Run, seed: int) -> ReplayItems | None:
+def _replay(run: RunBase, seed: int) -> ReplayItems | None:
     """One seed's replay; None if it is empty or larger than the limit."""
     source, seeds = run.source, run.agent.seeds
     if not isinstance(source, Replayed) or len(source) == 0:
@@ -97,8 +104,11 @@ def _replay(run: Run, seed: int) -> ReplayItems | None:
     return ReplayItems(lambda a, b: source.rows(a, b, seed), source.written, held)
 
 
-def restore(run: Run) -> dict[str, Any]:
+def restore(run: RunBase) -> dict[str, Any]:
     """Put everything back but the global random streams, which :meth:`Run.collect` restores last.
+
+    Args:
+        run: a run that was built as the saved one.
 
     Returns:
         The state of the first seed.
@@ -128,22 +138,22 @@ def restore(run: Run) -> dict[str, Any]:
     return first
 
 
-def _restore_env(run: Run, states: list[dict[str, Any]]) -> None:
-    seed = run.training.seed
-    together = states[0]["seeds_together"] == run.agent.seeds
+def _restore_env(run: RunBase, states: list[dict[str, Any]]) -> None:
     state = _join_rows([state["env"] for state in states])
+    if states[0]["seeds_together"] == run.agent.seeds:
+        run.streams = states[0]["rng"]
+    else:
+        # Seeds that were trained together left the same streams, of all their rows, to each.
+        seed = run.training.seed
+        seed_everything(seed + run.frames)
+        run.env.set_seed(seed + run.frames)
+        state["streams"] = env_rng_state(run.env)
+        run.note(f"seed {seed} went on alone, with random streams of its own")
     if not find_resumable(run.env).load(run.env, state) and run.task.plays == "steps":
         run.note("the simulator cannot go on in mid-episode: new episodes were started on resume")
-    if together:
-        run.streams = states[0]["rng"]
-        return
-    # Seeds that were trained together left the same streams to each of them.
-    seed_everything(seed + run.frames)
-    run.env.set_seed(seed + run.frames)
-    run.note(f"seed {seed} went on alone, with random streams of its own")
 
 
-def _restore_replay(run: Run, saved: list[Any]) -> None:
+def _restore_replay(run: RunBase, saved: list[Any]) -> None:
     source, first = run.source, saved[0].state
     replays = [one.replay for one in saved]
     if isinstance(source, Replayed) and any(replay is None for replay in replays):
@@ -159,14 +169,14 @@ def _restore_replay(run: Run, saved: list[Any]) -> None:
             part.load_state(held_back)
 
 
-def _optimizers(run: Run) -> list[tuple[str, torch.optim.Optimizer]]:
+def _optimizers(run: RunBase) -> list[tuple[str, torch.optim.Optimizer]]:
     """The agent's optimizers and those of its hooks, by name."""
     hooks = [hook.optimizer for hook in run.agent.hooks if hook.optimizer is not None]
     named = {f"hook_{index}": optimizer for index, optimizer in enumerate(hooks)}
     return [*run.agent.optimizers.items(), *named.items()]
 
 
-def _template(run: Run) -> dict[str, Any]:
+def _template(run: RunBase) -> dict[str, Any]:
     """State of the same loss built for one seed, which tells what is stacked."""
     if run.agent.seeds == 1:
         return dict(run.agent.loss.state_dict())

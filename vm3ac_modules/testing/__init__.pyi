@@ -3,6 +3,7 @@ from vm3ac_modules.testing.assertions import sampled_bound as sampled_bound
 from vm3ac_modules.testing.oracles import Game as Game
 from vm3ac_modules.testing.oracles import LinearGaussianGame as LinearGaussianGame
 from vm3ac_modules.testing.oracles import LinearPredictor as LinearPredictor
+from vm3ac_modules.testing.plain_vm3ac import PlainVM3AC as PlainVM3AC
 from vm3ac_modules.testing.smac_stub import SMACStub as SMACStub
 from vm3ac_modules.testing.strategies import conditional_tables as conditional_tables
 from vm3ac_modules.testing.strategies import linear_gaussian_games as linear_gaussian_games

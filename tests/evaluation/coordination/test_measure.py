@@ -6,6 +6,7 @@ import json
 import math
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -23,9 +24,10 @@ from vm3ac_modules.evaluation import (
     measure_coordination,
 )
 from vm3ac_modules.evaluation.coordination.measure import _visited_states
-from vm3ac_modules.keys import Keys
+from vm3ac_modules.evaluation.coordination.report import _heat
 from vm3ac_modules.modules.actors import make_actor, make_policy
 from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives import PolicyReader
 from vm3ac_modules.testing import tabular_games
@@ -200,14 +202,15 @@ class Played:
 
 
 def test_states_come_from_whole_episodes_and_from_the_first_of_each_row():
-    env = Played([3, 10], 10)
-    every = _visited_states(None, env, 10, 0, 100, ["step"], Keys())
-    assert sorted(every["step"].tolist()) == sorted([*range(3), *range(10)])
-    some = _visited_states(None, env, 10, 0, 6, ["step"], Keys())
-    assert len(some) == 6
+    env, policy = Played([3, 10], 10), Policy(linear_policy([0.0, 0.0]))
+
+    def visited(rows):
+        return _visited_states(policy, env, 10, 0, rows, ["step"])["step"]
+
+    assert sorted(visited(100).tolist()) == sorted([*range(3), *range(10)])
+    assert len(visited(6)) == 6
     torch.manual_seed(0)
-    few = torch.stack([_visited_states(None, env, 10, 0, 6, ["step"], Keys())["step"]
-                       for _ in range(300)]).flatten()  # fmt: skip
+    few = torch.cat([visited(6) for _ in range(300)])
     # Late steps are as likely as early ones: 7 of the 13 are at step 3 or later.
     torch.testing.assert_close((few >= 3).double().mean().item(), 7 / 13, rtol=0.0, atol=0.04)
 
@@ -274,15 +277,15 @@ def test_several_seeds_at_once_are_refused(navigation):
 @pytest.mark.skipif(find_spec("jaxmarl") is None, reason="needs the extra smax")
 @pytest.mark.parametrize("algorithm", ["vm3ac", "fop", "maven"])
 def test_battles_are_enumerated(algorithm):
-    from vm3ac_modules.algorithms import build_discrete
+    from vm3ac_modules.algorithms import build
     from vm3ac_modules.envs import make_battle_env
 
     battle = make_battle_env("3m", 4, seed=0, max_steps=8)
-    agent = build_discrete(algorithm, battle, hidden_size=8)
+    agent = build(algorithm, battle, hidden_size=8)
     if algorithm == "vm3ac":
         # An untrained head sees next to nothing of z; this one does.
         with torch.no_grad():
-            agent.actor.net.from_latent.weight.mul_(8.0)
+            agent.policy.net.from_latent.weight.mul_(8.0)
     found = measure_coordination(agent, agent.wrap(battle), max_steps=8, seed=1, rows=10)
     if algorithm == "maven":
         assert "once per episode" in found.note
@@ -322,7 +325,24 @@ def test_one_figure_of_everything(tmp_path, case):
             torch.zeros(1, 2, 10, 3).log_softmax(-1), torch.zeros(1)
         ).summary(),
     }[case]
-    results = {"sample": {"return_mean": 1.0, "return_ci95": math.nan}, "random": {
-        "return_mean": 0.5, "return_ci95": 0.1}}  # fmt: skip
+    results = {
+        "sample": {"return_mean": 1.0, "return_ci95": math.nan},
+        "random": {"return_mean": 0.5, "return_ci95": 0.1},
+    }
     evaluation_figure(tmp_path / "e.png", results, summary, title=case)
     assert (tmp_path / "e.png").stat().st_size > 0
+
+
+def test_numbers_can_be_read_in_every_cell():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.add_subplot()
+    values = np.array([[-2.0, 0.0], [0.5, 1.0]])
+    _heat(figure, axes, values, ["0", "1"], "Greys", (0.0, 1.0))
+    # An estimate below zero lies on white, as does zero.
+    assert [text.get_color() for text in axes.texts] == ["black", "black", "black", "white"]
+    axes = figure.add_subplot()
+    _heat(figure, axes, values / 2, ["0", "1"], "RdBu_r", (-1.0, 1.0))
+    assert [text.get_color() for text in axes.texts] == ["white", "black", "black", "black"]

@@ -11,14 +11,13 @@ from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import vm3ac_modules as vm
-from vm3ac_modules.evaluation.protocol import policy_with_latent
 from vm3ac_modules.execution.clock import LatentClock
+from vm3ac_modules.execution.export.agent_module import FeedForwardAgent, cut_out_agent
 from vm3ac_modules.execution.export.agents import export_agents, to_onnx, trace
-from vm3ac_modules.execution.export.graph import FeedForwardAgent, cut_out_agent
 from vm3ac_modules.execution.export.latent_source import LatentSource
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.functional.categorical import ILLEGAL
-from vm3ac_modules.modules.recurrent_actor import RecurrentActor
+from vm3ac_modules.modules import NetworkModule, Policy
 from vm3ac_modules.nn import LatentGaussianNet
 
 SEED = 2**63 + 11
@@ -61,7 +60,7 @@ def test_continuous_agents_act_as_the_team(tmp_path, source, law, share):
     team = gaussian_team(1 if source == "synchronized" else 2, law, share=share)
     paths = export_agents(team, tmp_path, latent=source, about=ABOUT)
     mode = "sample" if source == "given" else source
-    policy = policy_with_latent(team, mode, seed=SEED)
+    policy = Policy.of(team).with_latent(mode, seed=SEED)
     for rows in (1, 7):
         td = observations(rows, 1 if source == "synchronized" else 2)
         td["step_count"] += torch.randint(0, 2**32 - 1, (rows, 1))
@@ -98,7 +97,7 @@ def play(policy, paths, *, latent=None, steps=6, rows=3, scored=None):
             td["step_count"][0], td["agents", "hidden"][0] = 0, 0.0
             td["agents", "last_action"][0] = -1
         out = joint(policy, td)
-        logits = (out if scored is None else scored(td.clone()))["agents", "logits"]
+        logits = out["agents", "logits"] if scored is None else scored(td)
         for index, agent in enumerate(agents):
             inputs = {**clock(td), "action_mask": td["agents", "action_mask"][:, index].numpy()}
             inputs |= {} if latent is None else {"latent": latent.numpy()}
@@ -120,22 +119,22 @@ def test_recurrent_agents_act_and_remember_as_the_team(tmp_path, source):
     paths = export_agents(team, tmp_path, latent=source, about=ABOUT)
     if source == "given":
         # One latent of the support for all steps.
-        play(policy_with_latent(team, "constant"), paths, latent=torch.eye(3)[[1, 1, 1]])
+        play(Policy.of(team).with_latent("constant"), paths, latent=torch.eye(3)[[1, 1, 1]])
     else:
         mode = "sample" if source == "none" else source
-        play(policy_with_latent(team, mode, seed=SEED), paths)
+        play(Policy.of(team).with_latent(mode, seed=SEED), paths)
 
 
 def test_a_latent_at_the_input_is_part_of_what_is_remembered(tmp_path):
     team = recurrent_team(latent_input="input")
     paths = export_agents(team, tmp_path, latent="constant", about=ABOUT)
-    play(policy_with_latent(team, "constant", seed=SEED), paths)
+    play(Policy.of(team).with_latent("constant", seed=SEED), paths)
 
 
 def test_a_latent_that_no_agent_can_draw_is_given(tmp_path):
     team = utility_team()
     paths = export_agents(team, tmp_path, about=ABOUT)
-    play(team, paths, latent=torch.eye(3), scored=RecurrentActor(team[0].net, greedy=True))
+    play(team, paths, latent=torch.eye(3), scored=Policy(team).scores)
     with pytest.raises(ValueError, match="draws its latent once per episode"):
         export_agents(team, tmp_path / "other", latent="synchronized", about=ABOUT)
     # A refusal leaves nothing behind.
@@ -145,7 +144,7 @@ def test_a_latent_that_no_agent_can_draw_is_given(tmp_path):
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 def test_synchronized_agents_act_as_the_team_with_the_same_latents(kind, request):
     files = request.getfixturevalue(f"{kind}_files")
-    policy = policy_with_latent(gaussian_team(), "synchronized", seed=SEED)
+    policy = Policy.of(gaussian_team()).with_latent("synchronized", seed=SEED)
     td = observations(500)
     td["step_count"] += torch.randint(0, 2**32 - 1, (500, 1))
     out = joint(policy, td)
@@ -163,7 +162,7 @@ def test_a_recurrent_onnx_agent_acts_and_remembers_as_the_team(tmp_path):
     pytest.importorskip("onnxruntime")
     team = recurrent_team(num_agents=1)
     paths = export_agents(team, tmp_path, format="onnx", about=ABOUT)
-    policy = policy_with_latent(team, "synchronized", seed=SEED)
+    policy = Policy.of(team).with_latent("synchronized", seed=SEED)
     agent = DeployedAgent(paths[0], seed=SEED)
     td = observations(4, 1, discrete=True)
     for _ in range(4):
@@ -271,8 +270,11 @@ def test_bad_requests_are_refused(tmp_path, monkeypatch):
         export_agents(team, tmp_path, latent="none", about=ABOUT)
     with pytest.raises(ValueError, match="'mean' does not fit a policy without a latent"):
         export_agents(plain_team(), tmp_path, latent="mean", about=ABOUT)
-    with pytest.raises(ValueError, match="none of the networks that can be exported"):
+    with pytest.raises(ValueError, match="must be a tensordict module, got Linear"):
         export_agents(torch.nn.Linear(1, 1), tmp_path, about=ABOUT)
+    own = NetworkModule(torch.nn.Linear(1, 1), {"input": "x"}, ["y"])
+    with pytest.raises(ValueError, match="holds no network of vm3ac_modules"):
+        export_agents(own, tmp_path, about=ABOUT)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install 'vm3ac-modules\[export\]'"):
         export_agents(team, tmp_path, format="onnx", about=ABOUT)

@@ -194,3 +194,15 @@ def test_the_record_is_printed(onnx_files, monkeypatch, capsys):
         main()
     assert end.value.code == 2
     assert "there is no file nobody.onnx" in capsys.readouterr().err
+
+
+def test_the_former_name_of_the_program_says_the_new_one(onnx_files):
+    code = BLOCKED + (
+        "import runpy\n"
+        "sys.argv = ['agent', sys.argv[1]]\n"
+        "runpy.run_module('vm3ac_modules.execution.agent', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", code, str(onnx_files[0])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert '"agent": 0' in done.stdout
+    assert "python -m vm3ac_modules.execution.runtime.agent now" in done.stderr

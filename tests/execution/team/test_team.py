@@ -19,7 +19,7 @@ from vm3ac_modules.execution.runtime.agent_file import AgentFileError
 from vm3ac_modules.execution.team.agent_process import AgentLost, AgentProcess
 from vm3ac_modules.execution.team.disturbance import Disturbance
 from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
-from vm3ac_modules.execution.team.process import AgentServer, PerceivedClock, serve
+from vm3ac_modules.execution.team.server import AgentServer, PerceivedClock, serve
 from vm3ac_modules.execution.team.team import DecentralizedTeam
 from vm3ac_modules.keys import MissingKeysError
 

@@ -10,10 +10,10 @@ Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (5)-(8); docs/metrics.md for eve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -24,11 +24,10 @@ from vm3ac_modules.evaluation.coordination.estimates import (
 )
 from vm3ac_modules.evaluation.coordination.result import Coordination
 from vm3ac_modules.evaluation.protocol import restart_episodes
-from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import fork_rng
-from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.episodes import EpisodeCollector
-from vm3ac_modules.modules.latent import CategoricalPrior, LatentSampler
+from vm3ac_modules.modules.latent import CategoricalPrior
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.objectives import PolicyReader
 
 __all__ = ["measure_coordination"]
@@ -39,7 +38,7 @@ _NOT_CATEGORICAL = "not estimated: the latent is not categorical"
 
 
 def measure_coordination(
-    agent: Agent,
+    agent: Any,
     env: EnvBase,
     *,
     max_steps: int,
@@ -51,11 +50,12 @@ def measure_coordination(
     r"""Play episodes and measure how the agents' simultaneous actions depend on each other.
 
     Actions and latents are drawn while playing, without an exploration floor, and every step of
-    every episode up to its end is as likely to be looked at. Nothing here moves the random streams
-    of the caller.
+    every episode up to its end is as likely to be looked at. The random streams of the caller stay
+    as they were.
 
     Args:
-        agent: a trained agent of one seed, as of :func:`~vm3ac_modules.runs.load_agent`.
+        agent: a trained agent of one seed, as of :func:`~vm3ac_modules.runs.load_agent`; its
+            ``policy``, ``loss`` and ``keys`` are asked.
         env: an environment of its own that the agent has wrapped, ``[B]``.
         max_steps: length of the rollout; at least the time limit.
         seed: seed of the starts, of the choice of states and of the draws.
@@ -85,72 +85,61 @@ def measure_coordination(
     for name, value in {"rows": rows, "num_latents": num_latents, "draws": draws}.items():
         if value < 2:
             raise ValueError(f"{name} must be at least 2, got {value}.")
-    if (seeds := getattr(agent, "seeds", 1)) > 1:
+    policy = Policy.of(agent.policy, agent.keys)
+    if policy.seeds > 1:
         raise ValueError(
-            f"measure one seed at a time: this agent holds {seeds}; load_agent gives each."
+            f"measure one seed at a time: this agent holds {policy.seeds}; load_agent gives each."
         )
-    keys, policy = agent.keys, agent.policy
-    num_agents = env.full_action_spec[keys.action].shape[len(env.batch_size)]
-    sampler = next((m for m in getattr(policy, "module", ()) if isinstance(m, LatentSampler)), None)
-    if sampler is None and keys.latent in policy.in_keys:
+    num_agents = policy.sizes.num_agents
+    if policy.latent_per_episode:
         return Coordination(num_agents, note=_PER_EPISODE)
-    if isinstance(agent, Agent):
-        return _of_battles(agent, sampler, env, max_steps, seed, rows)
+    if policy.recurrent:
+        return _of_battles(policy.greedy(), env, max_steps, seed, rows)
     reader = getattr(agent.loss, "reader", None)
     if not isinstance(reader, PolicyReader):
         return Coordination(num_agents, note=_DETERMINISTIC)
     predictor = getattr(agent.loss, "predictor_network", None)
     with fork_rng(seed):
-        read = dict.fromkeys([*reader.in_keys, keys.observation])
-        states = _visited_states(policy, env, max_steps, seed, rows, list(read), keys)
+        read = [*dict.fromkeys([*reader.in_keys, policy.keys.observation])]
+        states = _visited_states(policy, env, max_steps, seed, rows, read)
         return gaussian_coordination(
             reader, states, predictor=predictor, num_latents=num_latents, draws=draws
         )
 
 
-def _of_battles(
-    agent: Agent,
-    sampler: LatentSampler | None,
-    env: EnvBase,
-    max_steps: int,
-    seed: int,
-    rows: int,
-) -> Coordination:
-    keys, actor = agent.keys, agent.actor.without_floor()
-    prior = None if sampler is None else sampler.prior
+def _of_battles(policy: Policy, env: EnvBase, max_steps: int, seed: int, rows: int) -> Coordination:
+    keys, prior = policy.keys, policy.prior
     if prior is not None and not isinstance(prior, CategoricalPrior):
-        return Coordination(actor.num_agents, note=_NOT_CATEGORICAL)
+        return Coordination(policy.sizes.num_agents, note=_NOT_CATEGORICAL)
     with fork_rng(seed), torch.no_grad():
-        read = list(actor.in_keys)
-        states = _visited_states(agent.greedy, env, max_steps, seed, rows, read, keys, battles=True)
+        read = list(policy.actor.in_keys)
+        states = _visited_states(policy, env, max_steps, seed, rows, read)
         if prior is None:
-            log_prob = actor(states).get(keys.logits).unsqueeze(0)
+            log_prob = policy.scores(states).unsqueeze(0)
             return categorical_coordination(log_prob, log_prob.new_zeros(1))
         support = prior.support().to(states.get(keys.latent))
         every = states.expand(len(support), len(states)).clone(recurse=False)
         every.set(keys.latent, support.unsqueeze(1).expand(*every.shape, -1))
-        return categorical_coordination(actor(every).get(keys.logits), prior.log_prob(support))
+        return categorical_coordination(policy.scores(every), prior.log_prob(support))
 
 
 def _visited_states(
-    policy: TensorDictModuleBase,
+    policy: Policy,
     env: EnvBase,
     max_steps: int,
     seed: int,
     rows: int,
     read: Sequence[NestedKey],
-    keys: Keys,
-    *,
-    battles: bool = False,
 ) -> TensorDictBase:
-    """What a policy reads in states of its own episodes, ``[S]`` with S <= rows.
+    """Draw states of the policy's own episodes, with the entries to read, ``[S]``, S <= rows.
 
-    Rows of battles wait when they are over, and what is read there includes memories.
+    Rows of recurrent policies wait when they are over, and the entries include memories.
     """
+    keys = policy.keys
     with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
         env.set_seed(seed, static_seed=False)
         restart_episodes(env)
-        if battles:
+        if policy.recurrent:
             steps = EpisodeCollector(env, policy, max_steps, read, keys=keys).play().episodes
             counts = steps.get(keys.mask).squeeze(-1)
         else:

@@ -1,4 +1,4 @@
-"""What an evaluation found, for people: a table of the coordination, and one figure of all of it.
+"""Table of the measured coordination, and one figure of a whole evaluation.
 
 Both read the form that is written to ``evaluation.json``, so they can be made again from there.
 """
@@ -24,7 +24,7 @@ _PANEL = 3.6
 
 
 def coordination_table(summary: Mapping[str, Any]) -> str:
-    """Write what was measured as a small table: pairs, shares, correlations.
+    """Write the measured coordination as a table: pairs, shares, correlations.
 
     Both directions of a pair are averaged, as are their errors, which that average's does not
     exceed. Above four agents there are means alone, each over the pairs that have a value.
@@ -241,7 +241,8 @@ def _heat(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             # Dark cells are those near the end of a scale, of both ends for signed values.
-            color = "white" if abs(value) > 0.6 * limits[1] else "black"
+            depth = abs(value) if limits[0] < 0 else value
+            color = "white" if depth > 0.6 * limits[1] else "black"
             axes.text(column, row, _two(value), ha="center", va="center", color=color, fontsize=8)
 
 

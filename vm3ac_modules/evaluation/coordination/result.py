@@ -1,4 +1,4 @@
-"""What was found about a policy's coordination, and its form in JSON.
+"""The measured coordination of a policy, and its form in JSON.
 
 Shapes: ``N`` agents, ``A`` action, ``P = N A`` components of the joint action.
 
@@ -20,7 +20,7 @@ __all__ = ["Coordination"]
 
 @dataclass(frozen=True)
 class Coordination:
-    """What was found about a policy's coordination; None where there is nothing to measure.
+    """The measured coordination of a policy; None where there is nothing to measure.
 
     Args:
         num_agents: N.

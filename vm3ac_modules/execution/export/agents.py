@@ -10,124 +10,86 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModuleBase
-from torch import Tensor, nn
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from vm3ac_modules.execution.export.graph import (
+from vm3ac_modules.execution.export.agent_module import (
     FeedForwardAgent,
     RecurrentAgent,
     cut_out_agent,
 )
 from vm3ac_modules.execution.export.latent_source import LatentInput, LatentSource
-from vm3ac_modules.execution.export.record import INPUT_TYPES, describe, input_shapes
+from vm3ac_modules.execution.export.record import describe, describe_entry
 from vm3ac_modules.execution.runtime.agent_file import FORMATS, write_agent_file
-from vm3ac_modules.keys import require_extra
-from vm3ac_modules.modules.latent import LatentSampler
-from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet, LatentUtilityNet
-from vm3ac_modules.nn.recurrent import RecurrentPolicyNet
-from vm3ac_modules.priors import LatentPrior
+from vm3ac_modules.extras import require_extra
+from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["ONNX_OPSET", "TeamPolicy", "export_agents"]
+__all__ = ["ONNX_OPSET", "default_latent", "export_agents", "single_agent"]
 
 ONNX_OPSET = 20
 """Version of ONNX's operators that agents are written with."""
-PROGRAM_NETS = (LatentGaussianNet, DeterministicNet, RecurrentPolicyNet, LatentUtilityNet)
 Format = Literal["torch", "onnx"]
 
 
-@dataclass(frozen=True)
-class TeamPolicy:
-    """What an export reads off a policy.
+def default_latent(policy: TensorDictModuleBase) -> LatentInput:
+    """The latent's default source: the agents' own clock, where they can draw the latent alone.
 
     Args:
-        net: the network of all agents.
-        num_agents: number of agents N.
-        prior: law of the latent; None without one, or where the agents cannot draw it alone.
-        latent_dim: size Z of the latent that the network reads; 0 for none.
-        low: lowest actions ``[N, A]``; None for discrete actions.
-        high: highest actions ``[N, A]``.
+        policy: the policy of the team.
+
+    Raises:
+        ValueError: if it holds no network of this package.
+
+    Example:
+        >>> from torchrl.data import Bounded
+        >>> import vm3ac_modules as vm
+        >>> default_latent(vm.make_actor(4, 0, Bounded(-1.0, 1.0, (3, 1))))
+        'none'
     """
+    asked = Policy.of(policy)
+    if asked.latent_dim == 0:
+        return "none"
+    return "given" if asked.prior is None else "synchronized"
 
-    net: nn.Module
-    num_agents: int
-    prior: LatentPrior | None
-    latent_dim: int
-    low: Tensor | None = None
-    high: Tensor | None = None
 
-    @classmethod
-    def of(cls, policy: TensorDictModuleBase) -> TeamPolicy:
-        """Read a policy of :func:`~vm3ac_modules.algorithms.build` or ``build_discrete``.
+def single_agent(
+    policy: Policy, agent: int, source: LatentInput
+) -> FeedForwardAgent | RecurrentAgent:
+    """Cut one agent out of a team.
 
-        Args:
-            policy: the policy.
+    Args:
+        policy: the policy of the team.
+        agent: which, from 0.
+        source: where its latent comes from.
 
-        Raises:
-            ValueError: if it holds no network that can be cut into agents.
-        """
-        modules = list(policy.modules())
-        net = next((m for m in modules if isinstance(m, PROGRAM_NETS)), None)
-        if net is None:
-            raise ValueError(
-                "this policy holds none of the networks that can be exported: "
-                f"{', '.join(kind.__name__ for kind in PROGRAM_NETS)}."
-            )
-        prior = next((m.prior for m in modules if isinstance(m, LatentSampler)), None)
-        latent_dim = getattr(net, "latent_dim", 0)
-        if isinstance(net, (RecurrentPolicyNet, LatentUtilityNet)):
-            return cls(net, len(net.identity), prior, latent_dim)
-        if isinstance(net, DeterministicNet):
-            bounds = net.center - net.half_range, net.center + net.half_range
-        else:
-            kind = ProbabilisticTensorDictModule
-            squash = next((m for m in modules if isinstance(m, kind)), None)
-            if squash is None:
-                raise ValueError("the policy must be one of make_actor: it holds no distribution.")
-            bounds = squash.distribution_kwargs["low"], squash.distribution_kwargs["high"]
-        low, high = (bound.detach().cpu() for bound in bounds)
-        return cls(net, len(low), prior, latent_dim, low, high)
-
-    def default_source(self) -> LatentInput:
-        """The latent's source where none is asked for: by itself if an agent can."""
-        if self.latent_dim == 0:
-            return "none"
-        return "given" if self.prior is None else "synchronized"
-
-    def agent(self, agent: int, source: LatentInput) -> FeedForwardAgent | RecurrentAgent:
-        """One agent as a module of its own.
-
-        Args:
-            agent: which, from 0.
-            source: where its latent comes from.
-
-        Raises:
-            ValueError: if the agent cannot have its latent from there.
-        """
-        if (source == "none") != (self.latent_dim == 0):
-            raise ValueError(
-                f"latent source {source!r} does not fit a policy "
-                f"{'with' if self.latent_dim else 'without'} a latent."
-            )
-        if self.latent_dim and self.prior is None and source != "given":
-            raise ValueError(
-                f"latent source {source!r}: this algorithm draws its latent once per episode from "
-                "the state of the whole team, which no agent knows alone. Export with latent "
-                "'given', and hand every agent the latent at the start of an episode."
-            )
-        where = LatentSource(source, self.prior)
-        net = cut_out_agent(self.net, agent, self.num_agents).cpu()
-        if isinstance(net, (RecurrentPolicyNet, LatentUtilityNet)):
-            return RecurrentAgent(net, where)
-        assert self.low is not None
-        assert self.high is not None
-        assert isinstance(net, (LatentGaussianNet, DeterministicNet))
-        return FeedForwardAgent(net, where, self.low[agent], self.high[agent])
+    Raises:
+        ValueError: if the agent cannot have its latent from there, or its network is none that can
+            be exported.
+    """
+    has_latent = policy.latent_dim > 0
+    if (source == "none") == has_latent:
+        raise ValueError(
+            f"latent source {source!r} does not fit a policy "
+            f"{'with' if has_latent else 'without'} a latent."
+        )
+    if has_latent and policy.prior is None and source != "given":
+        raise ValueError(
+            f"latent source {source!r}: this algorithm draws its latent once per episode from "
+            "the state of the whole team, which no agent knows alone. Export with latent "
+            "'given', and hand every agent the latent at the start of an episode."
+        )
+    where = LatentSource(source, policy.prior)
+    net = cut_out_agent(policy.net, agent, policy.sizes.num_agents).cpu()
+    bounds = policy.bounds
+    if bounds is None:
+        return RecurrentAgent(net, where)
+    low, high = (bound[agent].detach().cpu() for bound in bounds)
+    return FeedForwardAgent(net, where, low, high)
 
 
 def export_agents(
@@ -138,7 +100,7 @@ def export_agents(
     latent: LatentInput | None = None,
     about: Mapping[str, Any],
 ) -> list[Path]:
-    """Write one file per agent: its actor alone, its latent's source, its action bounds.
+    """Write one file per agent, with its actor, its latent's source and its action bounds.
 
     Args:
         policy: the policy of the team (greedy play: actions at the mean, or the most probable).
@@ -153,7 +115,8 @@ def export_agents(
         The files, in the order of the agents.
 
     Raises:
-        ValueError: for an unknown format, or a latent that does not fit the policy.
+        ValueError: for an unknown format, a policy of another network, or a latent that does not
+            fit it.
         ImportError: for ``"onnx"`` without the extra ``export``.
 
     Example:
@@ -173,10 +136,10 @@ def export_agents(
     if format == "onnx":
         for package in ("onnx", "onnxscript"):
             require_extra(package, "export", "Exporting to ONNX")
-    team = TeamPolicy.of(policy)
-    source = team.default_source() if latent is None else latent
-    # All of them before the first file: a refusal leaves nothing behind.
-    agents = [team.agent(index, source) for index in range(team.num_agents)]
+    team = Policy.of(policy)
+    source = default_latent(team) if latent is None else latent
+    # All agents are built before the first file is written: a refusal leaves nothing behind.
+    agents = [single_agent(team, index, source) for index in range(team.sizes.num_agents)]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -201,12 +164,10 @@ def trace(agent: FeedForwardAgent | RecurrentAgent) -> ExportedProgram:
     """
     rows = Dim("rows", min=1)
     example = {name: _example(agent, name) for name in agent.inputs}
-    shapes = {name: None if value.ndim == 0 else {0: rows} for name, value in example.items()}
-    fixed = [name for name in example if name not in agent.source.inputs]
-    clock = tuple(shapes[name] for name in agent.source.inputs)
-    by_name: dict[str, Any] = {name: shapes[name] for name in fixed}
-    if clock:
-        by_name["clock"] = clock
+    shapes = {name: {0: rows} if value.ndim else None for name, value in example.items()}
+    # What the latent is computed from arrives as one argument, a tuple.
+    clock = tuple(shapes.pop(name) for name in agent.source.inputs)
+    by_name = {**shapes, **({"clock": clock} if clock else {})}
     program = torch.export.export(agent, tuple(example.values()), dynamic_shapes=by_name)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -216,19 +177,20 @@ def trace(agent: FeedForwardAgent | RecurrentAgent) -> ExportedProgram:
 
 
 def _example(agent: FeedForwardAgent | RecurrentAgent, name: str) -> Tensor:
-    shape = input_shapes(agent)[name]
-    return torch.ones([2, *shape[1:]] if shape else [], dtype=getattr(torch, INPUT_TYPES[name]))
+    entry = describe_entry(agent, name)
+    shape = entry["shape"]
+    return torch.ones([2, *shape[1:]] if shape else [], dtype=getattr(torch, entry["dtype"]))
 
 
 def serialize(program: ExportedProgram) -> bytes:
-    """A program as the bytes of a PT2 archive, without pickles."""
+    """Serialize a program as a PT2 archive without pickles."""
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
 def to_onnx(agent: FeedForwardAgent | RecurrentAgent, program: ExportedProgram) -> bytes:
-    """A program as an ONNX model that ``onnx.checker`` has accepted.
+    """Convert a program to an ONNX model and check it with ``onnx.checker``.
 
     Args:
         agent: the agent, which names inputs and outputs.
@@ -261,7 +223,7 @@ def to_onnx(agent: FeedForwardAgent | RecurrentAgent, program: ExportedProgram) 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the converter's notes about packages that nothing here uses."""
+    """Silence the converter's notes about packages that are not used here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The latent inside an agent's program: computed from the time, given, or one number for ever.
+"""The latent of an agent's program: computed from the time, given, or constant.
 
 Source: Kim et al. 2023, arXiv:2303.00451, Section 5 (synchronized latents) and Appendix H.
 """
@@ -7,31 +7,33 @@ from __future__ import annotations
 
 from typing import Literal, cast, get_args
 
-import torch
 from torch import Tensor, nn
 
-from vm3ac_modules.functional.counter import normal_icdf, normal_table, uniforms_at
-from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, LatentPrior, UniformPrior
+from vm3ac_modules.functional.counter import uniforms_at
+from vm3ac_modules.priors import LatentPrior
 
 __all__ = ["LatentInput", "LatentSource"]
 
 LatentInput = Literal["synchronized", "given", "mean", "constant", "none"]
-"""Where an exported agent has its latent from; ``"none"`` for a policy without one."""
+"""Source of an exported agent's latent; ``"none"`` for a policy without one."""
 
 
 class LatentSource(nn.Module):
-    """The latent of a step, inside the program of an agent.
+    """Compute or read the latent of a step inside an agent's program.
 
     Args:
         source: ``"synchronized"`` computes :func:`~vm3ac_modules.modules.latent_at` from seed,
-            episode and step; ``"given"`` reads it; ``"mean"`` and ``"constant"`` hold one number
-            for ever; ``"none"`` has none.
+            episode and step; ``"given"`` reads it; ``"mean"`` and ``"constant"`` are constants;
+            ``"none"`` has no latent.
         prior: the prior; may be None for ``"given"`` and ``"none"``.
 
     Raises:
-        ValueError: for an unknown source, a missing prior, or a mean outside the support.
+        ValueError: for an unknown source, a missing prior, one that no program can compute, or a
+            mean outside the support.
 
     Example:
+        >>> import torch
+        >>> from vm3ac_modules.priors import GaussianPrior
         >>> source = LatentSource("synchronized", GaussianPrior(3))
         >>> source.inputs
         ('seed', 'episode', 'step')
@@ -45,13 +47,20 @@ class LatentSource(nn.Module):
             raise ValueError(
                 f"unknown latent source {source!r}; valid: {', '.join(get_args(LatentInput))}."
             )
-        if prior is None and source not in ("given", "none"):
-            raise ValueError(f"the latent source {source!r} needs the prior of the latent.")
+        held: dict[str, Tensor] = {}
+        if source not in ("given", "none"):
+            if prior is None:
+                raise ValueError(f"the latent source {source!r} needs the prior of the latent.")
+            if source == "synchronized":
+                held = prior.numbers()
+            else:
+                value = prior.mean() if source == "mean" else prior.constant()
+                held = {"value": value.float().cpu()}
         self.source = source
-        # Not as a submodule: a program keeps what its graph reads, and that is put here.
+        # Not a submodule: a program holds only the buffers that its graph reads.
         self._prior = [prior]
-        for name, value in _numbers(source, prior).items():
-            self.register_buffer(name, value, persistent=False)
+        for name, tensor in held.items():
+            self.register_buffer(name, tensor, persistent=False)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -64,11 +73,11 @@ class LatentSource(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what the program returns of it: the latent that it computed by itself."""
+        """Names of the outputs that hold the latent; empty where it is given."""
         return () if self.source in ("none", "given") else ("used_latent",)
 
     def written(self, latent: Tensor | None) -> tuple[Tensor, ...]:
-        """The tensors of :attr:`outputs`; a copy, since programs do not return what they hold."""
+        """The tensors of :attr:`outputs`, copied: a program cannot return its own buffers."""
         return (cast("Tensor", latent).clone(),) if self.outputs else ()
 
     def forward(self, rows: int, *given: Tensor) -> Tensor | None:
@@ -88,37 +97,4 @@ class LatentSource(nn.Module):
         prior = cast("LatentPrior", self._prior[0])
         seed, episode, step = given
         uniforms = uniforms_at(seed, episode, step, prior.num_uniforms)
-        return self._draw(uniforms, prior.dim).to(torch.float32)
-
-    def _draw(self, u: Tensor, dim: int) -> Tensor:
-        """What the prior makes of uniforms, with its numbers as float64 tensors."""
-        buffers = cast("dict[str, Tensor]", self._buffers)
-        if "table" in buffers:
-            return normal_icdf(u, buffers["table"])
-        if "span" in buffers:
-            scaled = u * buffers["span"]
-            return scaled + buffers["low"]
-        outcome = (u >= buffers["edges"]).sum(-1, keepdim=True)
-        return (outcome == torch.arange(dim)).to(torch.float64)
-
-
-def _numbers(source: LatentInput, prior: LatentPrior | None) -> dict[str, Tensor]:
-    """The tensors that a program needs of a prior.
-
-    Not Python's numbers: ONNX's exporter rounds those to float32, also beside float64 tensors.
-    """
-    if prior is None or source in ("given", "none"):
-        return {}
-    if source in ("mean", "constant"):
-        value = prior.mean() if source == "mean" else prior.constant()
-        return {"value": value.float().cpu()}
-    if isinstance(prior, GaussianPrior):
-        return {"table": normal_table()}
-    if isinstance(prior, UniformPrior):
-        ends = {"span": prior.high - prior.low, "low": prior.low}
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in ends.items()}
-    if isinstance(prior, CategoricalPrior):
-        return {"edges": torch.tensor(prior.edges, dtype=torch.float64)}
-    raise ValueError(
-        f"a {type(prior).__name__} cannot be computed inside a program: export with latent 'given'."
-    )
+        return prior.from_uniforms(uniforms, cast("dict[str, Tensor]", self._buffers))

@@ -1,4 +1,4 @@
-"""Do exported agents act as the team does? A comparison on what the team meets in its task."""
+"""Comparison of exported agents with the team's policy on the run's own task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
 
-from vm3ac_modules.evaluation.protocol import policy_with_latent, restart_episodes
+from vm3ac_modules.evaluation.protocol import restart_episodes
 from vm3ac_modules.execution.export.latent_source import LatentInput
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.seeding import fork_rng
-from vm3ac_modules.modules.recurrent_actor import RecurrentActor
-from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor
+from vm3ac_modules.modules.policy import Policy
 
 __all__ = ["TOLERANCE", "largest_difference", "with_clock"]
 
@@ -26,7 +25,7 @@ TOLERANCE = 1e-5
 
 
 def with_clock(env: TransformedEnv, keys: Keys | None = None) -> TransformedEnv:
-    """Let an environment count the steps of its episodes, if it does not already.
+    """Append a step counter to an environment that has none.
 
     Args:
         env: the environment; it is changed.
@@ -61,7 +60,7 @@ def largest_difference(
 
     Args:
         policy: the joint policy.
-        env: what it was trained on, with the entries that its latent is computed from.
+        env: the environment that it was trained on, with the entries its latent is computed from.
         paths: files of all agents, in order.
         latent: the latent that they were exported with.
         seed: seed of the starts and of the latents.
@@ -70,25 +69,15 @@ def largest_difference(
 
     Returns:
         The largest absolute difference of an action's component, or of a legal action's
-        log-probability (nats) for discrete actions, what the agent's choice has less of it than the
-        best included; nan if anything was.
+        log-probability (nats) for discrete actions, including the gap between the chosen and the
+        best action's; nan if anything was nan.
     """
     keys = Keys() if keys is None else keys
-    team = policy
+    team = Policy.of(policy, keys)
     if latent in ("synchronized", "mean", "constant"):
-        team = policy_with_latent(policy, latent, seed=seed)
+        team = team.with_latent(latent, seed=seed)
     agents = [DeployedAgent(path, seed=seed) for path in paths]
     discrete = agents[0].recurrent
-    modules = policy.modules()
-    utilities = next(
-        (
-            RecurrentActor(m.net, keys=keys, greedy=True)
-            for m in modules
-            if isinstance(m, EpsilonGreedyActor)
-        ),
-        None,
-    )
-    compared = keys.logits if discrete else keys.action
     env, largest = with_clock(env, keys), 0.0
     with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         env.set_seed(seed, static_seed=False)
@@ -101,9 +90,7 @@ def largest_difference(
                 inputs["episode"] = td.get(keys.episode)[..., 0].numpy()
             if latent == "given":
                 inputs["latent"] = td.get(keys.latent).numpy()
-            # Greedy play from utilities leaves nothing of them but the best.
-            scored = td if utilities is None else utilities(td.clone(recurse=False))
-            joint = scored.get(compared).numpy()
+            joint = (team.scores(td) if discrete else td.get(keys.action)).numpy()
             for index, agent in enumerate(agents):
                 if discrete:
                     inputs["action_mask"] = td.get(keys.action_mask)[:, index].numpy()

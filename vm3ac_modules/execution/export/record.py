@@ -1,111 +1,86 @@
-"""What an agent's record says: names, shapes, types and units of all that goes in and comes out."""
+"""The record of an agent's file: names, shapes, types and units of its inputs and outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from vm3ac_modules.execution.export.graph import FeedForwardAgent, RecurrentAgent
-from vm3ac_modules.nn.recurrent import RecurrentPolicyNet
-from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, LatentPrior, UniformPrior
+from vm3ac_modules.execution.export.agent_module import FeedForwardAgent, RecurrentAgent
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.runs.record import git_commit, versions
 
-if TYPE_CHECKING:
-    from vm3ac_modules.execution.export.agents import TeamPolicy
+__all__ = ["describe", "describe_entry"]
 
-__all__ = ["INPUT_TYPES", "describe", "input_shapes"]
 
-INPUT_TYPES = {
-    "observation": "float32",
-    "action_mask": "bool",
-    "hidden": "float32",
-    "last_action": "int64",
-    "seed": "int64",
-    "episode": "int64",
-    "step": "int64",
-    "latent": "float32",
+class _Entry(NamedTuple):
+    """An input or output: its type, unit and meaning, and what its shape ``[rows, size]`` is of."""
+
+    dtype: str
+    unit: str
+    meaning: str
+    size: str | None = None
+    """Name of the size behind the rows; None for a number per row."""
+
+
+_ENTRIES = {
+    "observation": _Entry("float32", "environment", "as the environment gives it", "obs"),
+    "action_mask": _Entry("bool", "none", "true where legal", "actions"),
+    "hidden": _Entry("float32", "none", "memory; zeros at the start of an episode", "memory"),
+    "last_action": _Entry(
+        "int64", "none", "action of the step before, -1 at the start of an episode"
+    ),
+    "seed": _Entry("int64", "none", "the 64 bits of the team's seed"),
+    "episode": _Entry("int64", "episodes", "number of the episode, the same on all agents"),
+    "step": _Entry("int64", "steps", "since the episode's start"),
+    "latent": _Entry("float32", "prior", "one draw of the prior, the same for all agents", "z"),
+    "action": _Entry("float32", "environment", "as the environment takes it", "actions"),
+    "loc": _Entry("float32", "none", "mean before squashing by tanh", "actions"),
+    "scale": _Entry("float32", "none", "standard deviation before squashing by tanh", "actions"),
+    "logits": _Entry("float32", "nats", "log-probabilities; -1e9 where illegal", "actions"),
+    "next_hidden": _Entry("float32", "none", "memory for the next step", "memory"),
+    "used_latent": _Entry("float32", "prior", "the latent that was computed", "z"),
 }
-"""Types of a program's inputs."""
-UNITS = {
-    "observation": ("environment", "as the environment gives it"),
-    "action_mask": ("none", "true where legal"),
-    "hidden": ("none", "memory; zeros at the start of an episode"),
-    "last_action": ("none", "action of the step before, -1 at the start of an episode"),
-    "seed": ("none", "the 64 bits of the team's seed"),
-    "episode": ("episodes", "number of the episode, the same on all agents"),
-    "step": ("steps", "since the episode's start"),
-    "latent": ("prior", "one draw of the prior, the same for all agents"),
-    "action": ("environment", "as the environment takes it"),
-    "loc": ("none", "mean before squashing by tanh"),
-    "scale": ("none", "standard deviation before squashing by tanh"),
-    "logits": ("nats", "log-probabilities; -1e9 where illegal"),
-    "next_hidden": ("none", "memory for the next step"),
-    "used_latent": ("prior", "the latent that was computed"),
-}
-"""Unit and meaning of everything that goes in or comes out."""
 
 
-def input_shapes(agent: FeedForwardAgent | RecurrentAgent) -> dict[str, list[Any]]:
-    """Shapes of a program's inputs; ``"rows"`` stands for any number.
+def describe_entry(agent: FeedForwardAgent | RecurrentAgent, name: str) -> dict[str, Any]:
+    """Describe one input or output of an agent.
 
     Args:
         agent: the agent.
+        name: one of its ``inputs`` or ``outputs``.
 
     Returns:
-        name -> shape, in the program's order.
+        Name, shape (``"rows"`` stands for any number), dtype, unit and meaning.
     """
-    sizes = _sizes(agent)
-    known: dict[str, list[Any]] = {
-        "observation": ["rows", sizes["observation"]],
-        "action_mask": ["rows", sizes["actions"]],
-        "hidden": ["rows", sizes["memory"]],
-        "last_action": ["rows"],
-        "seed": [],
-        "episode": ["rows"],
-        "step": ["rows"],
-        "latent": ["rows", sizes["latent"]],
+    net: Any = agent.net
+    recurrent = isinstance(agent, RecurrentAgent)
+    dtype, unit, meaning, size = _ENTRIES[name]
+    if name == "action" and recurrent:
+        # Its number.
+        dtype, size = "int64", None
+    sizes = {
+        "obs": net.obs_dim,
+        "actions": net.num_actions if recurrent else net.action_dim,
+        "memory": net.hidden_size if recurrent else 0,
+        "z": net.latent_dim,
     }
-    return {name: known[name] for name in agent.inputs}
-
-
-def _sizes(agent: FeedForwardAgent | RecurrentAgent) -> dict[str, int]:
-    net = agent.net
-    latent = int(getattr(net, "latent_dim", 0))
-    if isinstance(agent, FeedForwardAgent):
-        first = next(p for name, p in net.named_parameters() if not name.startswith("latent_layer"))
-        sizes = {"observation": first.shape[-2], "actions": len(agent.center), "memory": 0}
-        return {**sizes, "latent": latent}
-    recurrent: Any = net
-    width, num_actions = recurrent.embed.weight.shape[-2], recurrent.num_actions
-    beside = num_actions + recurrent.identity.shape[-1]
-    if isinstance(net, RecurrentPolicyNet) and net.latent_input == "input":
-        beside += latent
-    sizes = {"observation": width - beside, "actions": num_actions, "memory": recurrent.hidden_size}
-    return {**sizes, "latent": latent}
-
-
-def _entry(name: str, shape: list[Any], dtype: str) -> dict[str, Any]:
-    unit, meaning = UNITS[name]
+    shape = ["rows", *([] if size is None else [sizes[size]])]
+    # One seed for all rows.
+    shape = [] if name == "seed" else shape
     return {"name": name, "shape": shape, "dtype": dtype, "unit": unit, "meaning": meaning}
 
 
-def _law(prior: LatentPrior | None) -> dict[str, Any] | None:
-    """The prior as NumPy's clock reads it; None where nobody but the trainer can draw it."""
-    known = isinstance(prior, (GaussianPrior, UniformPrior, CategoricalPrior))
-    return prior.describe() if prior is not None and known else None
-
-
 def describe(
-    team: TeamPolicy,
+    policy: Policy,
     agent: FeedForwardAgent | RecurrentAgent,
     index: int,
     about: Mapping[str, Any],
     opset: int | None,
 ) -> dict[str, Any]:
-    """The record of one agent.
+    """Describe one agent.
 
     Args:
-        team: the policy that it was cut out of.
+        policy: the policy that it was cut out of.
         agent: the agent.
         index: its number.
         about: algorithm, task and checkpoint of the run.
@@ -114,38 +89,26 @@ def describe(
     Returns:
         A JSON-serializable mapping.
     """
-    sizes, shapes, source = _sizes(agent), input_shapes(agent), agent.source
-    outputs = {
-        "action": ["rows"] if isinstance(agent, RecurrentAgent) else ["rows", sizes["actions"]],
-        "loc": ["rows", sizes["actions"]],
-        "scale": ["rows", sizes["actions"]],
-        "logits": ["rows", sizes["actions"]],
-        "next_hidden": ["rows", sizes["memory"]],
-        "used_latent": ["rows", sizes["latent"]],
-    }
-    entries = [_entry(name, shapes[name], INPUT_TYPES[name]) for name in agent.inputs]
-    kind = "int64" if isinstance(agent, RecurrentAgent) else "float32"
-    produced = [
-        _entry(name, outputs[name], kind if name == "action" else "float32")
-        for name in agent.outputs
-    ]
-    low, high = team.low, team.high
+    sizes, bounds, prior = policy.sizes, policy.bounds, policy.prior
+    actions: dict[str, Any] = {"kind": "discrete", "num_actions": sizes.action_dim}
+    if bounds is not None:
+        low, high = (bound[index].tolist() for bound in bounds)
+        actions = {"kind": "continuous", "low": low, "high": high}
     return {
         **about,
         "agent": index,
-        "num_agents": team.num_agents,
+        "num_agents": sizes.num_agents,
         "recurrent": isinstance(agent, RecurrentAgent),
-        "inputs": entries,
-        "outputs": produced,
-        "action": {"kind": "discrete", "num_actions": sizes["actions"]}
-        if low is None or high is None
-        else {"kind": "continuous", "low": low[index].tolist(), "high": high[index].tolist()},
+        "inputs": [describe_entry(agent, name) for name in agent.inputs],
+        "outputs": [describe_entry(agent, name) for name in agent.outputs],
+        "action": actions,
         "latent": {
-            "source": source.source,
-            "dim": sizes["latent"],
-            "prior": _law(team.prior),
+            "source": agent.source.source,
+            "dim": policy.latent_dim,
+            # None where nobody but the trainer can draw it.
+            "prior": None if prior is None or prior.law is None else prior.describe(),
         },
-        # None is in the library: environments give observations as policies read them.
+        # The library does not normalize observations.
         "observation_normalization": None,
         "onnx_opset": opset,
         "versions": versions(),

@@ -1,1 +1,1 @@
-"""An agent's file at work, without torch for ONNX models."""
+"""Runs an agent's file, without torch for ONNX models."""

@@ -1,4 +1,4 @@
-"""An exported agent at work: NumPy in, NumPy out, without torch if the file is an ONNX model.
+"""An exported agent that runs from its file: NumPy in, NumPy out, without torch for ONNX models.
 
     python -m vm3ac_modules.execution.runtime.agent agent_0.onnx
 
@@ -28,10 +28,10 @@ Array = NDArray[Any]
 
 
 class DeployedAgent:
-    """One agent, run from its file; it sees its own observation and the time, and nothing else.
+    """Run one agent from its file; it reads its own observation and the time only.
 
-    Its only state is the memory of a recurrent policy, emptied where an episode begins. The latent
-    has none: an agent that is started again in mid-episode agrees with the others at once.
+    Its only state is the memory of a recurrent policy, cleared where an episode begins. The latent
+    has no state: an agent that restarts in mid-episode agrees with the others at once.
 
     References:
         Kim et al. 2023, arXiv:2303.00451, Section 5 and Appendix H.
@@ -61,11 +61,11 @@ class DeployedAgent:
 
     @property
     def recurrent(self) -> bool:
-        """Whether it remembers."""
+        """Whether the agent has a memory."""
         return bool(self.record["recurrent"])
 
     def reset(self) -> None:
-        """Forget everything, as a process that was started again has."""
+        """Clear the recurrent memory."""
         self._memory, self._episode = {}, None
 
     def act(self, observation: ArrayLike, **inputs: Any) -> Array:
@@ -94,7 +94,7 @@ class DeployedAgent:
         latent: ArrayLike | None = None,
         first: ArrayLike | None = None,
     ) -> dict[str, Array]:
-        """As :meth:`act`, but everything that the program returns.
+        """Run the program and return all of its outputs.
 
         Args:
             observation: the agent's own, ``[O]``, or ``[R, O]`` in R episodes at once.
@@ -116,7 +116,7 @@ class DeployedAgent:
         seen = np.asarray(observation, dtype=np.float32)
         rows = np.atleast_2d(seen)
         given = {"episode": episode, "step": step, "action_mask": action_mask, "latent": latent}
-        self._refuse_strangers(given)
+        self._check_given(given)
         feed = {"observation": self._sized("observation", rows, len(rows), seen.shape)}
         feed |= self._feed(given, len(rows))
         if self.recurrent:
@@ -141,8 +141,8 @@ class DeployedAgent:
                 feed[name] = self._sized(name, np.atleast_2d(value), rows, value.shape)
         return feed
 
-    def _refuse_strangers(self, given: Mapping[str, Any]) -> None:
-        """Refuse what is missing, and what would be ignored."""
+    def _check_given(self, given: Mapping[str, Any]) -> None:
+        """Refuse missing inputs, and inputs that the program does not read."""
         for name, value in given.items():
             if value is None and name in self._sizes and name != "action_mask":
                 said = self.record["latent"]["source"]

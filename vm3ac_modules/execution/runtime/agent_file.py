@@ -1,9 +1,9 @@
-"""The file of one agent: a program and what one must know to run it, in one piece.
+"""The file of one agent: a program and the record that describes it.
 
-An agent's file is what ``torch.export`` or ONNX writes (``.pt2`` or ``.onnx``), and whatever reads
-those reads it. It carries a JSON record with names, shapes and units of inputs and outputs, the
+An agent's file is a complete program of ``torch.export`` (``.pt2``) or ONNX model (``.onnx``). It
+carries a JSON record with names, shapes and units of inputs and outputs, the
 latent's law, versions, and two hashes: of the program, and of the checkpoint that it comes from.
-Only NumPy and the standard library are needed to read the record.
+The standard library is all that is needed to read the record.
 
 Source: the layout of ``onnx.proto`` (ModelProto, field 14) and of PT2 archives (zip).
 """
@@ -15,7 +15,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,6 @@ RECORD = "vm3ac_agent"
 RECORD_VERSION = 1
 NEEDED = {"agent", "num_agents", "algorithm", "task", "checkpoint", "latent", "recurrent", "inputs"}
 """What a team's records must say."""
-# Field 14 of ModelProto, StringStringEntryProto, as a length-delimited field of protobuf.
-_METADATA_TAG = 14 << 3 | 2
-_KEY_TAG, _VALUE_TAG = 1 << 3 | 2, 2 << 3 | 2
 
 
 class AgentFileError(RuntimeError):
@@ -45,7 +42,7 @@ class AgentFileError(RuntimeError):
 
 
 def write_agent_file(path: Path | str, program: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Join a program and its record in one file, atomically.
+    """Write a program and its record into one file, atomically.
 
     Args:
         path: the file; its suffix says the format.
@@ -59,7 +56,8 @@ def write_agent_file(path: Path | str, program: bytes, record: Mapping[str, Any]
         AgentFileError: for another suffix.
 
     Example:
-        >>> import tempfile
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("onnx")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = write_agent_file(f"{folder}/a.onnx", b"", {"agent": 0})
         ...     read_record(f"{folder}/a.onnx")["agent"]
@@ -75,7 +73,7 @@ def write_agent_file(path: Path | str, program: bytes, record: Mapping[str, Any]
     }
     full["record_sha256"] = _hash_record(full)
     text = json.dumps(full, indent=1).encode()
-    whole = _zip_with(program, text) if kind == "torch" else program + _onnx_property(text)
+    whole = _zip_with(program, text) if kind == "torch" else _onnx_with(program, text)
     temporary = path.with_name(f".tmp_{path.name}")
     temporary.write_bytes(whole)
     os.replace(temporary, path)
@@ -130,7 +128,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
 
 def check_team(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
-    """Read the records of a whole team, in the order of its agents, and check that they are one.
+    """Read the records of a team and check that its files belong together.
 
     Args:
         paths: files of all agents, in the order of the agents.
@@ -189,7 +187,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _hash_record(record: Mapping[str, Any]) -> str:
-    """Hash of all that a record says but its own hash."""
+    """Hash of a record without its own hash."""
     rest = {name: value for name, value in record.items() if name != "record_sha256"}
     return _sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
@@ -223,64 +221,38 @@ def _split_zip(archive: bytes) -> tuple[str, bytes]:
     return _hash_zip(archive), text
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+def _onnx_with(program: bytes, text: bytes) -> bytes:
+    import onnx
 
-
-def _onnx_property(text: bytes) -> bytes:
-    """A metadata property as bytes: protobuf messages are extended by writing behind them."""
-    key = RECORD.encode()
-    entry = bytes([_KEY_TAG]) + _varint(len(key)) + key
-    entry += bytes([_VALUE_TAG]) + _varint(len(text)) + text
-    return bytes([_METADATA_TAG]) + _varint(len(entry)) + entry
+    entry = onnx.StringStringEntryProto(key=RECORD, value=text.decode())
+    # Protobuf reads messages that lie one behind the other as one.
+    return program + onnx.ModelProto(metadata_props=[entry]).SerializeToString()
 
 
 def _split_onnx(model: bytes) -> tuple[str, bytes]:
-    start = None
-    for tag, start, content in _fields(model):
-        if tag != _METADATA_TAG:
-            continue
-        entry = {tag: value for tag, _, value in _fields(content)}
-        if entry.get(_KEY_TAG) == RECORD.encode():
-            if start + len(_onnx_property(entry[_VALUE_TAG])) != len(model):
-                raise ValueError("something was written behind its record")
-            return _sha256(model[:start]), entry[_VALUE_TAG]
-    raise ValueError("it has no record")
+    """Take a model apart without parsing it.
+
+    The hash is checked before onnxruntime parses the model, and ``onnx`` is not installed where
+    agents run. So this looks from the end for the record's key, which JSON cannot hold, and
+    accepts nothing around it but the lengths that are true.
+    """
+    key = b"\x0a" + _length(len(RECORD)) + RECORD.encode() + b"\x12"
+    at = model.rfind(key)
+    if at < 0:
+        raise ValueError("it has no record")
+    # Field 14 of ModelProto, and the length of its one entry.
+    head = b"\x72" + _length(len(model) - at)
+    value = model[at + len(key) :]
+    for digits in range(1, 6):
+        if value.startswith(_length(len(value) - digits)) and model[:at].endswith(head):
+            return _sha256(model[: at - len(head)]), value[digits:]
+    raise ValueError("it was cut, or something was written behind its record")
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Tag, start and content of a protobuf message's fields, one level deep."""
-    sizes = {1: 8, 5: 4}
-    at = 0
-    while at < len(message):
-        start = at
-        tag, at = _read_varint(message, at)
-        if tag & 7 == 0:
-            _, end = _read_varint(message, at)
-        elif tag & 7 == 2:
-            length, at = _read_varint(message, at)
-            end = at + length
-        elif tag & 7 in sizes:
-            end = at + sizes[tag & 7]
-        else:
-            raise ValueError("it is not a protobuf message")
-        if end > len(message):
-            raise ValueError("it was cut")
-        yield tag, start, message[at:end]
-        at = end
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    # Protobuf's numbers have 64 bits, seven a byte.
-    while shift < 70:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise ValueError("it is not a protobuf message")
+def _length(size: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, the last below 128."""
+    out = bytearray()
+    while size > 0x7F:
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*out, max(size, 0)])

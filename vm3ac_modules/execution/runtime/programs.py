@@ -1,4 +1,4 @@
-"""What runs an agent's program: onnxruntime for ONNX models, torch for its own programs.
+"""Loads and runs an agent's program: onnxruntime for ONNX models, torch for its own programs.
 
 An ONNX model is data. A program of ``torch.export`` is code: torch evaluates expressions that stand
 in it, so load only those of people whom you would let run a script. Pickles in it are refused.

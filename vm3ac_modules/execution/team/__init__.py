@@ -1,1 +1,1 @@
-"""A process per agent, and what may go wrong with them."""
+"""A process per agent, and faults to study."""

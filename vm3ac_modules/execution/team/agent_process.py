@@ -1,4 +1,4 @@
-"""The host's end of an agent's process: start it, ask it, notice that it is gone."""
+"""The host's end of an agent's process: starts it, sends frames, notices when it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AgentLost(RuntimeError):
 
 
 class AgentProcess:
-    """One agent in a process of the operating system.
+    """Run one agent in a process of the operating system.
 
     Args:
         path: the agent's file.
@@ -41,7 +41,7 @@ class AgentProcess:
 
     def __init__(self, path: Path | str, agent: int, *, timeout: float = 120.0) -> None:
         self.path, self.agent, self.timeout = Path(path), agent, timeout
-        command = [sys.executable, "-m", "vm3ac_modules.execution.team.process", str(path)]
+        command = [sys.executable, "-m", "vm3ac_modules.execution.team.server", str(path)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -63,7 +63,7 @@ class AgentProcess:
             thread.start()
 
     def wait_ready(self) -> None:
-        """Wait until the agent is loaded, or has taken what it was last told.
+        """Wait until the agent is loaded, or has applied its last settings.
 
         Raises:
             AgentLost: if the process is gone, or silent for too long.
@@ -103,7 +103,7 @@ class AgentProcess:
         self.process.wait()
 
     def stop(self) -> None:
-        """Let the process end, and wait until it has."""
+        """Close the process's input and wait until it ends."""
         self._outbox.put(None)
         try:
             self.process.wait(timeout=5)
@@ -133,7 +133,7 @@ class AgentProcess:
                 stream.flush()
 
     def _read(self) -> Frame:
-        """The answer to what was sent last; later ones to earlier frames are passed over."""
+        """The answer to the last frame; late answers to earlier frames are skipped."""
         until = time.monotonic() + self.timeout
         while True:
             try:
@@ -151,7 +151,7 @@ class AgentProcess:
                 return frame
 
     def how_it_ended(self) -> str:
-        """One sentence on a process that is gone."""
+        """Say in one sentence how the process ended."""
         try:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -1,17 +1,17 @@
-"""What can go wrong when agents execute apart, for the study of what it costs."""
+"""Faults of decentralized execution, to measure what they cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.execution.team.process import ClockReading, PerceivedClock
+from vm3ac_modules.execution.team.server import ClockReading, PerceivedClock
 
 __all__ = ["Disturbance"]
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What goes wrong during an episode.
+    """Faults during an episode.
 
     Args:
         agent: the agent that ``clock``, ``seed_offset`` and ``kill_at`` are about.

@@ -1,9 +1,8 @@
-"""What passes between the host and an agent's process: frames of arrays over two pipes.
+"""Frames of arrays that the host and an agent's process exchange over two pipes.
 
 A frame is four letters, a number, the payload's length (both uint32, little endian) and the
-payload: arrays as ``.npy`` files one behind the other, or JSON. An answer has the number of what it
-answers.
-Nothing is unpickled.
+payload: arrays as ``.npy`` files one behind the other, or JSON. An answer repeats the number of its
+question. Nothing is unpickled.
 """
 
 from __future__ import annotations

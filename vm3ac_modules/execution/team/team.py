@@ -1,4 +1,4 @@
-"""A team of processes, one per agent, as a policy that an environment can be played with.
+"""A team of processes, one per agent, that plays an environment as a policy.
 
 No agent has a channel to another: each process is given its own observation and the time, and
 answers with its own action. The host only carries both to and from the environment.
@@ -42,7 +42,7 @@ class _Tally:
 
 
 class DecentralizedTeam(TensorDictModuleBase):
-    """The agents of a team, each in a process of its own; a policy for collectors and evaluations.
+    """Play with one process per agent; a policy for collectors and evaluations.
 
     Use it as a context manager, so that the processes end with it.
 
@@ -52,7 +52,7 @@ class DecentralizedTeam(TensorDictModuleBase):
     Args:
         paths: files of all agents, in the order of the agents.
         seed: the seed that all agents were given before deployment.
-        disturbance: what goes wrong.
+        disturbance: the faults; none by default.
         rejoin: start an agent again whose process ended, instead of stopping the team.
         keys: the tensordict vocabulary.
         timeout: seconds to wait for an agent's answer.
@@ -110,11 +110,11 @@ class DecentralizedTeam(TensorDictModuleBase):
         self.close()
 
     def begin(self, seed: int, disturbance: Disturbance | None = None) -> None:
-        """Give all agents their seed and clock, and let them forget what was.
+        """Give all agents their seed and clock, and clear their memories.
 
         Args:
             seed: the team's seed.
-            disturbance: what shall go wrong from now on.
+            disturbance: the faults from now on; none by default.
 
         Raises:
             ValueError: for a seed outside its range, or a disturbed agent that is not there.
@@ -217,7 +217,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         return actions
 
     def _replace(self, index: int, report: str) -> None:
-        """Start an agent again; the new process needs its file, the seed and the time only."""
+        """Start an agent again; the new process needs its file, its seed and the time only."""
         begun = time.monotonic()
         self.agents[index].kill()
         if not self.rejoin:
@@ -240,7 +240,7 @@ class DecentralizedTeam(TensorDictModuleBase):
             self._replace(index, str(error))
 
     def _tell(self, index: int) -> None:
-        """Give an agent its seed and its clock, and wait until it has taken them."""
+        """Give an agent its seed and its clock, and wait until it has applied them."""
         mine = index == self.disturbance.agent
         choice = {
             "seed": self.disturbance.seed_of(index, self.seed),

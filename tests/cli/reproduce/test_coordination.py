@@ -1,10 +1,8 @@
-"""The coordination recipe: trained, measured, refused."""
+"""The study of coordination: trained, measured, refused."""
 
 from __future__ import annotations
 
 import csv
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,28 +10,20 @@ pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))
-
-import coordination
-import runs
+from vm3ac_modules.cli.reproduce import coordination
+from vm3ac_modules.cli.reproduce import trainings as runs
+from vm3ac_modules.cli.reproduce.cases import settings_of
+from vm3ac_modules.runs import train
 
 
 @pytest.fixture(autouse=True)
 def _train_here(monkeypatch):
     """Trainings without a process of their own each, whose imports take most of the time."""
-    import train_continuous
-    from hydra import compose, initialize_config_dir
-
-    def launch(command, log):
-        config = str(Path(train_continuous.__file__).parent / "config")
-        with initialize_config_dir(config, version_base="1.3"):
-            train_continuous.train(compose("train_continuous", overrides=command[2:]))
-
-    monkeypatch.setattr(runs, "launch", launch)
+    monkeypatch.setattr(runs, "launch", lambda command, log: train(settings_of(command[4:])))
 
 
 def test_information_and_intervention_from_one_command(tmp_path):
-    # One at a time: Hydra has one configuration per process.
+    # One at a time: all train in this process.
     arguments = ["--budget", "smoke", "--tasks", "predator_prey_2", "--episodes", "2"]
     arguments += ["--jobs", "1"]
     coordination.main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])

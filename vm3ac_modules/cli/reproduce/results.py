@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vm3ac_modules.evaluation.statistics import Estimate
 from vm3ac_modules.files import write_text
+
+__all__ = ["COLUMNS", "Results", "Row", "cells", "final_returns", "read", "row_of", "write_rows"]
 
 FORMAT = 1
 """To be raised whenever a column is added, removed or given another meaning."""
@@ -55,7 +59,15 @@ class Results:
 
 
 def read(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
-    """Read the table; no rows if there is none."""
+    """Read the table; no rows if there is none.
+
+    Args:
+        path: the table.
+        columns: what it must have.
+
+    Raises:
+        ValueError: if it is of another format version, or no such table.
+    """
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -96,9 +108,35 @@ def row_of(
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV, replacing the file at once; the first row gives the columns."""
+    """Write a CSV, replacing the file at once; the first row gives the columns.
+
+    Args:
+        path: the file.
+        rows: value per column.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def final_returns(rows: Sequence[Row]) -> list[float]:
+    """Mean return of each run's last evaluation.
+
+    Args:
+        rows: rows of the table.
+    """
+    return [float(row["return_mean"]) for row in rows]
+
+
+def cells(name: str, estimate: Estimate | None) -> dict[str, str]:
+    """An estimate as three cells; empty without one or without an interval.
+
+    Args:
+        name: of the first column; the ends of the interval are ``name_low`` and ``name_high``.
+        estimate: the estimate.
+    """
+    values = (math.nan,) * 3 if estimate is None else estimate
+    ends = zip(("", "_low", "_high"), values, strict=True)
+    return {name + end: "" if math.isnan(value) else f"{value:.6g}" for end, value in ends}

@@ -135,6 +135,7 @@ def test_an_agent_s_own_names_are_used():
     from vm3ac_modules.envs import make_env
     from vm3ac_modules.evaluation import measure_coordination
     from vm3ac_modules.keys import Keys
+    from vm3ac_modules.modules import Policy
     from vm3ac_modules.runs.loading import TrainedAgent
 
     keys = Keys("walkers", latent="z")
@@ -154,7 +155,7 @@ def test_an_agent_s_own_names_are_used():
     found = measure_coordination(agent, env, max_steps=5, seed=1, rows=8, num_latents=8)
     assert found.upper.shape == (2, 2)
     maven = build("maven", env, keys=keys, hidden=(8, 8))
-    assert evaluate.modes_of(maven.policy, "all", keys) == ["sample"]
+    assert evaluate.modes_of(Policy.of(maven.policy, keys), "all") == ["sample"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.nn.functional import softplus
 
+__all__ = ["PlainVM3AC"]
+
 HIDDEN = 128
 
 
@@ -37,7 +39,17 @@ def mlp(x: Tensor, params: list[Tensor]) -> Tensor:
 
 
 class PlainVM3AC:
-    """Parameters, optimizers and the update, all by hand; tensors are ``[N, B, features]``."""
+    """Parameters, optimizers and the update, all by hand; tensors are ``[N, B, features]``.
+
+    Args:
+        num_agents: number of agents N.
+        td: a sampled batch ``[B]`` of continuous transitions.
+        beta: temperature (reward per nat).
+        gamma: discount per step.
+        tau: share of the online network in the target after an update.
+        lr: learning rate of Adam.
+        sigma: standard deviation of the predictor.
+    """
 
     def __init__(
         self,

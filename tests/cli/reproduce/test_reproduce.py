@@ -1,4 +1,4 @@
-"""The programs of recipes/reproduce: nothing trained twice, nothing shown that was not run."""
+"""The programs of vm3ac reproduce: nothing trained twice, nothing shown that was not run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,22 +16,18 @@ import torch
 pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))
 
-import common
-import figure3
-import figure5
-import figure6
-import results
-import runs
-import table3
-
+import vm3ac_modules.cli.reproduce as reproduce
+from vm3ac_modules.cli.reproduce import budgets, figure3, figure5, figure6, results, table3
+from vm3ac_modules.cli.reproduce import trainings as runs
+from vm3ac_modules.cli.reproduce.cases import make_case, settings_of
+from vm3ac_modules.cli.reproduce.command import Command
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning import evaluation_seed
-from vm3ac_modules.runs import load_agent
+from vm3ac_modules.runs import load_agent, to_yaml, train
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[3] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")
 PAIR = (*TINY[:-1], "2", "frames=128")
 TWO = ("--algorithms", "vm3ac,ma_sac")
@@ -41,7 +38,7 @@ def table(path):
 
 
 def arguments(command):
-    return dict(text.split("=", 1) for text in command[2:])
+    return dict(text.split("=", 1) for text in command[4:])
 
 
 @pytest.fixture
@@ -95,12 +92,9 @@ def begin(monkeypatch, *, checkpoint):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Real runs of two seeds: VM3-AC in a process of its own, MA-SAC added in this one."""
-    import train_continuous
-    from hydra import compose, initialize_config_dir
 
     def launch(command, log):
-        with initialize_config_dir(str(RECIPES / "config"), version_base="1.3"):
-            train_continuous.train(compose("train_continuous", overrides=command[2:]))
+        train(settings_of(command[4:]))
 
     out, threads = tmp_path_factory.mktemp("store"), torch.get_num_threads()
     options = [*PAIR, "--out", str(out)]
@@ -166,7 +160,8 @@ def test_figure_5_of_real_runs(store, tmp_path):
 def test_figure_5_shows_the_fifth_step_of_an_evaluation_from_the_center(store):
     run_dir = store / table(store / "results.csv")[1]["run_dir"]
     trained = load_agent(run_dir)
-    env = trained.make_env(3, start="center", seed=evaluation_seed(1))
+    task = replace(trained.task, options={"start": "center"})
+    env = trained.agent.wrap(task.make(3, seed=evaluation_seed(1)))
 
     def watch(env):
         return torch.stack([body.state.pos for body in env.base_env.agents], dim=1)
@@ -201,13 +196,13 @@ def test_table_3_of_real_runs(store, tmp_path, capsys):
     for row in table(tmp_path / "table3.csv"):
         rows.setdefault(row["latent"], []).append(float(row["return_mean"]))
     assert list(rows) == ["sample", "mean", "synchronized", "independent", "random"]
-    import evaluate as recipe
-
-    run_dir = store / table(store / "results.csv")[0]["run_dir"]
-    alone = recipe.run(recipe.parse([f"run_dir={run_dir}", "episodes=3"]))["results"]
-    assert {name: values[0] for name, values in rows.items()} == {
-        name: pytest.approx(alone[name]["return_mean"]) for name in rows
-    }
+    trained = load_agent(store / table(store / "results.csv")[0]["run_dir"])
+    options = {"max_steps": 10, "seed": evaluation_seed(0)}
+    for mode in ("sample", "mean", "synchronized", "independent", "random"):
+        policy, latent = (None, "sample") if mode == "random" else (trained.policy, mode)
+        env = trained.make_env(3, seed=evaluation_seed(0))
+        alone = evaluate(policy, env, latent=latent, **options)
+        assert rows[mode][0] == pytest.approx(alone.mean)
     text = (tmp_path / "table3.md").read_text()
     assert text in capsys.readouterr().out
     low, high = sorted(rows["mean"])
@@ -347,8 +342,11 @@ def test_drawing_alone_trains_nothing_and_says_what_is_missing(tmp_path, launche
             program.main([*command, "--runs", str(tmp_path), "--draw-only"])
         said = capsys.readouterr().err
         assert f"{tmp_path} holds no run of this configuration (0 of others)" in said
-        assert f"python recipes/reproduce/{program.__name__}.py --budget smoke" in said
-        assert said.strip().endswith(f"--seeds 2 --runs {tmp_path}")
+        name = program.__name__.rpartition(".")[2]
+        assert f"this makes them: vm3ac reproduce {name} budget=smoke" in said
+        again = said.strip().rpartition(" reproduce ")[2].split()
+        assert {"seeds=2", f"runs={tmp_path}", f"out={tmp_path}"} <= set(again)
+        assert not any(word.startswith("draw_only") for word in again)
     assert launched == []
     figure3.main([*command, "--algorithms", "vm3ac", "--seeds", "1"])
     figure3.main([*command, *TWO, "--draw-only"])
@@ -360,7 +358,7 @@ def test_drawing_alone_trains_nothing_and_says_what_is_missing(tmp_path, launche
 
 def test_figure_6_shares_the_runs_of_the_task_s_own_beta(tmp_path, launched):
     figure6.main([*TINY, "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)])
-    trained = [(given["algorithm"], given.get("task.beta")) for given in launched]
+    trained = [(given["algorithm"], given.get("algorithm.beta")) for given in launched]
     # Predator-prey with two agents has 0.15 in Table 2.
     assert trained == [
         *(("vm3ac", None), ("vm3ac_no_latent", None), ("ma_sac", None)),
@@ -374,15 +372,15 @@ def test_figure_6_shares_the_runs_of_the_task_s_own_beta(tmp_path, launched):
 
 
 def test_a_given_beta_is_that_of_the_ablation_only():
-    parser = common.make_parser("", "runs/reproduce/figure6", ["predator_prey_2"])
-    cases = figure6.cases_of(common.parse(parser, ["task.beta=0.15"]))
+    options = figure6.Figure6(tasks="predator_prey_2")
+    cases = figure6.cases_of(Command(options, {"task.beta": "0.15"}, ""))
     betas = {
-        label: [text for text in case.arguments if text.startswith("task.beta=")]
+        label: [text for text in case.arguments if text.startswith("algorithm.beta=")]
         for panel in cases.values()
         for label, case in panel.items()
     }
-    assert betas["ma_sac"] == ["task.beta=0.15"]
-    assert betas["vm3ac, beta=0"] == ["task.beta=0"]
+    assert betas["ma_sac"] == ["algorithm.beta=0.15"]
+    assert betas["vm3ac, beta=0"] == ["algorithm.beta=0"]
     assert cases["PP (N=2)"]["vm3ac"] == cases["PP (N=2), beta"]["vm3ac, beta=0.15"]
 
 
@@ -392,10 +390,14 @@ def test_a_given_beta_is_that_of_the_ablation_only():
         (["predator_prey_3"], "'predator_prey_3' is not of the form key=value"),
         (["seed=3"], "seed is the program's own"),
         (["+task=x"], "+task is the program's own"),
-        (["gama=0.9"], "unknown key 'gama'"),
+        (["gama=0.9"], "unknown option 'gama' of the run"),
+        (["--lr", "-1"], "lr must be a number > 0, got -1"),
+        (["algorithm.beta=0.1", "algorithms=maddpg"], "unknown option 'beta' of maddpg"),
+        (["loop=fast"], "valid: default, demo, paper"),
+        (["tasks="], "tasks must name at least one"),
         (["--algorithms", "vm4ac"], "unknown algorithm 'vm4ac'"),
-        (["--tasks", "predator_prey_9"], "unknown task 'predator_prey_9'"),
-        (["--seeds", "0"], "'0' is not a number of at least 1"),
+        (["--tasks", "predator_prey_9"], "unknown environment 'predator_prey_9'"),
+        (["--seeds", "0"], "seeds must be an integer >= 1 or null, got 0"),
     ],
 )
 def test_bad_arguments_end_with_one_sentence(tmp_path, launched, capsys, given, said):
@@ -413,34 +415,36 @@ def test_figure_5_needs_a_center(tmp_path, launched, capsys):
 
 
 def test_budgets():
-    from command_line import check_overrides
-
-    knobs = {name: budget.knobs for name, budget in common.BUDGETS.items()}
-    for values in knobs.values():
-        check_overrides([f"{k}={v}" for k, v in values.items()], RECIPES / "config")
-    updates = {
-        name: int(v["frames"]) // int(v["num_envs"]) * int(v["updates_per_step"])
-        for name, v in knobs.items()
-    }
+    updates = {}
+    for program, place in (
+        (budgets.CONTINUOUS, "task=predator_prey_2"),
+        (budgets.BATTLES, "map=3m"),
+    ):
+        for name, budget in program.budgets.items():
+            said = [f"{key}={value}" for key, value in budget.options.items()]
+            training = settings_of(["algorithm=vm3ac", place, *said]).training
+            if program is budgets.CONTINUOUS:
+                steps = training.frames // training.num_envs
+                updates[name] = steps * training.updates_per_step
     assert (updates["cpu"], updates["gpu"]) == (8_000, 250_000)
-    assert [common.BUDGETS[name].seeds for name in ("cpu", "gpu")] == [3, 7]
+    assert [budgets.CONTINUOUS.budgets[name].seeds for name in ("cpu", "gpu")] == [3, 7]
 
 
 @pytest.mark.parametrize(
     ("given", "threads"),
     [
-        (["--jobs", "1"], []),
-        (["--jobs", "2"], ["threads=1"]),
-        (["--jobs", "2", "threads=4"], ["threads=4"]),
-        (["--jobs", "2", "--budget", "smoke"], ["threads=1"]),
+        ({"jobs": 1}, []),
+        ({"jobs": 2}, ["threads=1"]),
+        ({"jobs": 2, "threads": "4"}, ["threads=4"]),
+        ({"jobs": 2, "budget": "smoke"}, ["threads=1"]),
     ],
 )
-def test_trainings_side_by_side_have_one_thread_each(tmp_path, launched, given, threads):
-    command = ["--tasks", "predator_prey_2", "--algorithms", "vm3ac", "--out", str(tmp_path)]
-    parser = common.make_parser("", common.SHARED_RUNS, ["predator_prey_2"], ["vm3ac"])
-    args = common.parse(parser, [*command, *given])
-    case = runs.make_case(args, "predator_prey_2", "vm3ac")
-    said = runs.arguments_of(args, runs.Batch(case, range(1), tmp_path))
+def test_trainings_side_by_side_have_one_thread_each(tmp_path, given, threads):
+    own = {key: value for key, value in given.items() if key != "threads"}
+    overrides = {"threads": given["threads"]} if "threads" in given else {}
+    command = Command(figure3.Figure3(**own), overrides, "")
+    case = make_case(command, "predator_prey_2", "vm3ac")
+    said = runs.arguments_of(command, runs.Batch(case, range(1), tmp_path))
     assert [text for text in said if text.startswith("threads=")] == threads
 
 
@@ -457,9 +461,9 @@ def test_runs_of_several_commits_are_named(tmp_path, launched, capsys):
 
 @pytest.mark.parametrize(("budget", "device"), [("smoke", "cpu"), ("cpu", "cpu"), ("gpu", "cuda")])
 def test_the_budget_chooses_the_device(budget, device):
-    parser = common.make_parser("", common.SHARED_RUNS, ["predator_prey_2"])
-    assert common.parse(parser, ["--budget", budget]).device == device
-    assert common.parse(parser, ["--budget", budget, "--device", "cuda:1"]).device == "cuda:1"
+    assert Command(figure3.Figure3(budget=budget), {}, "").device == device
+    chosen = figure3.Figure3(budget=budget, device="cuda:1")
+    assert Command(chosen, {}, "").device == "cuda:1"
 
 
 def test_another_command_s_rows_are_kept(tmp_path):
@@ -484,13 +488,61 @@ def test_a_command_that_fails_is_an_error(tmp_path):
     assert log.read_text() == "why\n"
 
 
-@pytest.mark.parametrize("name", ["figure3", "figure4", "figure5", "figure6", "table3"])
+@pytest.mark.parametrize("name", list(reproduce.ARTEFACTS))
 def test_help(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(RECIPES / "reproduce" / f"{name}.py"), run_name="__main__")
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert f"usage: {name}.py" in said
-    assert f"python recipes/reproduce/{name}.py --budget cpu" in said
+    assert f"usage: python recipes/reproduce/{name}.py" in said
+    assert f"vm3ac reproduce {name} budget=cpu" in said
     assert f"smoke: seeds=2 frames={100 if name == 'figure4' else 256}" in said
+
+
+def leave(place, **changes):
+    """A finished run as a sweep leaves it."""
+    own = {"lr": 0.001, "hidden": "[8]", **changes}
+    said = {"algorithm": "vm3ac", "task": "predator_prey_2", "seed": 0, "run_dir": place, **own}
+    said = {name: str(value) for name, value in said.items()}
+    fake(said)
+    settings = settings_of(f"{key}={value}" for key, value in said.items())
+    (place / "config.yaml").write_text(to_yaml(settings.to_dict()))
+
+
+def test_the_runs_of_a_sweep_are_read(tmp_path, launched, capsys):
+    for lr in (0.001, 0.0001):
+        for seed in (0, 1):
+            leave(tmp_path / "sweep" / f"lr={lr}" / f"seed_{seed}", lr=lr, seed=seed)
+    command = ["budget=none", "tasks=predator_prey_2", "algorithms=vm3ac", "hidden=[8]"]
+    command += [f"runs={tmp_path / 'sweep'}", f"out={tmp_path}", "draw_only=true"]
+    figure3.main([*command, "lr=1e-3"])
+    assert "missing: vm3ac on predator_prey_2, seed 2" in capsys.readouterr().out
+    assert launched == []
+    rows = table(tmp_path / "sweep" / "results.csv")
+    assert [row["run_dir"] for row in rows] == ["lr=0.001/seed_0", "lr=0.001/seed_1"]
+    figure3.main([*command, "lr=1e-4"])
+    rows = table(tmp_path / "sweep" / "results.csv")
+    assert [row["run_dir"] for row in rows[2:]] == ["lr=0.0001/seed_0", "lr=0.0001/seed_1"]
+    with pytest.raises(SystemExit):
+        figure3.main([*command, "lr=1e-5"])
+    assert "holds no run of this configuration (4 of others)" in capsys.readouterr().err
+
+
+def test_other_files_among_the_runs_are_passed_over(tmp_path, launched):
+    for name, text in (("a", None), ("b", "[1]"), ("c", "seed: 0"), ("d", "algorithm: {name: x}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text("{}")
+        if text is not None:
+            (tmp_path / name / "config.yaml").write_text(text)
+    figure3.main([*TINY, "--algorithms", "vm3ac", "--out", str(tmp_path)])
+    assert len(table(tmp_path / "results.csv")) == 1
+
+
+def test_names_of_figures(capsys):
+    with pytest.raises(SystemExit) as ended:
+        reproduce.main(["figure9"])
+    assert ended.value.code == 2
+    assert "valid: figure3, figure4, figure5" in capsys.readouterr().err
+    reproduce.main(["--help"])
+    assert "table3" in capsys.readouterr().out

@@ -1,12 +1,10 @@
-"""Figure 4: runs of train_smac.py in the tables and curves of the programs of recipes/reproduce."""
+"""Figure 4: runs of vm3ac battle in the tables and curves of vm3ac reproduce."""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -14,12 +12,12 @@ if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "reproduce"))
 
-import figure4
-import runs
+from vm3ac_modules.cli.reproduce import figure4
+from vm3ac_modules.cli.reproduce import trainings as runs
+from vm3ac_modules.cli.reproduce.cases import settings_of
+from vm3ac_modules.runs import train
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ("--budget", "smoke", "--tasks", "3m", "--algorithms", "vm3ac,fop")
 
 
@@ -28,11 +26,7 @@ def table(path):
 
 
 def in_this_process(command, log):
-    import train_smac
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(str(RECIPES / "config_smac"), version_base="1.3"):
-        train_smac.train(compose("train_smac", overrides=command[2:]))
+    train(settings_of(command[4:]))
 
 
 def test_figure_4_of_real_runs(tmp_path, monkeypatch):
@@ -44,9 +38,10 @@ def test_figure_4_of_real_runs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "launch", launch)
     figure4.main([*TINY, "--out", str(tmp_path)])
-    assert all(Path(command[1]).name == "train_smac.py" for command in commands)
-    # A process per seed: this recipe trains one at a time.
-    said = [dict(text.split("=", 1) for text in command[2:]) for command in commands]
+    module = ["-m", "vm3ac_modules.cli.main", "battle"]
+    assert all(command[1:4] == module for command in commands)
+    # A process per seed: battles are trained one seed at a time.
+    said = [dict(text.split("=", 1) for text in command[4:]) for command in commands]
     assert [one["seed"] for one in said] == ["0", "1", "0", "1"]
     assert all("seeds" not in one for one in said)
     rows = table(tmp_path / "results.csv")
@@ -76,7 +71,7 @@ def test_figure_4_of_real_runs(tmp_path, monkeypatch):
     [
         (["algorithm=fop"], "algorithm is the program's own"),
         (["map=3m"], "map is the program's own"),
-        (["latent_dim=3"], "unknown key 'latent_dim'"),
+        (["latent_dim=3"], "unknown option 'latent_dim'"),
         (["--algorithms", "qmix"], "unknown algorithm 'qmix'"),
     ],
 )

@@ -1,6 +1,6 @@
-"""The process of one agent: reads its own observation and the time, answers with its action.
+"""The agent's end of its process: reads observation and time, answers with the action.
 
-    python -m vm3ac_modules.execution.team.process agent_0.onnx
+    python -m vm3ac_modules.execution.team.server agent_0.onnx
 
 It speaks frames (:mod:`vm3ac_modules.execution.team.frames`) over its standard input and output and
 ends when its input does. :class:`~vm3ac_modules.execution.team.team.DecentralizedTeam` starts it.
@@ -22,13 +22,13 @@ from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, SET, STEP, pac
 __all__ = ["AgentServer", "ClockReading", "PerceivedClock", "serve"]
 
 ClockReading = Literal["reference", "late", "own_count"]
-"""How an agent comes by the step: from the reference, one step late, or by counting."""
+"""How an agent reads the step: from the reference, one step late, or by counting."""
 
 Steps = NDArray[np.int64]
 
 
 class PerceivedClock:
-    """The step as an agent believes it is: right, or with a fault to be studied.
+    """Read the step as an agent does, with or without a fault of its clock.
 
     Args:
         reading: ``"reference"`` believes the reference clock, ``"late"`` is one step behind it, and
@@ -70,7 +70,7 @@ class PerceivedClock:
 
 
 class AgentServer:
-    """What an agent does with the frames that it is sent.
+    """Answer frames with an agent's actions.
 
     Args:
         agent: the agent.
@@ -83,7 +83,7 @@ class AgentServer:
         self.more = [name for name in ("action_mask", "latent") if name in inputs]
 
     def set(self, choice: dict[str, Any]) -> None:
-        """Begin anew.
+        """Set seed and clock, and clear memory and last observation.
 
         Args:
             choice: ``"seed"`` of the team and ``"clock"``, a :data:`ClockReading`.

@@ -1,13 +1,14 @@
 """Trainings of the programs of this folder: what is there, what is missing, and making it.
 
-A run directory of a training recipe lies in
+A run of ours lies in
 ``<runs>/trained/<task>/<algorithm>-<hash of its configuration>/seeds_<a>_<b>/seed_<k>``, and
-``<runs>/results.csv`` has a row for it. One command at a time per ``<runs>``: nothing is locked.
+``<runs>/results.csv`` has a row for it. Runs that others left under ``<runs>`` get their rows too,
+if their saved configuration is that of a case. One command at a time per ``<runs>``: nothing is
+locked.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
@@ -16,16 +17,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from vm3ac_modules.cli.arguments import fail, say
+from vm3ac_modules.cli.reproduce.cases import Case, finished_runs
+from vm3ac_modules.cli.reproduce.command import Command
+from vm3ac_modules.cli.reproduce.results import Results, Row, row_of
+from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
+from vm3ac_modules.runs.checkpoint import has_checkpoint
+from vm3ac_modules.runs.directory import open_run_directory
+from vm3ac_modules.runs.record import read_csv_log, read_yaml
 
-from command_line import check_overrides, fail, register_stock_tasks
-from common import Case
-from results import Results, Row, row_of
-
-from vm3ac_modules.evaluation import AggregatedCurve, aggregate_curves
-from vm3ac_modules.runs import has_checkpoint, open_run_directory, read_csv_log
-
-RECIPES = Path(__file__).parents[1]
+__all__ = ["Batch", "curve_of", "trained"]
 
 
 class Batch(NamedTuple):
@@ -52,54 +53,35 @@ class Batch(NamedTuple):
         return f"{self.case.algorithm}{own} on {self.case.task}, {seeds}"
 
 
-def make_case(args: argparse.Namespace, task: str, algorithm: str, **knobs: object) -> Case:
-    """A case of a program's command line.
-
-    Args:
-        args: the command line; what it overrides is stronger than its budget.
-        task: name of the task.
-        algorithm: name of the algorithm.
-        **knobs: what is peculiar to the case, the strongest; ``__`` stands for a dot.
-    """
-    own = {name.replace("__", "."): str(value) for name, value in knobs.items()}
-    merged = args.program.budgets[args.budget].knobs | args.overrides | own
-    listed = sorted(f"{name}={value}" for name, value in merged.items())
-    said = " ".join(f"{name}={value}" for name, value in own.items())
-    chosen = (f"algorithm={algorithm}", f"{args.program.task_key}={task}")
-    return Case(task, algorithm, (*chosen, *listed), said)
-
-
-def trained(args: argparse.Namespace, cases: Iterable[Case]) -> dict[Case, list[Row]]:
+def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
     """Rows of every case's seeds, after training those that have none.
 
     Args:
-        args: the command line.
+        command: the command line.
         cases: what is needed.
 
     Returns:
-        The rows by case, in the order of the seeds; with ``--draw-only`` those that are there.
+        The rows by case, in the order of the seeds; with ``draw_only`` those that are there.
     """
-    cases, results = (
-        list(dict.fromkeys(cases)),
-        Results(args.runs / "results.csv", args.program.measures),
-    )
+    cases = list(dict.fromkeys(cases))
+    results = Results(command.runs / "results.csv", command.options.program.measures)
     for case in cases:
-        collect(args.runs, results, case)
-    batches = [batch for case in cases for batch in plan(args, results, case)]
-    if batches and not args.draw_only:
-        check(args, batches)
-        train_all(args, results, batches)
-        batches = [batch for case in cases for batch in plan(args, results, case)]
+        collect(command.runs, results, case)
+    collect_others(command.runs, results, cases)
+    batches = [batch for case in cases for batch in plan(command, results, case)]
+    if batches and not command.options.draw_only:
+        train_all(command, results, batches)
+        batches = [batch for case in cases for batch in plan(command, results, case)]
     for batch in batches:
-        print(f"missing: {batch}")
-    rows = {case: rows_of(results, case, range(args.seeds)) for case in cases}
+        say(f"missing: {batch}")
+    rows = {case: rows_of(results, case, command.seeds) for case in cases}
     commits = sorted({row["git_commit"] or "none" for found in rows.values() for row in found})
     if len(commits) > 1:
-        print(f"these runs are of several commits: {', '.join(commits)}")
+        say(f"these runs are of several commits: {', '.join(commits)}")
     if not any(rows.values()):
         fail(
-            f"{args.runs} holds no run of this configuration ({len(results.rows)} of others); "
-            f"this makes them: {args.again}"
+            f"{command.runs} holds no run of this configuration ({len(results.rows)} of others); "
+            f"this makes them: {command.again}"
         )
     return rows
 
@@ -130,17 +112,28 @@ def collect(root: Path, results: Results, case: Case) -> None:
                     results.add(row_of(folder, results, case.configuration, together))
 
 
-def plan(args: argparse.Namespace, results: Results, case: Case) -> list[Batch]:
+def collect_others(root: Path, results: Results, cases: Sequence[Case]) -> None:
+    """Give runs that others left their rows, where they are runs of a case that lacks one."""
+    for folder, settings in finished_runs(root):
+        for case in cases:
+            missing = results.find(case.configuration, settings.training.seed) is None
+            if missing and case.is_of(settings):
+                parent = folder.parent / "config.yaml"
+                together = read_yaml(parent).get("seeds", 1) if parent.exists() else 1
+                results.add(row_of(folder, results, case.configuration, together))
+
+
+def plan(command: Command, results: Results, case: Case) -> list[Batch]:
     """Batches that make the missing seeds: those that were begun, then new ones."""
-    wanted = set(range(args.seeds))
-    missing = {seed for seed in wanted if results.find(case.configuration, seed) is None}
+    missing = {seed for seed in command.seeds if results.find(case.configuration, seed) is None}
     batches = []
-    for batch in batches_there(args.runs, case):
+    for batch in batches_there(command.runs, case):
         if not batch.finished and missing.issuperset(batch.seeds):
             batches.append(batch)
             missing.difference_update(batch.seeds)
-    for seeds in [range(s, s + 1) for s in sorted(missing)] if args.separate else spans(missing):
-        folder = args.runs / case.folder / f"seeds_{seeds[0]}_{seeds[-1]}"
+    single = [range(seed, seed + 1) for seed in sorted(missing)]
+    for seeds in single if command.separate else spans(missing):
+        folder = command.runs / case.folder / f"seeds_{seeds[0]}_{seeds[-1]}"
         batches.append(Batch(case, seeds, folder))
     return batches
 
@@ -156,24 +149,15 @@ def spans(numbers: Iterable[int]) -> list[range]:
     return found
 
 
-def check(args: argparse.Namespace, batches: Sequence[Batch]) -> None:
-    """End with one sentence if the recipe would refuse one of the trainings."""
-    register_stock_tasks()
-    program = args.program
-    for batch in batches:
-        said = arguments_of(args, batch)
-        check_overrides(said, RECIPES / program.config_dir, program.script)
-
-
-def arguments_of(args: argparse.Namespace, batch: Batch) -> list[str]:
-    """What is said to the recipe; one seed's run directory is its run_dir itself."""
+def arguments_of(command: Command, batch: Batch) -> list[str]:
+    """What is said to the training; one seed's run directory is its run_dir itself."""
     several = len(batch.seeds) > 1
     place = batch.folder if several else batch.seed_folders[0]
-    listed = [*batch.case.arguments, f"device={args.device}", f"seed={batch.seeds[0]}"]
+    listed = [*batch.case.arguments, f"device={command.device}", f"seed={batch.seeds[0]}"]
     listed += [f"seeds={len(batch.seeds)}"] if several else []
     # More processes than cores slow each other down severely if each has several threads.
     given = any(text.startswith("threads=") for text in listed)
-    listed += ["threads=1"] if args.jobs > 1 and not given else []
+    listed += ["threads=1"] if command.options.jobs > 1 and not given else []
     return [*listed, f"run_dir={place}"]
 
 
@@ -186,51 +170,57 @@ def resumable(batch: Batch) -> bool:
     return False
 
 
-def train(args: argparse.Namespace, batch: Batch) -> float:
+def train(command: Command, batch: Batch) -> float:
     """Train a batch in a process of its own and return its seconds; its output goes to a log."""
-    script, started = str(RECIPES / f"{args.program.script}.py"), time.monotonic()
-    command = [sys.executable, script, *arguments_of(args, batch)]
-    command += ["resume=true"] if resumable(batch) else []
-    launch(command, batch.folder.with_suffix(".log"))
+    started, name = time.monotonic(), command.options.program.command
+    line = [sys.executable, "-m", "vm3ac_modules.cli.main", name, *arguments_of(command, batch)]
+    line += ["resume=true"] if resumable(batch) else []
+    launch(line, batch.folder.with_suffix(".log"))
     return time.monotonic() - started
 
 
-def launch(command: Sequence[str], log: Path) -> None:
-    """Run a command to its end; raises CalledProcessError if it fails."""
+def launch(line: Sequence[str], log: Path) -> None:
+    """Run a command line to its end; raises CalledProcessError if it fails."""
     with log.open("ab") as file:
-        subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT)
+        subprocess.run(line, check=True, stdout=file, stderr=subprocess.STDOUT)
 
 
-def train_all(args: argparse.Namespace, results: Results, batches: Sequence[Batch]) -> None:
-    """Train batches, ``--jobs`` at once, and write their rows; then say which of them failed."""
-    failed, pool = [], ThreadPoolExecutor(args.jobs)
-    print(f"{len(batches)} trainings, output beside each in {args.runs}/trained/**/*.log")
+def train_all(command: Command, results: Results, batches: Sequence[Batch]) -> None:
+    """Train batches, ``jobs`` at once, and write their rows; then say which of them failed."""
+    failed, pool = [], ThreadPoolExecutor(command.options.jobs)
+    say(f"{len(batches)} trainings, output beside each in {command.runs}/trained/**/*.log")
     try:
-        futures = {pool.submit(train, args, batch): batch for batch in batches}
+        futures = {pool.submit(train, command, batch): batch for batch in batches}
         for count, future in enumerate(as_completed(futures), 1):
             batch = futures[future]
             try:
                 said = f"{future.result():.0f} s"
-                collect(args.runs, results, batch.case)
+                collect(command.runs, results, batch.case)
             except subprocess.CalledProcessError:
                 failed.append(batch)
                 log = batch.folder.with_suffix(".log")
                 lines = log.read_text(errors="replace").splitlines() or ["no output"]
                 said = f"failed: {lines[-1]} ({log})"
-            print(f"[{count}/{len(batches)}] {batch}: {said}", flush=True)
+            say(f"[{count}/{len(batches)}] {batch}: {said}")
     finally:
         # An interrupt must not start what waits.
         pool.shutdown(cancel_futures=True)
     if failed:
         fail(
             f"{len(failed)} of {len(batches)} trainings failed; the same command tries them again, "
-            "with --draw-only it draws without them."
+            "with draw_only=true it draws without them."
         )
 
 
 def curve_of(
-    args: argparse.Namespace, rows: Sequence[Mapping[str, str]], column: str = "return_mean"
+    command: Command, rows: Sequence[Mapping[str, str]], column: str = "return_mean"
 ) -> AggregatedCurve:
-    """The aggregated evaluation curve of a case's runs."""
-    logs = [read_csv_log(args.runs / row["run_dir"] / "eval.csv") for row in rows]
+    """The aggregated evaluation curve of a case's runs.
+
+    Args:
+        command: the command line.
+        rows: their rows.
+        column: of their ``eval.csv``.
+    """
+    logs = [read_csv_log(command.runs / row["run_dir"] / "eval.csv") for row in rows]
     return aggregate_curves([(log["frame"], log[column]) for log in logs])

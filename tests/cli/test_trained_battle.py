@@ -1,0 +1,73 @@
+"""A trained team of battles through evaluation, export and processes of its own."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+from contracts.training import BATTLES, configuration
+
+if find_spec("jaxmarl") is None:
+    pytest.skip("needs the extra smax", allow_module_level=True)
+pytest.importorskip("tensorboard")
+
+from vm3ac_modules.cli import decentralize, evaluate, export
+from vm3ac_modules.runs import train
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Directories of runs, trained when they are first asked for."""
+    place, known = tmp_path_factory.mktemp("battles"), {}
+
+    def run(algorithm):
+        if algorithm not in known:
+            known[algorithm] = place / algorithm
+            options = {**BATTLES, "run_dir": str(known[algorithm]), "draw": False}
+            train(configuration(f"algorithm={algorithm}", tiny=options))
+        return known[algorithm]
+
+    return run
+
+
+def test_a_trained_run_is_evaluated_with_every_latent(runs):
+    run = runs("vm3ac")
+    evaluate.main([f"run_dir={run}", "episodes=4"])
+    written = json.loads((run / "evaluation.json").read_text())
+    found, coordination = written["results"], written["coordination"]
+    assert list(found) == ["sample", "constant", "synchronized", "independent", "random"]
+    assert coordination["exact"]
+    assert coordination["mi_lower_bound"] == coordination["mi_upper_bound"]
+    assert (run / "evaluation.png").stat().st_size > 0
+    assert all(0.0 <= row["battle_won"] <= 1.0 for row in found.values())
+
+
+@pytest.mark.parametrize(("algorithm", "latent"), [("vm3ac", "constant"), ("maven", "given")])
+def test_a_trained_run_s_agents_are_exported(runs, algorithm, latent):
+    run = runs(algorithm)
+    export.main([str(run), f"latent={latent}"])
+    folder = run / "agents" / latent
+    assert json.loads((folder / "parity_torch.json").read_text())["largest_difference"] <= 1e-5
+    assert len(list(folder.glob("agent_*.pt2"))) == 3
+
+
+def test_a_trained_run_is_executed_by_processes(runs, capsys):
+    run = runs("fop")
+    decentralize.main([str(run), "format=torch", "episodes=3"])
+    rows = json.loads((run / "decentralized.json").read_text())["results"]
+    # Without a latent there is no clock that could be wrong.
+    assert [row["latent"] for row in rows] == [
+        *("centralized", "synchronized", "restarted", "dropped")
+    ]
+    assert rows[0]["difference"] == pytest.approx(0.0, abs=1e-3)
+    assert all(0.0 <= row["win_rate"] <= 1.0 for row in rows)
+    assert "win rate" in capsys.readouterr().out

@@ -1,0 +1,157 @@
+"""The configuration that Hydra composes, and help, both made from the options' dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vm3ac_modules.algorithms.registry import find_preset, presets
+from vm3ac_modules.algorithms.tuning import TUNED, tuned
+from vm3ac_modules.cli.arguments import table
+from vm3ac_modules.envs.tasks import FOREIGN, available_environments
+from vm3ac_modules.runs.settings import LOOPS, BattleTraining, StepTraining
+
+__all__ = ["GROUPS", "chosen_algorithm", "help_text", "register"]
+
+GROUPS = ("algorithm", "task", "loop")
+TRAIN = """Train VM3-AC or a baseline on a task with continuous actions.
+
+  {program} algorithm=vm3ac task=predator_prey_2 seed=0 run_dir=runs/x
+  {program} resume=true run_dir=runs/x frames=1_280_000
+  {program} -m lr=1e-3,1e-4 seed=0,1      (a directory per job)
+
+algorithm: {algorithms}
+task: {tasks}, vmas/<scenario>, pettingzoo/<module>, python:<module>:<function>
+loop: {loops}
+
+Options of the run (key=value):
+{options}
+
+Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
+{algorithm}
+
+Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>.
+"""
+BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
+
+  {program} algorithm=vm3ac map=3s_vs_3z reward=sparse seed=0 run_dir=runs/x
+
+algorithm: {algorithms}
+map: 3s_vs_3z, 3m, 8m_vs_9m, 2s3z and every other that the backend knows
+backend: smax (embedded, on the CPU), smac or smacv2 (StarCraft II; see vm3ac doctor)
+reward: sparse (deaths, time and victory) or shaped (the backend's own)
+
+Options of the run (key=value):
+{options}
+
+Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
+{algorithm}
+
+Options of the environment: +env.<option>=<value>.
+"""
+BATTLE_PLACE: dict[str, Any] = {"map": "3s_vs_3z", "backend": "smax", "reward": "sparse", "env": {}}
+
+
+def register(command: str, arguments: Sequence[str] = ()) -> None:
+    """Make the configuration of a command known to Hydra.
+
+    Args:
+        command: ``"train"`` or ``"battle"``.
+        arguments: the command line, which may name tasks by import path.
+    """
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("tuned", _tuned, replace=True)
+    store = ConfigStore.instance()
+    for group in GROUPS:
+        store.repo.pop(group, None)
+    kind = StepTraining if command == "train" else BattleTraining
+    for name, preset in presets(kind.kind).items():
+        node: dict[str, Any] = {"name": name, **_with_tuned(preset.options.to_dict())}
+        store.store(group="algorithm", name=name, node=node)
+    defaults: list[Any] = ["_self_", {"algorithm": "vm3ac"}]
+    options = {**_with_tuned(kind().to_dict()), "run_dir": None}
+    shared = {name: f"${{algorithm.{name}}}" for name in kind.shared}
+    if command == "train":
+        defaults += [{"task": "predator_prey_2"}, {"loop": "default"}]
+        _register_tasks(arguments)
+        for name, (_, values) in LOOPS.items():
+            store.store(group="loop", name=name, node=values, package="_global_")
+    else:
+        options |= BATTLE_PLACE
+    quiet = [
+        {"override hydra/job_logging": "none"},
+        {"override hydra/hydra_logging": "none"},
+    ]
+    own = {
+        "run": {"dir": "."},
+        "sweep": {"dir": "runs/sweep", "subdir": "."},
+        "output_subdir": None,
+        "job": {"chdir": False},
+    }
+    node = {"defaults": [*defaults, *quiet], **options, **shared, "hydra": own}
+    store.store(name=command, node=node)
+
+
+def _register_tasks(arguments: Sequence[str]) -> None:
+    from hydra.core.config_store import ConfigStore
+
+    said = [a.partition("=")[2] for a in arguments if a.startswith("task=")]
+    asked = [name for text in said for name in text.split(",") if name.startswith(FOREIGN)]
+    for task in dict.fromkeys([*available_environments(), *asked]):
+        group, _, name = task.rpartition("/")
+        node: dict[str, Any] = {"name": task, "max_steps": None, "env": {}}
+        place = f"task/{group}".rstrip("/")
+        ConfigStore.instance().store(group=place, name=name, node=node, package="task")
+
+
+TUNABLE = frozenset(key for _, _, values in TUNED for key in values)
+
+
+def _with_tuned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that are tuned for an algorithm on a task are looked up when both are known."""
+    return {key: f"${{tuned:{key}}}" if key in TUNABLE else value for key, value in values.items()}
+
+
+def _tuned(key: str, *, _root_: Any) -> Any:
+    algorithm = _root_.algorithm.name
+    battle = "map" in _root_
+    task = f"battle/{_root_.backend}/{_root_.reward}/{_root_.map}" if battle else _root_.task.name
+    kind = BattleTraining if battle else StepTraining
+    default = find_preset(algorithm, kind.kind).options.to_dict() | kind().to_dict()
+    return tuned(algorithm, task).get(key, default[key])
+
+
+def chosen_algorithm(arguments: Sequence[str]) -> str:
+    """The algorithm that a command line names, the first one of a sweep.
+
+    Args:
+        arguments: the command line.
+    """
+    said = [a.partition("=")[2] for a in arguments if a.startswith("algorithm=")]
+    return said[-1].split(",")[0] if said else "vm3ac"
+
+
+def help_text(command: str, program: str, algorithm: str) -> str:
+    """Help with every option, those of one algorithm included.
+
+    Args:
+        command: ``"train"`` or ``"battle"``.
+        program: its name.
+        algorithm: whose options are listed.
+    """
+    kind = StepTraining if command == "train" else BattleTraining
+    known = presets(kind.kind)
+    preset = known.get(algorithm, known["vm3ac"])
+    loops = ", ".join(f"{name} ({about})" for name, (about, _) in LOOPS.items())
+    own = [name for name in available_environments() if "/" not in name]
+    return (TRAIN if command == "train" else BATTLE).format(
+        program=program,
+        algorithms=", ".join(known),
+        tasks=", ".join(own),
+        loops=loops,
+        options=table(kind().table()),
+        shared=", ".join(kind.shared),
+        algorithm=f"  {algorithm}: {preset.about}\n" + table(preset.options.table()),
+    )

@@ -1,0 +1,182 @@
+"""Evaluate a trained run: returns by where the latent comes from, and how coordinated actions are.
+
+    vm3ac evaluate run_dir=runs/demo episodes=20 latent=all coordination=true
+
+latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
+policies' means, or the most probable ones of battles. Every mode plays the same starts.
+
+coordination=true plays once more, with actions and z drawn, and measures in coordination_rows of
+the states that were visited: the mutual information of every pair's actions from below and from
+above (with coordination_latents extra latents), and the correlation of the actions, each given the
+state (docs/metrics.md).
+
+It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torchrl.envs import EnvBase
+
+from vm3ac_modules.cli.arguments import ERRORS, fail, parse
+from vm3ac_modules.evaluation import (
+    coordination_table,
+    evaluate,
+    evaluation_figure,
+    measure_coordination,
+)
+from vm3ac_modules.files import write_json
+from vm3ac_modules.learning.seeding import evaluation_seed
+from vm3ac_modules.modules.latent import LatentMode
+from vm3ac_modules.options import Options, option
+from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
+
+__all__ = ["Evaluation", "main", "report"]
+
+MODES: tuple[str, ...] = get_args(LatentMode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Options):
+    """Options of ``vm3ac evaluate``."""
+
+    run_dir: str | None = option(None, "directory of a run")
+    episodes: int = option(20, "episodes of every mode", least=1)
+    latent: str = option("all", "where the latent comes from", choices=(*MODES, "all"))
+    seed: int | None = option(None, "seed of the starts; null: that of evaluations", least=0)
+    device: str = option("cpu", "where networks and simulation run")
+    threads: int = option(1, "intra-op threads of torch", least=1)
+    coordination: bool = option(True, "measure how actions depend on each other")
+    coordination_rows: int = option(256, "states to look at, at most", least=2)
+    coordination_latents: int = option(1024, "extra latents of the estimates", least=2)
+    coordination_draws: int = option(64, "joint actions per state", least=2)
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac evaluate") -> None:
+    """Parse, play, print, write.
+
+    Args:
+        arguments: the command line.
+        program: its name, for help.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parse(program, __doc__, Evaluation, given, positional="run_dir")
+    if options.run_dir is None:
+        fail("say which run: run_dir=<directory of a run>.")
+    torch.set_num_threads(options.threads)
+    try:
+        found = report(options)
+    except ERRORS as error:
+        fail(str(error))
+    results = {name: defined(row) for name, row in found["results"].items()}
+    write_json(f"{options.run_dir}/evaluation.json", {**found, "results": results})
+    sys.stdout.write(text_of(found))
+    title = f"{found['algorithm']} on {found['task']}"
+    try:
+        picture = f"{options.run_dir}/evaluation.png"
+        evaluation_figure(picture, found["results"], found["coordination"], title=title)
+    except ImportError as error:
+        sys.stdout.write(f"No figure: {error}\n")
+
+
+def report(options: Evaluation) -> dict[str, Any]:
+    """Play, measure and collect the results.
+
+    Args:
+        options: what is asked for; ``run_dir`` is given.
+
+    Raises:
+        CheckpointError: if there is no readable checkpoint.
+        ValueError: for a latent that the policy cannot be played with.
+    """
+    trained = load_agent(str(options.run_dir), device=options.device)
+    seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
+    env = trained.make_env(options.episodes, device=options.device, seed=seed)
+    measured = None
+    if options.coordination:
+        measured = measure_coordination(
+            trained.agent,
+            env,
+            max_steps=trained.task.limit(env),
+            seed=seed,
+            rows=options.coordination_rows,
+            num_latents=options.coordination_latents,
+            draws=options.coordination_draws,
+        ).summary()
+    return {
+        "algorithm": trained.agent.algorithm,
+        "task": trained.task_name,
+        "frame": trained.frame,
+        "episodes": options.episodes,
+        "seed": seed,
+        "results": play_all(trained, env, options.latent, seed),
+        "coordination": measured,
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def play_all(trained: TrainedAgent, env: EnvBase, latent: str, seed: int) -> dict[str, Any]:
+    """Play the episodes of every mode, and of the random policy.
+
+    Args:
+        trained: the agent.
+        env: its environment, whose rows are the episodes.
+        latent: a mode, or ``"all"`` that the policy has.
+        seed: seed of starts and latents.
+    """
+    rows: dict[str, Any] = {}
+    for name in [*modes_of(trained, latent), "random"]:
+        mode: Any = "sample" if name in ("none", "random") else name
+        result = evaluate(
+            None if name == "random" else trained.policy,
+            env,
+            max_steps=trained.task.limit(env),
+            seed=seed,
+            latent=mode,
+            keys=trained.agent.keys,
+            plays=trained.task.plays,
+        )
+        metrics = {key: float(values.mean()) for key, values in result.info.items()}
+        rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
+    return rows
+
+
+def modes_of(trained: TrainedAgent, latent: str) -> list[str]:
+    """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
+    policy = trained.policy
+    if policy.sampler is None:
+        # An episode's latent (MAVEN) comes from the environment's transform, always drawn.
+        return ["sample" if policy.reads_latent else "none"]
+    return list(policy.latent_modes) if latent == "all" else [latent]
+
+
+def defined(row: Mapping[str, float]) -> dict[str, float | None]:
+    """The row as JSON takes it: None for what is no number, as the interval of one episode."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
+
+
+def text_of(found: Mapping[str, Any]) -> str:
+    """The returns, and what was found about the coordination, as text."""
+    lines = [
+        f"{found['algorithm']} on {found['task']}, {found['frame']} frames trained, "
+        f"{found['episodes']} episodes, deterministic actions"
+    ]
+    for name, row in found["results"].items():
+        title = "random policy" if name == "random" else f"z {name}"
+        won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
+        half = f"{row['return_ci95']:.1f}" if math.isfinite(row["return_ci95"]) else "-"
+        lines.append(f"  {title:16s} return {row['return_mean']:8.1f} +- {half}{won}")
+    if found["coordination"] is not None:
+        lines.append(coordination_table(found["coordination"]))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

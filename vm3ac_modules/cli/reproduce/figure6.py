@@ -1,0 +1,106 @@
+"""Figure 6: what the latent and the temperature beta do for VM3-AC on multi-walker, N = 3 and 4.
+
+    vm3ac reproduce figure6 budget=cpu [jobs=2] [tasks=multiwalker_3] [key=value]
+
+(a), (b): VM3-AC, VM3-AC without its latent (dim z = 0) and MA-SAC, each at the task's beta of the
+paper's Table 2. (c), (d): VM3-AC with beta = 0, 0.05, 0.1, 0.15. The beta of Table 2 is one of
+them, so its runs are those of (a), (b), and figure3's where that was run with the same runs.
+
+It writes into out:
+
+    curves.csv       aggregated curves: mean, interquartile mean, 95% intervals over seeds
+    statistics.csv   mean and interquartile mean of the final returns, with intervals
+    figure6.png      the curves
+    figure6_final.png   the means of the final returns as bars
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vm3ac_modules.cli.arguments import say
+from vm3ac_modules.cli.reproduce.budgets import titled
+from vm3ac_modules.cli.reproduce.cases import Case, make_case
+from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
+from vm3ac_modules.cli.reproduce.results import cells, final_returns, write_rows
+from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
+from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
+from vm3ac_modules.evaluation.statistics import summarize_returns
+
+__all__ = ["main"]
+
+TASKS = ("multiwalker_3", "multiwalker_4")
+LATENT = ("vm3ac", "vm3ac_no_latent", "ma_sac")
+BETAS = (0.0, 0.05, 0.1, 0.15)
+BETA = {"algorithm.beta", "task.beta"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure6(Study):
+    """Options of this program."""
+
+    tasks: str = listed("tasks", TASKS)
+    out: str = out_of("figure6")
+
+
+def cases_of(command: Command) -> dict[str, dict[str, Case]]:
+    """Title of each panel -> label -> case; the ablations of the latent first, as in the paper."""
+    latent, temperature = {}, {}
+    for task in command.tasks:
+        title = titled(task)
+        latent[title] = {name: make_case(command, task, name) for name in LATENT}
+        temperature[f"{title}, beta"] = {
+            f"vm3ac, beta={beta:g}": beta_case(command, task, beta) for beta in BETAS
+        }
+    return latent | temperature
+
+
+def beta_case(command: Command, task: str, beta: float) -> Case:
+    """VM3-AC at a temperature; at the task's own it is the very run of the other panel."""
+    plain = make_case(command, task, "vm3ac")
+    algorithm: Any = plain.settings.algorithm
+    if not BETA.intersection(command.overrides) and beta == algorithm.beta:
+        return plain
+    return make_case(command, task, "vm3ac", {"algorithm.beta": f"{beta:g}"})
+
+
+def make(command: Command) -> None:
+    """Train what is missing, then aggregate and draw."""
+    cases = cases_of(command)
+    rows = trained(command, [case for panel in cases.values() for case in panel.values()])
+    there = {
+        title: {label: rows[case] for label, case in panel.items() if rows[case]}
+        for title, panel in cases.items()
+    }
+    there = {title: panel for title, panel in there.items() if panel}
+    curves = {t: {label: curve_of(command, r) for label, r in p.items()} for t, p in there.items()}
+    finals = {
+        title: {label: summarize_returns(final_returns(found)) for label, found in panel.items()}
+        for title, panel in there.items()
+    }
+    command.out.mkdir(parents=True, exist_ok=True)
+    write_curves(command.out / "curves.csv", curves)
+    comparison_figure(command.out / "figure6.png", curves, columns=2)
+    table = [
+        {"panel": title, "label": label, "seeds": found.seeds}
+        | cells("mean", found.mean)
+        | cells("iqm", found.iqm)
+        for title, panel in finals.items()
+        for label, found in panel.items()
+    ]
+    write_rows(command.out / "statistics.csv", table)
+    bars = {title: {k: found.mean for k, found in panel.items()} for title, panel in finals.items()}
+    bars_figure(command.out / "figure6_final.png", bars, ylabel="final average return", columns=2)
+    say(f"-> {command.out}/figure6.png, figure6_final.png, curves.csv, statistics.csv")
+
+
+def main(arguments: Sequence[str], name: str = "vm3ac reproduce figure6") -> None:
+    """Make the figure.
+
+    Args:
+        arguments: the command line.
+        name: how this was called.
+    """
+    execute(make, Figure6, __doc__, arguments, name)

@@ -1,0 +1,121 @@
+"""Table 3: VM3-AC executed with z ~ N(0, I) and with z = E[z], on predator-prey.
+
+    vm3ac reproduce table3 budget=cpu [tasks=predator_prey_2] [episodes=20]
+
+The paper plays 20 deterministic episodes (mean actions) of one trained agent per task. Here every
+seed's agent plays them, on the same starts in every mode: a number is the mean over seeds, with its
+95% interval over seeds where there are at least two. Two more ways to come by z are shown:
+
+    synchronized   each agent computes the common z itself, from seed, episode and step
+    independent    each agent draws a z of its own: what the common z is worth
+
+The vm3ac runs of figure3 are read; those that are missing are trained. It writes into out:
+
+    table3.csv   a row per task, seed and mode (random: uniformly random actions)
+    table3.md    the table, with the paper's numbers below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vm3ac_modules.cli.arguments import say
+from vm3ac_modules.cli.reproduce.budgets import titled
+from vm3ac_modules.cli.reproduce.cases import make_case
+from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
+from vm3ac_modules.cli.reproduce.playing import play
+from vm3ac_modules.cli.reproduce.results import write_rows
+from vm3ac_modules.cli.reproduce.trainings import trained
+from vm3ac_modules.evaluation.statistics import summarize_returns
+from vm3ac_modules.files import write_text
+from vm3ac_modules.options import option
+
+__all__ = ["main"]
+
+TASKS = ("predator_prey_2", "predator_prey_3", "predator_prey_4")
+MODES = {
+    "sample": "z ~ N(0, I)",
+    "mean": "z = E[z]",
+    "synchronized": "z synchronized",
+    "independent": "z independent",
+    "random": "random actions",
+}
+PAPER = {
+    "sample": {"predator_prey_2": 413, "predator_prey_3": 734, "predator_prey_4": 1123},
+    "mean": {"predator_prey_2": 409, "predator_prey_3": 743, "predator_prey_4": 1147},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table3(Study):
+    """Options of this program."""
+
+    tasks: str = listed("tasks", TASKS)
+    out: str = out_of("table3")
+    episodes: int = option(20, "episodes", least=1)
+
+
+def make(command: Command) -> None:
+    """Train what is missing, play every mode, write the table."""
+    cases = {task: make_case(command, task, "vm3ac") for task in command.tasks}
+    episodes = command.options.episodes
+    found, table = trained(command, cases.values()), []
+    torch.set_num_threads(1)
+    for task, case in cases.items():
+        for row in found[case]:
+            results = play(command.runs / row["run_dir"], episodes)
+            known = {"task": task, "seed": row["seed"], "frames": row["frames"]}
+            for mode in filter(results.__contains__, MODES):
+                table.append({**known, "latent": mode, "episodes": episodes, **results[mode]})
+    command.out.mkdir(parents=True, exist_ok=True)
+    write_rows(command.out / "table3.csv", table)
+    write_text(command.out / "table3.md", markdown(table))
+    say(markdown(table) + f"\n-> {command.out}/table3.csv, table3.md")
+
+
+def markdown(table: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown: a row per mode, a column per task."""
+    tasks = list(dict.fromkeys(row["task"] for row in table))
+    lines = [
+        ["mean return", *(titled(task) for task in tasks)],
+        ["---"] * (len(tasks) + 1),
+    ]
+    for mode, name in MODES.items():
+        cells = []
+        for task in tasks:
+            fitting = [r["return_mean"] for r in table if (r["task"], r["latent"]) == (task, mode)]
+            cells.append(cell(fitting))
+        lines.append([name, *cells])
+    for mode, numbers in PAPER.items():
+        lines.append([f"paper, {MODES[mode]}", *(str(numbers.get(task, "-")) for task in tasks)])
+    counts = {task: len({row["seed"] for row in table if row["task"] == task}) for task in tasks}
+    seeds = ", ".join(f"{titled(task)}: {count}" for task, count in counts.items())
+    note = (
+        f"{table[0]['episodes']} episodes per seed, mean actions. Seeds: {seeds}. "
+        "Brackets: 95% bootstrap interval over seeds; the range if they are two or three.\n"
+    )
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
+
+
+def cell(returns: Sequence[float]) -> str:
+    """Mean over seeds, with its interval if there are several; a policy may lack the mode."""
+    if not returns:
+        return "-"
+    mean = summarize_returns(returns).mean
+    if len(returns) < 2:
+        return f"{mean.value:.1f}"
+    return f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
+
+
+def main(arguments: Sequence[str], name: str = "vm3ac reproduce table3") -> None:
+    """Make the table.
+
+    Args:
+        arguments: the command line.
+        name: how this was called.
+    """
+    execute(make, Table3, __doc__, arguments, name)

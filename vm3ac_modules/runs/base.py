@@ -1,0 +1,174 @@
+"""What a run is made of: settings, agent, environment, source, counters and files.
+
+:class:`~vm3ac_modules.runs.Run` adds how it goes; saving, reports and evaluations work on this.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.battles.factory import lost_episodes
+from vm3ac_modules.envs.resume import find_resumable
+from vm3ac_modules.learning.guards import FiniteGuard
+from vm3ac_modules.learning.seeding import seed_everything
+from vm3ac_modules.learning.sources import SourceSizes
+from vm3ac_modules.runs.directory import check_run_directory
+from vm3ac_modules.runs.logs import MetricsLog, SeedFiles
+from vm3ac_modules.runs.segments import ReplayFiles
+from vm3ac_modules.runs.settings import Settings
+
+__all__ = ["RunBase"]
+
+LOG = logging.getLogger("vm3ac_modules")
+
+
+class RunBase:
+    """The parts of a run, built from its settings; nothing is written yet.
+
+    Args:
+        settings: all that it is told.
+
+    Raises:
+        RunDirectoryError: if its directory holds another run.
+        ValueError: for an environment or sizes that do not fit.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.training, self.task = settings, settings.training, settings.task
+        training = self.training
+        check_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
+        set_threads(training.threads, 2 if self.task.plays == "steps" else 1)
+        self.frames = self.updates = self.episodes = 0
+        self.lost_before = 0
+        self.started, self.seconds_before = time.monotonic(), 0.0
+        self.notes: list[str] = []
+        self.last_checkpoint: Path | None = None
+        self.saved_frame = -1
+        self.template: dict[str, Any] | None = None
+        self.streams: dict[str, Any] | None = None
+        self.settings_of_seeds = [settings.of_seed(index) for index in range(training.seeds)]
+        self.replay_files: list[ReplayFiles | None] = [None] * training.seeds
+        self._count_frames()
+        self._build()
+
+    def _count_frames(self) -> None:
+        training = self.training
+        rows = training.num_envs
+        if self.task.plays == "episodes":
+            self.frames_total, self.random_frames = training.frames, 0
+            return
+        self.frames_total = -(-training.frames // rows) * rows
+        wanted = min(getattr(training, "init_random_frames", 0), self.frames_total // 4)
+        self.random_frames = -(-wanted // rows) * rows
+
+    def _build(self) -> None:
+        training, task = self.training, self.task
+        seed_everything(training.seed)
+        rows = training.seeds * training.num_envs
+        # Battles are simulated, and their replay lies, on the CPU.
+        device = training.device if task.plays == "steps" else "cpu"
+        env = task.make(rows, device=training.device, seed=training.seed)
+        self.agent = build_from(
+            self.settings.algorithm,
+            env,
+            name=self.settings.name,
+            device=training.device,
+            seeds=training.seeds,
+        )
+        self.max_steps = task.limit(env)
+        self.env = self.agent.wrap(env)
+        find_resumable(self.env)
+        self.source = self.agent.source(self._source_sizes(device))
+        self.replay_transforms = list(self.agent.replay_transforms())
+        self.metrics = MetricsLog(self.agent, training.device)
+        self.guard = FiniteGuard(0)
+        self.files: list[SeedFiles] = []
+        self._check_source()
+
+    def _source_sizes(self, device: str) -> SourceSizes:
+        training = self.training
+        episodes = self.task.plays == "episodes"
+        updates = "updates_per_episode" if episodes else "updates_per_step"
+        # Updates begin with the step after the last random one.
+        start = self.random_frames // training.num_envs + 1
+        return SourceSizes(
+            training.buffer_size,
+            training.batch_size,
+            updates=getattr(training, updates),
+            start=getattr(training, "start_episodes", start),
+            episodes=episodes,
+            seeds=training.seeds,
+            device=device,
+            keys=self.agent.keys,
+        )
+
+    def _check_source(self) -> None:
+        training = self.training
+        once = self.task.plays == "episodes" and not self.source.keeps_replay
+        if once and training.num_envs % training.batch_size:
+            raise ValueError(
+                f"{self.agent.algorithm} uses every episode once: num_envs must be a multiple of "
+                f"batch_size, got {training.num_envs} and {training.batch_size}."
+            )
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of this run, what was done before a resume included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def lost_episodes(self) -> int:
+        """Episodes that crashes of a simulator cut short, those before a resume included."""
+        now = lost_episodes(self.env) if self.task.plays == "episodes" else 0
+        return self.lost_before + now
+
+    def note(self, text: str) -> None:
+        """Say something that whoever reads the results should know; ``summary.json`` has it too."""
+        LOG.warning("%s: %s.", self.training.run_dir, text)
+        self.notes.append(text)
+
+    def counters(self) -> dict[str, Any]:
+        """Counters for a checkpoint."""
+        return {
+            "frames": self.frames,
+            "updates": self.updates,
+            "episodes": self.episodes,
+            "lost_episodes": self.lost_episodes,
+            "wall_seconds": self.wall_seconds,
+            "notes": list(self.notes),
+        }
+
+    def load_counters(self, state: Mapping[str, Any]) -> None:
+        """Put back what :meth:`counters` gave."""
+        self.frames, self.updates = state["frames"], state["updates"]
+        self.episodes, self.lost_before = state["episodes"], state["lost_episodes"]
+        self.seconds_before, self.notes = state["wall_seconds"], list(state["notes"])
+
+    def write_metrics(self) -> None:
+        """Write a row of metrics of every seed."""
+        counts: dict[str, Any] = {"episode": self.episodes} if self.episodes else {}
+        counts["wall_seconds"] = round(self.wall_seconds, 2)
+        rows = self.metrics.rows(self.frames, self.updates, counts)
+        for files, row in zip(self.files, rows, strict=True):
+            files.write_metrics(row)
+
+
+def set_threads(threads: int | None, default: int) -> None:
+    """Set torch's intra-op threads, unless the environment says how many.
+
+    Args:
+        threads: the number asked for; None leaves it to ``OMP_NUM_THREADS``.
+        default: where neither says.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(default)

@@ -1,0 +1,108 @@
+"""Evaluations of a run: rows of eval.csv while it goes on, summary and pictures at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vm3ac_modules.envs.battles.factory import lost_episodes
+from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate
+from vm3ac_modules.files import write_json
+from vm3ac_modules.learning.seeding import evaluation_seed
+from vm3ac_modules.runs.base import RunBase
+from vm3ac_modules.runs.pictures import draw_all, observer
+from vm3ac_modules.runs.report import evaluation_row, information, joined_summary, summary
+
+__all__ = ["Evaluator"]
+
+
+class Evaluator:
+    """Plays a run's policy on the protocol's fixed starts, in an environment of its own.
+
+    Args:
+        run: the run, built.
+    """
+
+    def __init__(self, run: RunBase) -> None:
+        self.run = run
+        training, task = run.training, run.task
+        rows = training.seeds * training.eval_episodes
+        if task.row_is_process:
+            # No more of them than in training, in several rounds.
+            rows = min(rows, training.num_envs)
+        # Battles of evaluations are seeded when they begin.
+        seed = evaluation_seed(training.seed) if task.plays == "steps" else training.seed
+        self.env = run.agent.wrap(task.make(rows, device=training.device, seed=seed))
+
+    def play(self, **options: Any) -> list[EvaluationResult]:
+        """Evaluate with the protocol's fixed starts; one result per seed."""
+        policy = options.pop("policy", self.run.agent.policy.greedy())
+        [rows] = self.env.batch_size
+        episodes = self.run.training.seeds * self.run.training.eval_episodes
+        result = evaluate(
+            policy,
+            self.env,
+            max_steps=self.run.max_steps,
+            seed=evaluation_seed(self.run.training.seed),
+            plays=self.run.task.plays,
+            rounds=-(-episodes // rows),
+            keys=self.run.agent.keys,
+            **options,
+        )
+        return result.split(self.run.training.seeds)
+
+    def evaluate(self) -> str:
+        """Evaluate, write a row of every eval.csv, and say the result in a few words."""
+        battles = self.run.task.plays == "episodes"
+        lost = lost_episodes(self.env) if battles else 0
+        results = self.play()
+        found = information(self.run)
+        if battles:
+            # They count as battles that were not won.
+            extra = {"lost_episodes": lost_episodes(self.env) - lost}
+            found = [{**extra, **one} for one in found]
+        rows = []
+        for files, result, more in zip(self.run.files, results, found, strict=True):
+            counts = {"frame": self.run.frames, "update": self.run.updates}
+            rows.append({**counts, **evaluation_row(result, battles), **more})
+            files.write_evaluation(rows[-1])
+        if len(rows) > 1:
+            return "returns " + " ".join(f"{row['return_mean']:.0f}" for row in rows)
+        [row] = rows
+        won = f"win rate {row['win_rate']:.2f}, " if "win_rate" in row else ""
+        return f"{won}return {row['return_mean']:.1f} +- {row['return_ci95']:.1f}"
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate a last time, draw, write every summary.json; return the run's."""
+        if self.run.updates == 0:
+            self.run.note(self._why_no_update())
+        watched = observer(self.run.task, self.env) if self.run.training.draw else None
+        results = self.play(observer=watched)
+        if self.run.metrics.count:
+            self.run.write_metrics()
+        if self.run.files[0].last_evaluation != self.run.frames:
+            self.evaluate()
+        randoms = self.play(policy=None)
+        summaries = []
+        for files, result, random in zip(self.run.files, results, randoms, strict=True):
+            found = summary(self.run, files.settings, result, random)
+            write_json(files.run_dir / "summary.json", found)
+            summaries.append(found)
+            if self.run.training.draw:
+                draw_all(self.run, self.env, files, result, random.mean)
+        if len(summaries) == 1:
+            return summaries[0]
+        together = joined_summary(summaries, self.run.training.seed)
+        write_json(Path(self.run.training.run_dir) / "summary.json", together)
+        return together
+
+    def _why_no_update(self) -> str:
+        """Why a run ended before its first update."""
+        start = self.run.source.sizes.start
+        if self.run.task.plays == "episodes":
+            least = max(start, self.run.training.batch_size)
+            return (
+                f"no update was made: {self.run.episodes} episodes were played, and the first "
+                f"update needs {least} (start_episodes, batch_size); give more frames"
+            )
+        return "no update was made: all frames were random ones (init_random_frames)"
