@@ -9,7 +9,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from vm3ac_modules.keys import Keys, MissingKeysError, require_extra, require_keys
+from vm3ac_modules.extras import require_extra
+from vm3ac_modules.keys import Keys, MissingKeysError, require_keys
 
 OF_AGENTS = [
     "observation",

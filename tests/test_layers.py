@@ -1,4 +1,4 @@
-"""Imports point only to the left (docs/index.md, "Layers")."""
+"""Imports point only to the left (docs/layers.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ ROOMS = (
         "learning",
         "algorithms",
         "evaluation",
-        "runs",
     ),
     *("runs", "execution", "doctor", "cli"),
 )
@@ -32,7 +31,7 @@ ONLY: dict[str, set[str]] = {
     "options": set(),
     "functional": set(),
     "testing": {"keys", "functional"},
-    "envs": {"keys"},
+    "envs": {"extras", "keys"},
     "nn": {"functional"},
     "priors": {"keys", "functional"},
     "doctor": {"envs"},

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
 
-from vm3ac_modules.extras import require_extra
-
-__all__ = ["Keys", "MissingKeysError", "require_extra", "require_keys"]
+__all__ = ["Keys", "MissingKeysError", "require_keys"]
 
 
 class MissingKeysError(KeyError):

@@ -194,7 +194,7 @@ class _Field(typing.NamedTuple):
         low = low or (self.above is not None and value <= self.above)
         if low or (self.most is not None and value > self.most):
             self._refuse(value)
-        return value
+        return kind(value)
 
     def _refuse(self, value: Any) -> Any:
         raise OptionsError(f"{self.name} must be {self.allowed()}, got {value!r}.")
@@ -207,9 +207,11 @@ def _fields(cls: type[Options]) -> dict[str, _Field]:
     if cls in _KNOWN:
         return _KNOWN[cls]
     hints = typing.get_type_hints(cls)
-    found = _KNOWN[cls] = {}
+    found = {}
     for field in dataclasses.fields(cls):
         hint, known = hints[field.name], dict(field.metadata)
+        if "meaning" not in known:
+            raise OptionsError(f"{cls.__name__}.{field.name} must be made by option(...).")
         parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         kinds = tuple(typing.get_origin(part) or part for part in parts)
         lists = [typing.get_args(part)[0] for part in parts if typing.get_origin(part) is tuple]
@@ -220,6 +222,7 @@ def _fields(cls: type[Options]) -> dict[str, _Field]:
             **{k: known[k] for k in ("unit", "meaning", "source")},
             **{k: known[k] for k in ("least", "above", "most", "choices")},
         )
+    _KNOWN[cls] = found
     return found
 
 

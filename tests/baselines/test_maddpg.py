@@ -17,7 +17,7 @@ from contracts.loss_contract import (
     total_loss,
     with_updater,
 )
-from objectives.test_gradient_routing import affine, assert_equal_grads, grads, network
+from contracts.reference import affine, assert_equal_grads, grads, network
 from torchrl.data import OneHot
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import ValueEstimators

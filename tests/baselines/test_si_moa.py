@@ -1,50 +1,31 @@
-"""SI-MOA: its contract, influence and model loss pair by pair, and the next action's column."""
+"""SI-MOA's loss: its contract, influence and the models' loss pair by pair."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import pytest
 import torch
+from contracts.actor_critic_contract import ActorCriticContract
 from contracts.loss_contract import (
     ACTION_DIM,
-    OBS_DIM,
     action_spec,
     assert_same,
     make_batch,
     make_parts,
-    to_double,
     with_updater,
 )
-from nn.test_next_actions import next_action_loop
-from objectives.test_actor_critic_contract import ActorCriticContract
-from objectives.test_gradient_routing import Reference, assert_equal_grads, grads
-from tensordict import TensorDict
+from contracts.next_actions import next_action_loop
+from contracts.reference import Reference, assert_equal_grads, grads
+from contracts.si_moa import GAMMA, build, make_simoa_parts
 from torch.distributions import Normal, kl_divergence
-from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
-from vm3ac_modules.baselines import NextAction, SIMOALoss, SocialInfluence
-from vm3ac_modules.keys import Keys, MissingKeysError
-from vm3ac_modules.nn import NextActionNet
+from vm3ac_modules.baselines import SIMOALoss, SocialInfluence
 from vm3ac_modules.objectives import MAACLoss
 from vm3ac_modules.objectives.policy import sample_policy
 from vm3ac_modules.objectives.terms import TermInputs
-
-GAMMA = 0.9
-
-
-class SIMOAParts(NamedTuple):
-    policy: object
-    qvalue: object
-    value: object
-    moa: object
-
-
-def make_simoa_parts(num_agents=2, *, keys=None, **options):
-    parts = make_parts(num_agents, keys=keys, **options)
-    return SIMOAParts(*parts[:3], NextActionNet(OBS_DIM, ACTION_DIM, num_agents, hidden=(8, 8)))
 
 
 class TestSIMOAContract(ActorCriticContract):
@@ -58,22 +39,6 @@ class TestSIMOAContract(ActorCriticContract):
     def build(self, parts, **options):
         options = {"influence_weight": 0.3, "num_counterfactuals": 3, **self.options, **options}
         return SIMOALoss(*parts, **options)
-
-
-def build(num_agents=3, **options):
-    """A loss in float64 whose target differs from its value, a batch with ends of episodes."""
-    parts = [part.double() for part in make_simoa_parts(num_agents, latent_dim=0)]
-    options = {"gamma": GAMMA, "influence_weight": 0.75, "num_counterfactuals": 5, **options}
-    loss = with_updater(SIMOALoss(*parts, **options)).double()
-    with torch.no_grad():
-        for target in loss.target_value_network_params.values(True, True):
-            target.add_(0.1 * torch.randn_like(target))
-    td = to_double(make_batch(7, num_agents=num_agents))
-    td["next", "terminated"][::3] = True
-    # Rows 0, 3 and 6 terminate, row 1 is cut by the time limit.
-    valid = torch.tensor([False, False, True, False, True, True, False])
-    td["agents", "next_action_valid"] = valid.reshape(7, 1, 1).expand(7, num_agents, 1).clone()
-    return loss, td, loss.draw_noise(td)
 
 
 def unit(action):
@@ -353,77 +318,3 @@ def test_the_weight_is_saved_with_the_loss():
     assert float(other.terms[0].weight) == pytest.approx(0.1)
     term = SocialInfluence(None, 0.1, center=torch.zeros(2, 1), half_range=torch.ones(2, 1))
     assert set(term.draw_noise(torch.zeros(5, 2, 1))) == {"counterfactual"}
-
-
-# --- the column of the next action ------------------------------------------------------------
-
-
-def step(action, done, keys=None):
-    """One step of all rows: the action of row r is ``action[r]`` for every agent and dimension."""
-    keys, rows = Keys() if keys is None else keys, len(action)
-    done = torch.tensor(done).reshape(rows, 1)
-    return TensorDict(
-        {
-            keys.action: torch.tensor(action).reshape(rows, 1, 1).expand(rows, 2, 3).clone(),
-            "next": TensorDict({keys.done: done}, [rows]),
-        },
-        [rows],
-    )
-
-
-def test_a_step_comes_out_with_the_next_one():
-    transform = NextAction()
-    assert transform.inv(step([1.0, 10.0], [False, True])) is None
-    second = step([2.0, 20.0], [False, False])
-    out = transform.inv(second)
-    assert out["agents", "action"][:, 0, 0].tolist() == [1.0, 10.0]
-    assert out["agents", "next_action"].shape == (2, 2, 3)
-    # Row 1 ended: what follows belongs to another episode.
-    assert out["agents", "next_action"][:, 0, 0].tolist() == [2.0, 0.0]
-    assert out["agents", "next_action_valid"].tolist() == [[[True], [True]], [[False], [False]]]
-    out = transform.inv(step([3.0, 30.0], [False, False]))
-    # What was handed in is left as it is.
-    assert ("agents", "next_action") not in second.keys(True)
-    assert out["agents", "action"][:, 0, 0].tolist() == [2.0, 20.0]
-    assert out["agents", "next_action"][:, 0, 0].tolist() == [3.0, 30.0]
-    assert out["agents", "next_action_valid"].all()
-
-
-def test_next_actions_under_other_keys():
-    keys, transform = Keys("walkers", done=("flags", "end")), NextAction(Keys("walkers"))
-    transform = NextAction(keys)
-    transform.inv(step([1.0], [False], keys))
-    assert transform.inv(step([2.0], [False], keys))["walkers", "next_action"].eq(2.0).all()
-
-
-def test_a_step_of_other_rows_or_without_entries():
-    transform = NextAction()
-    transform.inv(step([1.0, 10.0], [False, False]))
-    with pytest.raises(ValueError, match=r"steps of \(2,\) rows were followed by \(3,\)"):
-        transform.inv(step([1.0, 10.0, 100.0], [False] * 3))
-    for missing in (("agents", "action"), ("next", "done")):
-        with pytest.raises(MissingKeysError, match=r"NextAction: .*lacks"):
-            NextAction().inv(step([1.0], [False]).exclude(missing))
-
-
-def test_episodes_in_a_replay_buffer():
-    replay = TensorDictReplayBuffer(
-        storage=LazyTensorStorage(100), batch_size=64, transform=NextAction()
-    )
-    ends = {0: (2, 6), 1: (4,)}  # steps at which an episode of the row ends
-    for t in range(9):
-        replay.extend(step([float(t), 100.0 + t], [t in ends[row] for row in (0, 1)]))
-        assert len(replay) == 2 * t  # held back until the next step is there
-    everything = replay[:]
-    assert everything["agents", "action"][:, 0, 0].tolist() == [
-        100.0 * row + t for t in range(8) for row in (0, 1)
-    ]
-    for stored in (everything, replay.sample()):
-        action, following = (stored["agents", name] for name in ("action", "next_action"))
-        valid = stored["agents", "next_action_valid"]
-        t, row = action[:, 0, 0] % 100, (action[:, 0, 0] >= 100).int().tolist()
-        ended = torch.tensor([int(s) in ends[r] for s, r in zip(t.tolist(), row, strict=True)])
-        assert torch.equal(valid, ~ended.reshape(-1, 1, 1).expand(-1, 2, 1))
-        expected = torch.where(ended.reshape(-1, 1, 1), 0.0, action + 1)
-        assert torch.equal(following, expected)
-        assert torch.equal(stored["next", "done"].squeeze(-1), ended)

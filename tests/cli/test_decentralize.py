@@ -4,50 +4,31 @@ import csv
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("vmas")
 pytest.importorskip("hydra")
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 
-import export_agents
-import run_decentralized
+from contracts.training import STEPS, configuration
 
-TINY = {
-    "frames": 64,
-    "num_envs": 4,
-    "batch_size": 8,
-    "init_random_frames": 16,
-    "hidden": "[8,8]",
-    "threads": 1,
-    "task.max_steps": 6,
-    "eval_episodes": 2,
-    "buffer_size": 48,
-    "information_rows": 0,
-    "draw": "false",
-}
+from vm3ac_modules.cli import decentralize, export
+from vm3ac_modules.runs import Settings, train
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two runs of one task, and exported agents of both; the first one's read the clock."""
-    import train_continuous
-    from hydra import compose, initialize_config_dir
-
     folder = tmp_path_factory.mktemp("runs")
     threads = torch.get_num_threads()
     for seed in (0, 1):
-        knobs = {**TINY, "seed": seed, "run_dir": folder / str(seed)}
-        arguments = ["algorithm=vm3ac", *(f"{key}={value}" for key, value in knobs.items())]
-        config = str(Path(train_continuous.__file__).parent / "config")
-        with initialize_config_dir(config, version_base="1.3"):
-            train_continuous.train(compose("train_continuous", overrides=arguments))
-    export_agents.main([str(folder / "0")])
+        tiny = {**STEPS, "eval_episodes": 2, "information_rows": 0, "draw": False}
+        tiny |= {"seed": seed, "run_dir": str(folder / str(seed))}
+        train(Settings.of(configuration(tiny=tiny)))
+    export.main([str(folder / "0")])
     for seed in (0, 1):
-        export_agents.main([str(folder / str(seed)), "--latent", "given"])
+        export.main([str(folder / str(seed)), "--latent", "given"])
     torch.set_num_threads(threads)
     return folder
 
@@ -67,9 +48,9 @@ def test_exported_agents_match_the_team(runs):
 
 
 def test_agents_that_differ_from_the_team_are_an_error(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export_agents, "largest_difference", lambda *_, **__: 2e-5)
+    monkeypatch.setattr(export, "largest_difference", lambda *_, **__: 2e-5)
     arguments = [runs / "0", "--latent", "given", "--out", tmp_path]
-    said = fails(export_agents, arguments, capsys)
+    said = fails(export, arguments, capsys)
     assert "differ from the joint policy by 2e-05, more than 1e-05; they are not put in" in said
     # Nor is anything left of them.
     assert not list(tmp_path.iterdir())
@@ -77,7 +58,7 @@ def test_agents_that_differ_from_the_team_are_an_error(runs, tmp_path, monkeypat
 
 def test_the_table_of_faults(runs, capsys):
     run = runs / "0"
-    run_decentralized.main([str(run), "--format", "torch", "--episodes", "3"])
+    decentralize.main([str(run), "--format", "torch", "--episodes", "3"])
     said = capsys.readouterr().out
     written = json.loads((run / "decentralized.json").read_text())
     rows = {row["latent"]: row for row in written["results"]}
@@ -97,25 +78,23 @@ def test_the_table_of_faults(runs, capsys):
 
 def test_a_killed_agent_ends_the_run_or_rejoins(runs, capsys):
     run = [str(runs / "0"), "--format", "torch", "--episodes", "2", "--kill", "1@3"]
-    said = fails(run_decentralized, run, capsys)
+    said = fails(decentralize, run, capsys)
     assert "agent 1 (process " in said
     assert "was ended by SIGKILL. The team was stopped after 3 steps." in said
-    run_decentralized.main([*run, "--rejoin"])
+    decentralize.main([*run, "--rejoin", "true"])
     said = capsys.readouterr().out
     assert "was ended by SIGKILL. Started again at step 3." in said
     assert "it acted again after" in said
     assert "return" in said
-    said = fails(run_decentralized, [*run[:-1], "1@50", "--rejoin"], capsys)
+    said = fails(decentralize, [*run[:-1], "1@50", "--rejoin", "true"], capsys)
     assert "no agent was killed: no episode has a step 50, the longest had 6 steps." in said
 
 
 def test_a_run_that_goes_on_is_not_exported(runs, tmp_path, monkeypatch, capsys):
-    original = export_agents.checkpoint_identity
-    monkeypatch.setattr(
-        export_agents, "checkpoint_identity", lambda run: {**original(run), "frame": 99}
-    )
+    original = export.checkpoint_identity
+    monkeypatch.setattr(export, "checkpoint_identity", lambda run: {**original(run), "frame": 99})
     arguments = [runs / "0", "--latent", "given", "--out", tmp_path]
-    said = fails(export_agents, arguments, capsys)
+    said = fails(export, arguments, capsys)
     assert "wrote a checkpoint while it was read (frame 64, now 99)" in said
 
 
@@ -124,41 +103,42 @@ def test_agents_of_another_run_are_refused(runs, tmp_path, monkeypatch, capsys):
     shutil.copytree(given[0], tmp_path / "mixed")
     shutil.copy(given[1] / "agent_1.pt2", tmp_path / "mixed")
     run = [runs / "0", "--format", "torch", "--agents"]
-    said = fails(run_decentralized, [*run, tmp_path / "mixed"], capsys)
+    said = fails(decentralize, [*run, tmp_path / "mixed"], capsys)
     assert "comes from another run than" in said
-    said = fails(run_decentralized, [*run, given[0]], capsys)
+    said = fails(decentralize, [*run, given[0]], capsys)
     assert "holds agents with latent 'given', but 'synchronized' is wanted: export them" in said
     shutil.copytree(runs / "0" / "agents" / "synchronized", tmp_path / "other")
     monkeypatch.setattr(
-        run_decentralized, "checkpoint_identity", lambda run: {"sha256": "f" * 64, "frame": 99}
+        decentralize, "checkpoint_identity", lambda run: {"sha256": "f" * 64, "frame": 99}
     )
-    said = fails(run_decentralized, [*run, tmp_path / "other"], capsys)
+    said = fails(decentralize, [*run, tmp_path / "other"], capsys)
     assert "holds agents of another checkpoint (frame 64) than" in said
-    said = fails(run_decentralized, [*run, tmp_path], capsys)
+    said = fails(decentralize, [*run, tmp_path], capsys)
     assert f"{tmp_path} holds no agent_*.pt2." in said
 
 
 def test_a_run_without_checkpoint_is_refused(tmp_path, capsys):
-    for program in (export_agents, run_decentralized):
+    for program in (export, decentralize):
         said = fails(program, [tmp_path], capsys)
         assert "holds no checkpoint: it is no run's directory, or the run ended before" in said
 
 
 def test_what_cannot_be_meant_is_refused(runs, tmp_path, monkeypatch, capsys):
-    assert "invalid choice: 'tflite'" in fails(
-        export_agents, [runs / "0", "--format", "tflite"], capsys
+    assert "format must be torch or onnx, got 'tflite'" in fails(
+        export, [runs / "0", "--format", "tflite"], capsys
     )
-    said = fails(export_agents, [runs / "0", "--latent", "none"], capsys)
+    said = fails(export, [runs / "0", "--latent", "none"], capsys)
     assert "'none' does not fit a policy with a latent" in said
     monkeypatch.setitem(sys.modules, "onnx", None)
     arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
-    assert "pip install 'vm3ac-modules[export]'" in fails(export_agents, arguments, capsys)
+    assert "pip install 'vm3ac-modules[export]'" in fails(export, arguments, capsys)
     wrong = {
-        ("--episodes", "0"): "--episodes must be at least 2",
-        ("--drop", "1.5"): "--drop must be in [0, 1]",
-        ("--seed", "-1"): "--seed must satisfy 0 <= seed",
-        ("--kill", "1"): "is not of the form AGENT@STEP",
+        ("episodes=0",): "episodes must be an integer >= 2, got 0",
+        ("--drop", "1.5"): "drop must be a number >= 0 and <= 1, got 1.5",
+        ("--seed", "-1"): "seed must be an integer >= 0 or null, got -1",
+        ("seed=9223372036854775808",): "seed must satisfy 0 <= seed < 2^63",
+        ("--kill", "1"): "kill must be AGENT@STEP, as 1@50, got '1'",
         ("--kill", "2@3", "--format", "torch"): "no agent 2 in a team of 2",
     }
     for arguments, said in wrong.items():
-        assert said in fails(run_decentralized, [runs / "0", *arguments], capsys)
+        assert said in fails(decentralize, [runs / "0", *arguments], capsys)

@@ -8,42 +8,45 @@ pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 
 
-@pytest.fixture
-def trained(compose, tmp_path):
-    import train_continuous
+from contracts.training import STEPS, configuration
 
+from vm3ac_modules.cli import evaluate as program
+from vm3ac_modules.cli.arguments import parse
+from vm3ac_modules.runs import Settings, train
+
+
+def options(*arguments):
+    return parse("evaluate", program.__doc__, program.Evaluation, arguments, positional="run_dir")
+
+
+@pytest.fixture
+def trained(tmp_path):
     def make(*overrides):
-        train_continuous.train(compose(*overrides, frames=32, draw="false"))
+        tiny = {**STEPS, "run_dir": str(tmp_path / "run"), "draw": False}
+        train(Settings.of(configuration(*overrides, frames=32, tiny=tiny)))
         return tmp_path / "run"
 
     return make
 
 
 def test_every_mode_is_played_on_the_same_starts(trained, capsys):
-    import evaluate
-
     run = trained()
-    cfg = evaluate.parse([f"run_dir={run}", "episodes=4"])
-    report = evaluate.run(cfg)
+    asked = options(f"run_dir={run}", "episodes=4")
+    report = program.report(asked)
     modes = {"sample", "mean", "constant", "synchronized", "independent", "random"}
     assert set(report["results"]) == modes
     # The Gaussian's agreed outcome is its mean: the same play.
     assert report["results"]["mean"] == report["results"]["constant"]
-    assert report == evaluate.run(cfg)
+    assert report == program.report(asked)
     # A mode alone plays what it plays among all: nothing is left over from the modes before it.
-    alone = evaluate.run(evaluate.parse([f"run_dir={run}", "episodes=4", "latent=synchronized"]))
+    alone = program.report(options(f"run_dir={run}", "episodes=4", "latent=synchronized"))
     assert alone["results"]["synchronized"] == report["results"]["synchronized"]
 
 
 def test_one_mode_on_the_command_line(trained, monkeypatch, capsys):
-    import sys
-
-    import evaluate
-
     run = trained("algorithm=ma_ac")
-    arguments = ["evaluate.py", f"run_dir={run}", "episodes=2", "coordination=false"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    evaluate.main()
+    arguments = [f"run_dir={run}", "episodes=2", "coordination=false"]
+    program.main(arguments)
     said = capsys.readouterr().out
     assert "random policy" in said
     assert "coordination" not in said
@@ -53,15 +56,10 @@ def test_one_mode_on_the_command_line(trained, monkeypatch, capsys):
 
 
 def test_coordination_is_printed_written_and_drawn(trained, monkeypatch, capsys):
-    import sys
-
-    import evaluate
-
     run = trained()
     sizes = ["coordination_rows=10", "coordination_latents=8"]
-    arguments = ["evaluate.py", f"run_dir={run}", "episodes=4", "latent=constant", *sizes]
-    monkeypatch.setattr(sys, "argv", arguments)
-    evaluate.main()
+    arguments = [f"run_dir={run}", "episodes=4", "latent=constant", *sizes]
+    program.main(arguments)
     said = capsys.readouterr().out
     assert "MI from below" in said
     assert "0 and 1" in said
@@ -79,18 +77,13 @@ def test_coordination_is_printed_written_and_drawn(trained, monkeypatch, capsys)
 
 
 def test_without_matplotlib_there_is_a_sentence_for_a_figure(trained, monkeypatch, capsys):
-    import sys
-
-    import evaluate
-
     from vm3ac_modules import extras
 
     run = trained("algorithm=maddpg")
-    arguments = ["evaluate.py", f"run_dir={run}", "episodes=2"]
+    arguments = [f"run_dir={run}", "episodes=2"]
     find_spec = extras.find_spec
     monkeypatch.setattr(extras, "find_spec", lambda x: None if x == "matplotlib" else find_spec(x))
-    monkeypatch.setattr(sys, "argv", arguments)
-    evaluate.main()
+    program.main(arguments)
     said = capsys.readouterr().out
     assert "No figure: Drawing figures needs the package 'matplotlib'" in said
     assert "deterministic" in said
@@ -99,25 +92,18 @@ def test_without_matplotlib_there_is_a_sentence_for_a_figure(trained, monkeypatc
 
 
 def test_the_mean_of_a_categorical_latent_is_not_among_all(trained):
-    import evaluate
-
-    run = trained("algorithm.prior=categorical", "task.latent_dim=3")
-    cfg = evaluate.parse([f"run_dir={run}", "episodes=2"])
-    assert "mean" not in evaluate.run(cfg)["results"]
+    run = trained("algorithm.prior=categorical", "algorithm.latent_dim=3")
+    asked = options(f"run_dir={run}", "episodes=2")
+    assert "mean" not in program.report(asked)["results"]
 
 
 def test_one_episode_has_no_interval_and_json_says_null(trained, monkeypatch, capsys):
-    import sys
-
-    import evaluate
-
     def refuse(constant):
         raise ValueError(f"{constant} is not JSON")
 
     run = trained("algorithm=ma_ac")
-    arguments = ["evaluate.py", f"run_dir={run}", "episodes=1", "coordination_rows=2"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    evaluate.main()
+    arguments = [f"run_dir={run}", "episodes=1", "coordination_rows=2"]
+    program.main(arguments)
     written = json.loads((run / "evaluation.json").read_text(), parse_constant=refuse)
     rows = written["results"]
     assert [row["return_ci95"] for row in rows.values()] == [None, None]
@@ -128,7 +114,6 @@ def test_one_episode_has_no_interval_and_json_says_null(trained, monkeypatch, ca
 
 
 def test_an_agent_s_own_names_are_used():
-    import evaluate
     from torchrl.envs import RenameTransform
 
     from vm3ac_modules.algorithms import build
@@ -136,7 +121,7 @@ def test_an_agent_s_own_names_are_used():
     from vm3ac_modules.evaluation import measure_coordination
     from vm3ac_modules.keys import Keys
     from vm3ac_modules.modules import Policy
-    from vm3ac_modules.runs.loading import TrainedAgent
+    from vm3ac_modules.runs import TrainedAgent
 
     keys = Keys("walkers", latent="z")
     env = make_env("predator_prey_2", 4, seed=0, max_steps=5)
@@ -149,53 +134,48 @@ def test_an_agent_s_own_names_are_used():
         )
     )
     agent = build("vm3ac", env, keys=keys, hidden=(8, 8))
-    trained = TrainedAgent(agent, {"task": {"name": "t", "max_steps": 5}}, 0)
-    cfg = evaluate.parse(["run_dir=x"])
-    assert set(evaluate.play_all(cfg, trained, env, 1)) == {*evaluate.MODES, "random"}
+    trained = TrainedAgent(agent, Settings.of(configuration(tiny={})), 0)
+    assert set(program.play_modes(trained, env, "all", 1, episodes=4)) == {*program.MODES, "random"}
     found = measure_coordination(agent, env, max_steps=5, seed=1, rows=8, num_latents=8)
     assert found.upper.shape == (2, 2)
     maven = build("maven", env, keys=keys, hidden=(8, 8))
-    assert evaluate.modes_of(Policy.of(maven.policy, keys), "all") == ["sample"]
+    assert program.modes_of(Policy.of(maven.policy, keys), "all") == ["sample"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run_dir=x", "latnet=mean"], "unknown key latnet; valid: run_dir, episodes"),
-        (["run_dir=x", "latent=median"], "unknown latent 'median'; valid: sample"),
+        (["run_dir=x", "latnet=mean"], "unknown option 'latnet'"),
+        (["run_dir=x", "latent=median"], "latent must be"),
         (["episodes=3"], "run_dir="),
-        (["run_dir=x", "episodes=0"], "episodes must be an integer of at least 1, got 0"),
-        (["run_dir=x", "episodes=many"], "episodes must be an integer of at least 1, got 'many'"),
-        (["run_dir=x", "episodes=true"], "episodes must be an integer of at least 1, got True"),
-        (["run_dir=x", "episodes=2.5"], "episodes must be an integer of at least 1, got 2.5"),
-        (["run_dir=x", "seed=true"], "seed must be an integer of at least 0, got True"),
-        (["run_dir=x", "seed=0.5"], "seed must be an integer of at least 0, got 0.5"),
-        (["run_dir=x", "seed=-1"], "seed must be an integer of at least 0, got -1"),
+        (["run_dir=x", "episodes=0"], "episodes must be an integer >= 1, got 0"),
+        (["run_dir=x", "episodes=many"], "episodes must be an integer >= 1, got 'many'"),
+        (["run_dir=x", "episodes=true"], "episodes must be an integer >= 1, got True"),
+        (["run_dir=x", "episodes=2.5"], "episodes must be an integer >= 1, got 2.5"),
+        (["run_dir=x", "seed=true"], "seed must be an integer >= 0 or null, got True"),
+        (["run_dir=x", "seed=0.5"], "seed must be an integer >= 0 or null, got 0.5"),
+        (["run_dir=x", "seed=-1"], "seed must be an integer >= 0 or null, got -1"),
         (["run_dir=x", "coordination=maybe"], "coordination must be true or false, got 'maybe'"),
         (
             ["run_dir=x", "coordination_rows=1"],
-            "coordination_rows must be an integer of at least 2",
+            "coordination_rows must be an integer >= 2",
         ),
-        (["run_dir=x", "coordination_rows=true"], "coordination_rows must be an integer of at"),
-        (["run_dir=x", "coordination_latents=2.5"], "coordination_latents must be an integer of"),
-        (["run_dir=x", "coordination_latents=true"], "coordination_latents must be an integer of"),
+        (["run_dir=x", "coordination_rows=true"], "coordination_rows must be an integer >= 2"),
+        (["run_dir=x", "coordination_latents=2.5"], "coordination_latents must be an integer >= 2"),
+        (
+            ["run_dir=x", "coordination_latents=true"],
+            "coordination_latents must be an integer >= 2",
+        ),
     ],
 )
 def test_bad_arguments_end_with_one_sentence(arguments, said, capsys):
-    import evaluate
-
     with pytest.raises(SystemExit) as ended:
-        evaluate.parse(arguments)
+        program.main(arguments)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_directory_without_a_run_is_named(tmp_path, monkeypatch, capsys):
-    import sys
-
-    import evaluate
-
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"run_dir={tmp_path}"])
+def test_a_directory_without_a_run_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        evaluate.main()
+        program.main([f"run_dir={tmp_path}"])
     assert str(tmp_path) in capsys.readouterr().err

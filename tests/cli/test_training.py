@@ -64,7 +64,7 @@ def test_defaults_are_those_of_the_dataclass(say):
         ("hidden=[8,8]", "algorithm.hidden", (8, 8)),
         ("algorithm.num_latents=64", "algorithm.num_latents", 64),
         ("algorithm.beta=[0.1,0.2]", "algorithm.beta", (0.1, 0.2)),
-        ("algorithm.beta=0", "algorithm.beta", 0),
+        ("algorithm.beta=0", "algorithm.beta", 0.0),
         ("algorithm.prior=null", "algorithm.prior", None),
         ("task.max_steps=7", "task.max_steps", 7),
         ("+task.env.growth=double", "task.options", {"num_agents": 2, "growth": "double"}),
@@ -172,7 +172,7 @@ def test_default_directories_hold_no_character_that_a_system_refuses(say):
         (["frames=0"], "frames must be an integer >= 1, got 0."),
         (["frames=many"], "frames must be an integer >= 1, got 'many'."),
         (["draw=1"], "draw must be true or false, got 1."),
-        (["task.max_steps=1.5"], "task.max_steps must be an integer >= 1, got 1.5."),
+        (["task.max_steps=1.5"], "task.max_steps must be an integer >= 1 or null, got 1.5."),
         (["resume=true", "overwrite=true"], "contradict each other"),
         (["loop=paper", "seeds=2"], "use seeds=1, one process per seed"),
         (["seed=3", "frames"], "'frames' is not of the form key=value"),
@@ -252,3 +252,40 @@ def test_the_recipe_trains(tmp_path):
     assert summary["frames"] == read_yaml(tmp_path / "here" / "config.yaml")["frames"] == 16
     # Hydra leaves nothing of its own behind.
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--frames", "400", "--run-dir", "runs/z", "--draw", "--hidden", "[16]"],
+        ["--frames=400", "--run_dir=runs/z", "--draw", "true", "--hidden=[16]"],
+        ["--draw", "frames=400", "run_dir=runs/z", "hidden=[16]"],
+    ],
+)
+def test_flags_say_the_same(say, given):
+    job = say(*given, "--task.max_steps", "10", "--algorithm=ma_sac").job
+    assert (job.training.frames, job.training.run_dir, job.training.draw) == (400, "runs/z", True)
+    assert (job.name, job.task.max_steps, job.algorithm.hidden) == ("ma_sac", 10, (16,))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--bogus", "3"], "unknown option 'bogus'"),
+        (["--frames"], "--frames needs a value"),
+        (["--frames", "--draw"], "--frames needs a value"),
+    ],
+)
+def test_flags_that_cannot_be_meant(say, given, message):
+    said = say(*given)
+    assert said.code == 2
+    assert message in said.err
+
+
+def test_a_run_that_is_interrupted_says_how_to_go_on(say):
+    def interrupt(settings):
+        raise KeyboardInterrupt
+
+    said = say("run_dir=here", fails=interrupt)
+    assert said.code == 130
+    assert "resume=true with the same run_dir" in said.err

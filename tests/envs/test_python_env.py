@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 from functools import partial
 
 import pytest
@@ -163,6 +164,15 @@ def test_refused(package, make, message):
     package(make)
     with pytest.raises(ValueError, match=f"{NAME}: .*{message}"):
         make_env(NAME, num_envs=2)
+
+
+def test_a_function_that_takes_other_arguments(monkeypatch):
+    module = types.ModuleType("plain_pack")
+    module.make = lambda: None
+    monkeypatch.setitem(sys.modules, "plain_pack", module)
+    said = r"plain_pack:make: is called as make\(num_envs=..., device=..., seed=...\): got an unex"
+    with pytest.raises(ValueError, match=said):
+        make_env("python:plain_pack:make", num_envs=2)
 
 
 @pytest.mark.parametrize(

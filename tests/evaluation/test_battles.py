@@ -98,7 +98,7 @@ def test_several_games_fight_several_battles_and_rounds_go_on(battle):
     finally:
         games.close()
     one = evaluate_battles(None, battle, seed=5)
-    two = evaluate_battles(None, battle, seed=5, rounds=2)
+    two = evaluate_battles(None, battle, seed=5, episodes=16)
     assert two.returns.shape == two.info["battle_won"].shape == two.lengths.shape == (16,)
     assert torch.equal(two.lengths[:8], one.lengths)
     assert not torch.equal(two.lengths[8:], one.lengths)

@@ -65,17 +65,16 @@ def test_an_evaluation_repeats_and_leaves_the_callers_generator_alone(plays, lat
 
 @pytest.mark.parametrize("plays", PLAYS)
 def test_rounds_go_on_after_the_first(plays):
-    one, two = (play(team(), plays=plays, rounds=rounds) for rounds in (1, 2))
-    assert two.returns.shape == two.lengths.shape == two.info["met"].shape == (2 * ROWS,)
+    one, two = (play(team(), plays=plays, episodes=n) for n in (None, 2 * ROWS - 1))
+    assert two.returns.shape == two.lengths.shape == two.info["met"].shape == (2 * ROWS - 1,)
     assert torch.equal(two.returns[:ROWS], one.returns)
-    assert not torch.equal(two.returns[ROWS:], one.returns)
+    assert not torch.equal(two.returns[ROWS:], one.returns[: ROWS - 1])
 
 
 @pytest.mark.parametrize("plays", PLAYS)
 def test_the_observer_sees_the_first_round(plays):
-    seen = play(
-        team(), plays=plays, rounds=2, latent="mean", observer=lambda env: env.base_env._places
-    ).trace
+    watched = {"latent": "mean", "observer": lambda env: env.base_env._places}
+    seen = play(team(), plays=plays, episodes=2 * ROWS, **watched).trace
     assert seen.shape[0] == ROWS
     assert seen[0, 0].tolist() == [[-1.0, 1.0], [1.0, 1.0]]
     assert play(team(), plays=plays).trace is None

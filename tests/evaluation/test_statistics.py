@@ -111,8 +111,10 @@ def test_the_order_of_the_seeds_does_not_matter(returns, random):
     assert found[0].value == found[1].value
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=6),
-       st.lists(st.integers(0, 4), min_size=1, max_size=6))  # fmt: skip
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    st.lists(st.integers(0, 4), min_size=1, max_size=6),
+)
 def test_improvement_of_each_over_the_other_sums_to_one(x, y):
     ours = probability_of_improvement(x, y, repetitions=50)
     theirs = probability_of_improvement(y, x, repetitions=50)

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from baselines.test_maven import make_maven_parts
-from baselines.test_si_moa import make_simoa_parts
 from contracts.loss_contract import LATENT_DIM, OBS_DIM
+from contracts.maven import make_maven_parts
+from contracts.si_moa import make_simoa_parts
 from tensordict import TensorDict
 from torch.nn.functional import one_hot
 

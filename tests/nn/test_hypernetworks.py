@@ -13,9 +13,7 @@ STATE, AGENTS, ACTIONS = 6, 3, 5
 
 def make(smoothing=0.01):
     torch.manual_seed(0)
-    net = HyperPairNet(
-        STATE, AGENTS, ACTIONS, embed_dim=8, hypernet_hidden=8, smoothing=smoothing
-    )  # fmt: skip
+    net = HyperPairNet(STATE, AGENTS, ACTIONS, embed_dim=8, hypernet_hidden=8, smoothing=smoothing)
     return net.double()
 
 

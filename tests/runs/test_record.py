@@ -35,13 +35,15 @@ RUN_FILES = (
     "checkpoint/latest",
     "checkpoint/step_1/state.pt",
     "seed_3/config.yaml",
-    "tensorboard/events.out.tfevents.2",
+    "evaluation.json",
+    "evaluation.png",
+    "decentralized.csv",
+    "agents/mean/agent_0.pt2",
 )
 OTHER_FILES = (
     "notes.txt",
     "seed_data/metrics.csv",
     "seed_4/notes.txt",
-    "tensorboard/mine",
     "a.gif",
 )
 

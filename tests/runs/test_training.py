@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 pytest.importorskip("vmas")
 pytest.importorskip("tensorboard")
@@ -36,6 +38,7 @@ SUMMARY = {
     *("eval_return_ci95", "eval_episodes", "latent_mode", "random_return_mean", "versions"),
     *("git_commit", "notes"),
 }
+NAMED = {"algorithm": {"name": "vm3ac"}, "task": {"name": "predator_prey_2"}}
 CONTINUOUS = sorted(presets("continuous"))
 ALGORITHMS_OF_THE_PAPER = (
     *("vm3ac", "vm3ac_tight", "vm3ac_no_latent", "ma_sac"),
@@ -280,3 +283,58 @@ def test_a_run_without_an_update_says_why(compose, tmp_path):
     train(compose(frames=4, num_envs=4, draw=False))
     [note] = json.loads((tmp_path / "run" / "summary.json").read_text())["notes"]
     assert note.startswith("no update was made")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({**NAMED, "env": {"growth": "double"}}, "env is an option of battles: give task.env"),
+        ({**NAMED, "backend": "smac"}, "backend is an option of battles: give map"),
+        ({**NAMED, "map": "3m"}, "give a task or the map of a battle, not both"),
+        ({**NAMED, "task": "predator_prey_2"}, "task must be a mapping of options, got 'pred"),
+        ({**NAMED, "algorithm": "vm3ac"}, "algorithm must be a mapping of options, got 'vm3ac'"),
+        (
+            {**NAMED, "task": {"name": "vmas/balance", "env": ["a"]}},
+            "task.env must be a mapping of options, got ['a']",
+        ),
+        (
+            {**NAMED, "task": {"name": "vmas/balance", "max_steps": 0}},
+            "task.max_steps must be an integer >= 1 or null, got 0",
+        ),
+        ({"algorithm": {"name": "vm3ac"}, "map": "3m", "backend": "x"}, "unknown backend 'x'"),
+        ({"algorithm": {"name": "vm3ac"}, "map": "3m", "reward": "x"}, "unknown reward 'x'"),
+        ({"task": {"name": "predator_prey_2"}}, "say which algorithm: algorithm: {name: vm3ac}"),
+        ({"algorithm": {"gamma": 0.9}, "map": "3m"}, "say which algorithm"),
+        ({"algorithm": {"name": "vm3ac"}}, "say on which task: task: {name: predator_prey_2}"),
+        ({"algorithm": {"name": "vm3ac"}, "task": {"max_steps": 5}}, "say on which task"),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant(config, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Settings.of(config)
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (NAMED, {**NAMED, "task": {"name": "predator_prey_2", "max_steps": None, "env": {}}}),
+        (
+            {"algorithm": {"name": "vm3ac"}, "map": "3m"},
+            {"algorithm": {"name": "vm3ac"}, "map": "3m", "backend": "smax", "reward": "sparse"},
+        ),
+        ({**NAMED, "max_grad_norm": 10}, {**NAMED, "max_grad_norm": 10.0}),
+    ],
+)
+def test_defaults_that_are_said_are_the_same_configuration(short, long):
+    one, other = (yaml.safe_dump(Settings.of(config).to_dict()) for config in (short, long))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("gpu", "device must be cpu or cuda, got 'gpu'"), ("cuda", "torch finds no GPU here")],
+)
+def test_a_device_that_is_not_here(compose, monkeypatch, device, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=said):
+        train(compose(device=device))

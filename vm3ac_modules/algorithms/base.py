@@ -8,7 +8,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 6, Tables 1 and 2, Appendix G
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -110,7 +110,7 @@ class Built:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algorithm(Options):
+class Algorithm(Options, ABC):
     """Base of the options of an algorithm, which know how to build it."""
 
     kind: ClassVar[Kind]

@@ -1,8 +1,8 @@
 """One way to every algorithm: a name and an environment in, a trainable agent out.
 
 Algorithms are told apart by their name and the kind of action. Every module of this package with
-``PRESETS`` is found, so a new algorithm is a file of its own; :func:`register` adds one from
-elsewhere.
+``PRESETS`` is found, so a new algorithm is a file of its own; so is what other installed packages
+name as entry points, and :func:`register` adds one while a program runs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from importlib import metadata
 from typing import Any, get_args
 
 import torch
@@ -25,6 +26,8 @@ from vm3ac_modules.options import OptionsError
 
 __all__ = ["build", "build_from", "find_preset", "group_sizes", "presets", "register"]
 
+ENTRY_POINTS = "vm3ac_modules.algorithms"
+"""Entry points of installed packages by this name are algorithms: a :class:`Preset` each."""
 _REGISTERED: dict[tuple[Kind, str], Preset] = {}
 
 
@@ -35,6 +38,10 @@ def _own() -> dict[tuple[Kind, str], Preset]:
         loaded = importlib.import_module(f"vm3ac_modules.algorithms.{module.name}")
         for name, preset in getattr(loaded, "PRESETS", {}).items():
             found[preset.options.kind, name] = preset
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        preset = entry.load()
+        if found.setdefault((preset.options.kind, entry.name), preset) is not preset:
+            raise ValueError(f"{entry.value}: there is an algorithm {entry.name!r} already.")
     return found
 
 

@@ -31,8 +31,8 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "battle/smax/shaped/*", {"reward_scale": 10.0}),
     ("dop", "battle/*", {"num_envs": 16, "batch_size": 16, "updates_per_episode": 0.25}),
     ("dop", "battle/*", {"max_grad_norm": 20.0}),
-    ("lica", "battle/*", {"num_envs": 8, "batch_size": 8, "updates_per_episode": 1.0}),
-    ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8, "updates_per_episode": 1.0}),
+    ("lica", "battle/*", {"num_envs": 8, "batch_size": 8}),
+    ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8}),
 )
 """Patterns of algorithm and task, and values by option; later rows prevail."""
 

@@ -39,8 +39,8 @@ class DOPLoss(EpisodicLoss):
     episodes of the present policy y is the TD(lambda) return that bootstraps from
     :math:`\bar Q_{tot}` of what was done next, and from :math:`\bar E` where an episode was cut
     off (no action was taken there); in all others it is the tree backup of
-    :func:`~vm3ac_modules.functional.tree_backup_target`. Means are over transitions, and in
-    :math:`L_\pi` over agents too, dead ones included.
+    :func:`~vm3ac_modules.functional.tree_backup.tree_backup_target`. Means are over transitions,
+    and in :math:`L_\pi` over agents too, dead ones included.
 
     DOP's code steps its critic once for each time step of a batch, on that step's rows. Here one
     step takes the whole batch; give the critic's optimizer several steps per batch to come closer.

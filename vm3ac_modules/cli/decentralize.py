@@ -27,8 +27,6 @@ what happened; with it the agent is started again and goes on, in step with the 
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,14 +45,12 @@ from vm3ac_modules.execution.export.parity import with_clock
 from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError, check_team
 from vm3ac_modules.execution.team.disturbance import Disturbance
 from vm3ac_modules.execution.team.team import DecentralizedTeam
-from vm3ac_modules.files import write_json, write_text
+from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, OptionsError, option
 from vm3ac_modules.runs import TrainedAgent, checkpoint_identity, git_commit, load_agent, versions
 
 __all__ = ["Decentralized", "main"]
-
-COLUMNS = ("latent", "return_mean", "return_ci95", "difference", "difference_ci95", "win_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,13 +236,8 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
     }
     record = {**about, "results": rows, "versions": versions(), "git_commit": git_commit()}
     write_json(bench.run_dir / "decentralized.json", record)
-    text = io.StringIO(newline="")
-    columns = [name for name in COLUMNS if name in rows[0]]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for line in rows:
-        writer.writerow({k: v if isinstance(v, str) else f"{v:.6g}" for k, v in line.items()})
-    write_text(bench.run_dir / "decentralized.csv", text.getvalue())
+    cells = [{k: v if isinstance(v, str) else f"{v:.6g}" for k, v in line.items()} for line in rows]
+    write_csv(bench.run_dir / "decentralized.csv", cells)
     lines = [
         f"{trained.agent.algorithm} on {trained.task_name}, {trained.frame} frames trained, "
         f"{options.episodes} episodes, {bench.format} agents, one process each"

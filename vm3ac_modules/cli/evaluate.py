@@ -19,6 +19,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -34,11 +35,13 @@ from vm3ac_modules.evaluation import (
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.modules.latent import LatentMode
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.options import Options, option
 from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
 
-__all__ = ["Evaluation", "main", "report"]
+__all__ = ["Evaluation", "main", "play", "play_modes", "report"]
 
+RETURNS = ("return_mean", "return_ci95")
 MODES: tuple[str, ...] = get_args(LatentMode)
 
 
@@ -74,8 +77,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac evalua
         found = report(options)
     except ERRORS as error:
         fail(str(error))
-    results = {name: defined(row) for name, row in found["results"].items()}
-    write_json(f"{options.run_dir}/evaluation.json", {**found, "results": results})
+    write_json(f"{options.run_dir}/evaluation.json", found)
     sys.stdout.write(text_of(found))
     title = f"{found['algorithm']} on {found['task']}"
     try:
@@ -97,7 +99,8 @@ def report(options: Evaluation) -> dict[str, Any]:
     """
     trained = load_agent(str(options.run_dir), device=options.device)
     seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
-    env = trained.make_env(options.episodes, device=options.device, seed=seed)
+    rows = trained.task.rows(options.episodes, trained.settings.training.num_envs)
+    env = trained.make_env(rows, device=options.device, seed=seed)
     measured = None
     if options.coordination:
         measured = measure_coordination(
@@ -115,24 +118,48 @@ def report(options: Evaluation) -> dict[str, Any]:
         "frame": trained.frame,
         "episodes": options.episodes,
         "seed": seed,
-        "results": play_all(trained, env, options.latent, seed),
+        "results": play_modes(trained, env, options.latent, seed, episodes=options.episodes),
         "coordination": measured,
         "versions": versions(),
         "git_commit": git_commit(),
     }
 
 
-def play_all(trained: TrainedAgent, env: EnvBase, latent: str, seed: int) -> dict[str, Any]:
+def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
+    """Returns of a run in every mode, on the starts of its own evaluations.
+
+    Args:
+        run_dir: directory of the run.
+        episodes: number of episodes.
+
+    Returns:
+        ``return_mean`` and ``return_ci95`` by mode, as :func:`play_modes` names them.
+    """
+    trained = load_agent(run_dir)
+    seed = evaluation_seed(trained.seed)
+    env = trained.make_env(episodes, seed=seed)
+    found = play_modes(trained, env, "all", seed, episodes=episodes)
+    return {name: {key: row[key] for key in RETURNS} for name, row in found.items()}
+
+
+def play_modes(
+    trained: TrainedAgent, env: EnvBase, latent: str, seed: int, *, episodes: int
+) -> dict[str, Any]:
     """Play the episodes of every mode, and of the random policy.
 
     Args:
         trained: the agent.
-        env: its environment, whose rows are the episodes.
+        env: its environment.
         latent: a mode, or ``"all"`` that the policy has.
         seed: seed of starts and latents.
+        episodes: number of episodes.
+
+    Returns:
+        ``return_mean``, ``return_ci95`` and the environment's own metrics by mode; ``"none"`` is
+        that of a policy without a latent, ``"random"`` are uniformly random actions.
     """
     rows: dict[str, Any] = {}
-    for name in [*modes_of(trained, latent), "random"]:
+    for name in [*modes_of(trained.policy, latent), "random"]:
         mode: Any = "sample" if name in ("none", "random") else name
         result = evaluate(
             None if name == "random" else trained.policy,
@@ -142,24 +169,19 @@ def play_all(trained: TrainedAgent, env: EnvBase, latent: str, seed: int) -> dic
             latent=mode,
             keys=trained.agent.keys,
             plays=trained.task.plays,
+            episodes=episodes,
         )
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
     return rows
 
 
-def modes_of(trained: TrainedAgent, latent: str) -> list[str]:
+def modes_of(policy: Policy, latent: str) -> list[str]:
     """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
-    policy = trained.policy
     if policy.sampler is None:
         # An episode's latent (MAVEN) comes from the environment's transform, always drawn.
         return ["sample" if policy.reads_latent else "none"]
     return list(policy.latent_modes) if latent == "all" else [latent]
-
-
-def defined(row: Mapping[str, float]) -> dict[str, float | None]:
-    """The row as JSON takes it: None for what is no number, as the interval of one episode."""
-    return {name: value if math.isfinite(value) else None for name, value in row.items()}
 
 
 def text_of(found: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ inside the job, by :class:`~vm3ac_modules.runs.Settings`, so that sweeps (``-m``
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from vm3ac_modules.runs.training import train
 
 __all__ = ["battle_main", "train_main"]
 
+HYDRA = ("help", "multirun", "hydra-help", "version", "cfg", "info", "resolve", "package")
+"""Flags of Hydra that a command line may hold."""
 Loop = Callable[[Settings], dict[str, Any]]
 
 
@@ -71,8 +74,12 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
     from omegaconf import DictConfig, OmegaConf
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if "RL_LOGGING_LEVEL" not in os.environ:
+        # TorchRL says how large its storages are.
+        logging.getLogger("torchrl").setLevel(logging.WARNING)
     # Hydra's parser wants its flags behind all overrides.
-    given = sorted(rewritten(arguments, command), key=lambda text: text.startswith("-"))
+    given = list(rewritten(list(spelled(arguments, command)), command))
+    given.sort(key=lambda text: text.startswith("-"))
     chosen = chosen_algorithm(given)
     if any(a in ("-h", "--help") for a in given):
         sys.stdout.write(help_text(command, program, chosen))
@@ -95,12 +102,43 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             failed = True
             return
+        except KeyboardInterrupt:
+            sys.stderr.write(
+                "\nstopped; resume=true with the same run_dir goes on from its last checkpoint.\n"
+            )
+            sys.exit(130)
         sys.stdout.write(f"{result_line(summary)} -> {config['run_dir']}\n")
 
     sys.argv = [program, *given]
     hydra.main(version_base="1.3", config_path=None, config_name=command)(job)()
     if failed:
         sys.exit(2)
+
+
+def spelled(arguments: Sequence[str], command: str) -> Iterator[str]:
+    """``--key value`` and ``--key=value`` as ``key=value``; Hydra's own flags stay.
+
+    Args:
+        arguments: the command line.
+        command: ``"train"`` or ``"battle"``.
+    """
+    kind = StepTraining if command == "train" else BattleTraining
+    flags = {key for key, value in kind().to_dict().items() if isinstance(value, bool)}
+    rest = list(arguments)
+    while rest:
+        text = rest.pop(0)
+        key, separator, value = text[2:].partition("=")
+        if not text.startswith("--") or key in HYDRA:
+            yield text
+            continue
+        key = key.replace("-", "_")
+        if not separator and key in flags:
+            value = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
+        elif not separator:
+            if not rest or rest[0].startswith("--"):
+                fail(f"{text} needs a value; see --help.")
+            value = rest.pop(0)
+        yield f"{key}={value}"
 
 
 def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
@@ -220,11 +258,11 @@ def resumed(
         if key == "loop":
             raise OptionsError("loop= cannot be given with resume=true: give its options by name.")
         if key in ("algorithm", "task"):
-            if saved[key]["name"] != text:
-                raise OptionsError(
-                    f"{place} holds a run of {key}={saved[key]['name']}, not {text}."
-                )
-        elif key == "seeds" and int(text) != saved.get("seeds", 1):
+            name = saved.get(key, {}).get("name")
+            if name != text:
+                held = f"{key}={name}" if name else f"map={saved.get('map')}"
+                raise OptionsError(f"{place} holds a run of {held}, not {text}.")
+        elif key == "seeds" and config["seeds"] != saved.get("seeds", 1):
             raise OptionsError(f"{place} holds {saved.get('seeds', 1)} seeds, not {text}.")
         elif rest and isinstance(base.get(first), dict):
             name = rest.partition(".")[0]

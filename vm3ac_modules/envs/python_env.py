@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ def python_env(
         What the function gave.
 
     Raises:
-        ValueError: no such module or function, or an environment of another form.
+        ValueError: no such module or function, one that takes other arguments, or an environment
+            of another form.
 
     Example:
         >>> import pytest
@@ -66,7 +68,15 @@ def python_env(
             f"python:{path}: {error}; {module_name!r} must be importable from here (on PYTHONPATH, "
             f"say) and define {attribute!r}"
         ) from error
-    env = function(num_envs=num_envs, device=device, seed=seed, **kwargs)
+    given = {"num_envs": num_envs, "device": device, "seed": seed, **kwargs}
+    try:
+        inspect.signature(function).bind(**given)
+    except ValueError:
+        pass  # what is built in has no signature to read
+    except TypeError as error:
+        called = f"{attribute}({', '.join(f'{name}=...' for name in given)})"
+        raise ValueError(f"python:{path}: is called as {called}: {error}") from error
+    env = function(**given)
     if not isinstance(env, EnvBase):
         raise ValueError(
             f"python:{path}: gave {type(env).__name__}, not a torchrl.envs.EnvBase; wrap it in one"

@@ -62,7 +62,7 @@ class ResumableEpisodes(Transform):
         >>> saved = env.transform[-1].save(env)
         >>> other = make_env("predator_prey_2", num_envs=3, seed=1)
         >>> other = other.append_transform(ResumableEpisodes())
-        >>> other.transform[-1].load(other, saved)
+        >>> _ = other.transform[-1].load(other, saved)
         >>> bool((other.reset()["step_count"] == 4).all())
         True
     """

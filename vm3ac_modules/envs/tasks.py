@@ -18,7 +18,12 @@ import torch
 from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
 
 import vm3ac_modules.envs.vmas.scenarios
-from vm3ac_modules.envs.battles.factory import BattleBackend, make_battle_env, time_limit
+from vm3ac_modules.envs.battles.factory import (
+    BattleBackend,
+    check_battle,
+    make_battle_env,
+    time_limit,
+)
 from vm3ac_modules.envs.checks import check_homogeneous_continuous
 from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.extras import require_extra
@@ -99,6 +104,20 @@ class Task:
         )
         # Unwrapped, so that base_env is the simulator also where the user has transforms too.
         return TransformedEnv(base, transforms.to(base.device), auto_unwrap=True)
+
+    @property
+    def title(self) -> str:
+        """What people call it: its name, or the map of a battle."""
+        return self.about.get("map", self.name)
+
+    def rows(self, episodes: int, at_once: int) -> int:
+        """Rows in which an evaluation is played: one per episode where rows are cheap.
+
+        Args:
+            episodes: episodes of the evaluation.
+            at_once: processes that can be had.
+        """
+        return min(episodes, at_once) if self.row_is_process else episodes
 
     def limit(self, env: EnvBase) -> int:
         """The longest that an episode can last, in steps.
@@ -227,10 +246,14 @@ def battle_task(
         reward: likewise.
         options: options of the environment, e.g. ``max_steps``.
 
+    Raises:
+        ValueError: for an unknown backend or reward.
+
     Example:
         >>> battle_task("3m").name
         'battle/smax/sparse/3m'
     """
+    check_battle(backend, reward)
     return Task(
         f"battle/{backend}/{reward}/{map_name}",
         partial(_battle, map_name, backend=backend, reward=reward),

@@ -8,8 +8,6 @@ Shapes: E episodes, N agents, M preys, P points of a curve.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,7 +18,7 @@ from torch import Tensor
 from vm3ac_modules.evaluation.curves import AggregatedCurve
 from vm3ac_modules.evaluation.figures import _COLORS, new_figure
 from vm3ac_modules.evaluation.statistics import Estimate
-from vm3ac_modules.files import write_text
+from vm3ac_modules.files import csv_text, write_text
 
 __all__ = ["bars_figure", "comparison_figure", "positions_figure", "write_curves"]
 
@@ -105,9 +103,7 @@ def write_curves(path_csv: Path | str, panels: Mapping[str, Mapping[str, Aggrega
         for label, curve in curves.items():
             points = zip(*(getattr(curve, name) for name in names), strict=True)
             rows += [[title, label, curve.seeds, *(f"{v:.8g}" for v in point)] for point in points]
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path_csv, text.getvalue())
+    write_text(path_csv, csv_text(rows))
 
 
 def bars_figure(

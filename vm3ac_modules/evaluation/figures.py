@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vm3ac_modules.keys import require_extra
+from vm3ac_modules.extras import require_extra
 
 __all__ = ["bar_comparison", "learning_curve", "rollout_gif"]
 

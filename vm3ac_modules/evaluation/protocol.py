@@ -94,7 +94,7 @@ def evaluate(
     latent: LatentMode = "sample",
     keys: Keys | None = None,
     observer: Callable[[EnvBase], Tensor] | None = None,
-    rounds: int = 1,
+    episodes: int | None = None,
     plays: Plays = "steps",
 ) -> EvaluationResult:
     """Play one episode in every row of an environment, or several one after the other.
@@ -112,7 +112,8 @@ def evaluate(
         keys: the tensordict vocabulary.
         observer: reads something ``[E, ...]`` off the environment before every step of the first
             round (positions for a picture, say); with ``plays="episodes"`` also after the last.
-        rounds: episodes of every row, where rows are dear (games of StarCraft).
+        episodes: number of episodes, in several rounds if there are fewer rows (games of
+            StarCraft are dear); one per row by default.
         plays: ``"steps"`` where a row that is over starts anew by itself, ``"episodes"`` where it
             waits for the others, as battles do.
 
@@ -141,12 +142,13 @@ def evaluate(
         env.set_seed(seed, static_seed=False)
         restart_episodes(env)
         first = play(policy, env, max_steps, keys, observer)
-        others = [play(policy, env, max_steps, keys, None) for _ in range(rounds - 1)]
+        rows = len(first.returns)
+        wanted = rows if episodes is None else episodes
+        others = [play(policy, env, max_steps, keys, None) for _ in range(rows, wanted, rows)]
     played = [first, *others]
-    returns, lengths = (
-        torch.cat([getattr(one, name) for one in played]) for name in ("returns", "lengths")
-    )
-    info = {name: torch.cat([one.info[name] for one in played]) for name in first.info}
+    returns = torch.cat([one.returns for one in played])[:wanted]
+    lengths = torch.cat([one.lengths for one in played])[:wanted]
+    info = {name: torch.cat([one.info[name] for one in played])[:wanted] for name in first.info}
     return EvaluationResult(returns, lengths, info, first.trace)
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vm3ac_modules.keys import require_extra
+from vm3ac_modules.extras import require_extra
 from vm3ac_modules.learning.seeding import fork_rng
 
 __all__ = [

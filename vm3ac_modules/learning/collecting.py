@@ -99,7 +99,9 @@ class EpisodeCollecting(Collecting):
 
     def __init__(self, agent: Agent, env: EnvBase, max_steps: int) -> None:
         self.agent = agent
-        self.collector = EpisodeCollector(env, agent.policy, max_steps, agent.recorded)
+        self.collector = EpisodeCollector(
+            env, agent.policy, max_steps, agent.recorded, keys=agent.keys
+        )
 
     def __iter__(self) -> Iterator[Collected]:
         """A round of episodes per turn."""

@@ -10,7 +10,7 @@ temperature).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ class Hook:
             frames: environment steps so far, per seed.
         """
 
-    def after_update(self, losses: TensorDictBase) -> None:
+    def after_update(self, losses: Mapping[str, Tensor]) -> None:
         """Called with what the loss returned, after every gradient step.
 
         Args:
@@ -218,12 +218,12 @@ class TemperatureLearner(Hook):
         self.log_beta = self.term.beta.log().reshape(shape).requires_grad_()
         self.optimizer = torch.optim.Adam([self.log_beta], lr=lr)
 
-    def after_update(self, losses: TensorDictBase) -> None:
+    def after_update(self, losses: Mapping[str, Tensor]) -> None:
         """One step of log(beta), and the new beta into the loss."""
         beta = self.term.beta
-        value = losses.get("entropy").reshape(self.log_beta.shape)
+        value = losses["entropy"].reshape(self.log_beta.shape)
         if self.measure == "bonus":
-            correlation = losses.get("correlation_term").reshape(value.shape)
+            correlation = losses["correlation_term"].reshape(value.shape)
             value = value + correlation / (self.loss.reward_scale * beta.reshape(value.shape))
         self.log_beta.grad = value.detach() - self.target
         self.optimizer.step()
@@ -322,7 +322,6 @@ class LatentPolicyLearner(Hook):
             situation, latent, advantage = situation[0], latent[0], advantage[0]
         loss, entropy = self.loss.latent_policy_loss(situation, latent, advantage)
         loss.sum().backward()
-        assert self.optimizer is not None
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.last = torch.stack((loss, entropy), dim=-1).detach().reshape(self.seeds, 2)

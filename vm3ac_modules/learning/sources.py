@@ -53,11 +53,6 @@ class SourceSizes:
     def __post_init__(self) -> None:
         if not self.batch_size >= 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
-        if self.episodes and self.batch_size > self.capacity:
-            raise ValueError(
-                f"batch_size must be between 1 and the replay's capacity, got {self.batch_size} "
-                f"episodes of {self.capacity}."
-            )
         if not self.updates > 0:
             raise ValueError(f"updates per item must be positive, got {self.updates}.")
 
@@ -187,6 +182,11 @@ class Replayed(Source):
 
     def __init__(self, sizes: SourceSizes) -> None:
         super().__init__(sizes)
+        if sizes.episodes and sizes.batch_size > sizes.capacity:
+            raise ValueError(
+                f"batch_size must be between 1 and the replay's capacity, got {sizes.batch_size} "
+                f"episodes of {sizes.capacity}."
+            )
         seeds = sizes.seeds
         self.replay = TensorDictReplayBuffer(
             storage=LazyTensorStorage(sizes.capacity * seeds, device=sizes.device),

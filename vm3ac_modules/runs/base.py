@@ -23,7 +23,7 @@ from vm3ac_modules.learning.sources import SourceSizes
 from vm3ac_modules.runs.directory import check_run_directory
 from vm3ac_modules.runs.logs import MetricsLog, SeedFiles
 from vm3ac_modules.runs.segments import ReplayFiles
-from vm3ac_modules.runs.settings import Settings
+from vm3ac_modules.runs.settings import Settings, check_device
 
 __all__ = ["RunBase"]
 
@@ -44,6 +44,7 @@ class RunBase:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.training, self.task = settings, settings.training, settings.task
         training = self.training
+        check_device(training.device)
         check_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
         set_threads(training.threads, 2 if self.task.plays == "steps" else 1)
         self.frames = self.updates = self.episodes = 0

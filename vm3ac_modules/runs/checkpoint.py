@@ -254,7 +254,8 @@ def _latest(run_dir: Path) -> Path:
         )
     raise CheckpointError(
         f"{folder} holds no checkpoint: it is no run's directory, or the run ended before its "
-        "first one. Give another, or start it again with overwrite=true."
+        "first one, or has not come to it yet. Give another, wait, or start it again with "
+        "overwrite=true."
     )
 
 

@@ -19,7 +19,8 @@ _MARKS = ("config.yaml", "metrics.csv", "summary.json", "checkpoint")
 _FILES = (
     *_MARKS[:3],
     "eval.csv",
-    "evaluation.json",
+    "evaluation.*",
+    "decentralized.*",
     "curve.png",
     "rollout.*",
     "events.out.tfevents.*",
@@ -154,12 +155,12 @@ def _remove_run(path: Path) -> None:
         for file in path.glob(pattern):
             if file.is_file() or file.is_symlink():
                 file.unlink()
-    checkpoint = path / "checkpoint"
-    for folder in [checkpoint, path / "tensorboard", *_seeds(path)]:
+    whole = [path / "checkpoint", path / "agents"]
+    for folder in [*whole, *_seeds(path)]:
         # A link is the run's, what it points to may not be.
         if folder.is_symlink():
             folder.unlink()
-        elif folder == checkpoint and folder.is_dir():
+        elif folder in whole and folder.is_dir():
             shutil.rmtree(folder)
         elif folder.is_dir():
             _remove_run(folder)

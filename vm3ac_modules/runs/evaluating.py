@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,8 @@ class Evaluator:
     def __init__(self, run: RunBase) -> None:
         self.run = run
         training, task = run.training, run.task
-        rows = training.seeds * training.eval_episodes
-        if task.row_is_process:
-            # No more of them than in training, in several rounds.
-            rows = min(rows, training.num_envs)
+        # No more processes than in training.
+        rows = task.rows(training.seeds * training.eval_episodes, training.num_envs)
         # Battles of evaluations are seeded when they begin.
         seed = evaluation_seed(training.seed) if task.plays == "steps" else training.seed
         self.env = run.agent.wrap(task.make(rows, device=training.device, seed=seed))
@@ -37,15 +36,13 @@ class Evaluator:
     def play(self, **options: Any) -> list[EvaluationResult]:
         """Evaluate with the protocol's fixed starts; one result per seed."""
         policy = options.pop("policy", self.run.agent.policy.greedy())
-        [rows] = self.env.batch_size
-        episodes = self.run.training.seeds * self.run.training.eval_episodes
         result = evaluate(
             policy,
             self.env,
             max_steps=self.run.max_steps,
             seed=evaluation_seed(self.run.training.seed),
             plays=self.run.task.plays,
-            rounds=-(-episodes // rows),
+            episodes=self.run.training.seeds * self.run.training.eval_episodes,
             keys=self.run.agent.keys,
             **options,
         )
@@ -53,9 +50,12 @@ class Evaluator:
 
     def evaluate(self) -> str:
         """Evaluate, write a row of every eval.csv, and say the result in a few words."""
+        return self._write(self.play)
+
+    def _write(self, play: Callable[[], list[EvaluationResult]]) -> str:
         battles = self.run.task.plays == "episodes"
         lost = lost_episodes(self.env) if battles else 0
-        results = self.play()
+        results = play()
         found = information(self.run)
         if battles:
             # They count as battles that were not won.
@@ -77,11 +77,18 @@ class Evaluator:
         if self.run.updates == 0:
             self.run.note(self._why_no_update())
         watched = observer(self.run.task, self.env) if self.run.training.draw else None
-        results = self.play(observer=watched)
         if self.run.metrics.count:
             self.run.write_metrics()
-        if self.run.files[0].last_evaluation != self.run.frames:
-            self.evaluate()
+        results: list[EvaluationResult] = []
+
+        def play() -> list[EvaluationResult]:
+            results.extend(self.play(observer=watched))
+            return results
+
+        if self.run.files[0].last_evaluation == self.run.frames:
+            play()
+        else:
+            self._write(play)
         randoms = self.play(policy=None)
         summaries = []
         for files, result, random in zip(self.run.files, results, randoms, strict=True):

@@ -13,7 +13,7 @@ from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.runs.checkpoint import load_checkpoint
-from vm3ac_modules.runs.settings import Settings
+from vm3ac_modules.runs.settings import Settings, check_device
 
 __all__ = ["TrainedAgent", "load_agent"]
 
@@ -36,7 +36,7 @@ class TrainedAgent(NamedTuple):
     @property
     def task_name(self) -> str:
         """What the run's summary calls the task: its name, or the map of a battle."""
-        return self.task.about.get("map", self.task.name)
+        return self.task.title
 
     @property
     def config(self) -> dict[str, Any]:
@@ -81,12 +81,14 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
 
     Raises:
         CheckpointError: if there is no readable checkpoint.
+        ValueError: for a device that is not here.
         ImportError: if what the task needs is not installed; names the extra.
 
     Example:
         >>> trained = load_agent("runs/demo")  # doctest: +SKIP
         >>> policy = trained.policy  # doctest: +SKIP
     """
+    check_device(device)
     saved = load_checkpoint(run_dir, replay=False)
     settings = Settings.of({**saved.config, "run_dir": str(run_dir), "device": str(device)})
     env = settings.task.make(1, device=device, seed=0)

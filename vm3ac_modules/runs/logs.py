@@ -5,6 +5,7 @@ Shapes: ``S`` seeds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,8 +51,9 @@ class SeedFiles:
 
     @property
     def last_evaluation(self) -> float:
-        """The frame of the last row of eval.csv."""
-        return read_csv_log(self.run_dir / "eval.csv")["frame"][-1]
+        """The frame of the last row of eval.csv; nan if it has none."""
+        frames = read_csv_log(self.run_dir / "eval.csv").get("frame") or [math.nan]
+        return frames[-1]
 
     def write_metrics(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.csv and TensorBoard."""

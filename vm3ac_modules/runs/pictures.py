@@ -72,10 +72,9 @@ def draw_all(
         baseline: mean return of uniformly random actions.
     """
     task = run.task
-    place = task.about.get("map", task.name)
     backend = f" ({task.about['backend'].upper()})" if "backend" in task.about else ""
     seed = files.settings.training.seed
-    title = f"{run.agent.algorithm} on {place}{backend}, seed {seed}"
+    title = f"{run.agent.algorithm} on {task.title}{backend}, seed {seed}"
     rows = read_csv_log(files.run_dir / "eval.csv")
     learning_curve(files.run_dir / "curve.png", rows, baseline=baseline, title=title)
     if result.trace is None:

@@ -11,16 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vm3ac_modules.files import write_text
-from vm3ac_modules.keys import require_extra
-from vm3ac_modules.runs.directory import RunDirectoryError, open_run_directory
+from vm3ac_modules.extras import require_extra
+from vm3ac_modules.files import csv_text, write_text
 
 __all__ = [
     "CsvLog",
-    "RunDirectoryError",
     "TensorBoardLog",
     "git_commit",
-    "open_run_directory",
     "read_csv_log",
     "read_yaml",
     "to_yaml",
@@ -82,7 +79,7 @@ class CsvLog:
             self._columns = list(row)
             lines.append(self._columns)
         lines.append([_cell(row.get(column, "")) for column in self._columns])
-        self._file.write(_csv_text(lines))
+        self._file.write(csv_text(lines))
         self._file.flush()
         self.rows += 1
 
@@ -94,12 +91,6 @@ class CsvLog:
 def _cell(value: Any) -> str:
     # Zero-dimensional tensors and NumPy scalars would print their type.
     return str(value if isinstance(value, str) or type(value) is int else float(value))
-
-
-def _csv_text(rows: list[list[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _complete_rows(path: Path) -> list[list[str]]:
@@ -120,7 +111,7 @@ def _cut(path: Path, rows: int) -> tuple[list[str], int]:
         )
     kept = found[:rows]
     # Without a row the next one names the columns.
-    write_text(path, _csv_text([header, *kept]) if kept else "")
+    write_text(path, csv_text([header, *kept]) if kept else "")
     return (header if kept else []), len(kept)
 
 

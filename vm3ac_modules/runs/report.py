@@ -118,7 +118,7 @@ def summary(
     rest = {"random_win_rate": win_rate(random), "lost_episodes": run.lost_episodes}
     return {
         "algorithm": run.agent.algorithm,
-        "task": about.get("map", run.task.name),
+        "task": run.task.title,
         **about,
         "seed": settings.training.seed,
         "frames": run.frames,

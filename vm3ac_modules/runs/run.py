@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vm3ac_modules.files import write_text
 from vm3ac_modules.learning.collecting import Collected, collecting
-from vm3ac_modules.learning.guards import FiniteGuard
+from vm3ac_modules.learning.guards import FiniteGuard, NonFiniteError
 from vm3ac_modules.learning.seeding import set_rng_state
 from vm3ac_modules.runs import state as run_state
 from vm3ac_modules.runs.base import RunBase
@@ -78,8 +78,11 @@ class Run(RunBase):
     ) -> None:
         for files in self.files:
             files.close()
+        for env in (self.env, self.evaluator.env):
+            if not env.is_closed:
+                env.close(raise_if_closed=False)
         self.lock.release()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, NonFiniteError):
             # A simulator that is handed NaN fails in words of its own; the guard knows whence.
             self.check()
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from vm3ac_modules.algorithms.base import Algorithm, Kind
 from vm3ac_modules.algorithms.registry import find_preset
 from vm3ac_modules.algorithms.tuning import tuned
@@ -101,14 +103,18 @@ class BattleTraining(Training):
     )
     num_envs: int = option(32, "battles at once; every round plays one episode in each", least=1)
     batch_size: int = option(32, "episodes per update", least=1)
-    buffer_size: int = option(1_000, "episodes that the replay holds", least=1)
+    buffer_size: int = option(
+        1_000, "episodes that the replay holds; on-policy algorithms have none", least=1
+    )
     max_grad_norm: float | None = option(
         10.0, "largest norm of the gradient of each loss's parameters; null clips nothing", above=0
     )
     updates_per_episode: float = option(
-        0.5, "updates per episode; on-policy algorithms use every episode once", above=0
+        0.5,
+        "updates per episode; on-policy algorithms (lica, vdac) use every episode once",
+        above=0,
     )
-    start_episodes: int = option(96, "episodes before the first update", least=0)
+    start_episodes: int = option(96, "episodes before the first update; none on policy", least=0)
     eval_every_frames: int = option(20_000, "frames between evaluations", least=1)
     eval_episodes: int = option(32, "episodes of an evaluation, always the same starts", least=1)
     checkpoint_every_frames: int = option(100_000, "frames between checkpoints", least=1)
@@ -190,13 +196,14 @@ class Settings:
         """
         given = dict(config)
         kind: type[Training] = BattleTraining if "map" in given else StepTraining
-        place = {key: given.pop(key) for key in ("task", *BATTLE) if key in given}
-        algorithm = dict(given.pop("algorithm"))
+        task, place = _placed({key: given.pop(key) for key in PLACE if key in given})
+        algorithm = _mapping("algorithm", given.pop("algorithm", None))
+        if "name" not in algorithm:
+            raise OptionsError("say which algorithm: algorithm: {name: vm3ac}.")
         name = algorithm.pop("name")
         preset = find_preset(name, kind.kind).options
         # Options of the algorithm that stand beside the run's are the stronger ones.
         algorithm |= {key: given.pop(key) for key in kind.shared if key in given}
-        task = _task(place)
         chosen = tuned(name, task.name)
         own = {key: value for key, value in chosen.items() if key in preset.names()}
         loop = {key: value for key, value in chosen.items() if key in kind.names()}
@@ -206,8 +213,8 @@ class Settings:
         words = ("algorithm", "task", "loop", *kind.shared)
         training = kind().changed({**loop, **given}, "the run", also=words)
         if not training.run_dir:
-            seed, spot = training.seed, place.get("map") or task.name
-            training = training.changed({"run_dir": default_place(spot, name, seed)})
+            where = default_place(task.title, name, training.seed)
+            training = training.changed({"run_dir": where})
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
@@ -245,6 +252,26 @@ class Settings:
         return Settings(own, self.task, self.name, self.algorithm, self.place)
 
 
+def check_device(device: torch.device | str) -> None:
+    """Refuse a device that torch does not know or that is not here.
+
+    Args:
+        device: where to train or play.
+
+    Raises:
+        OptionsError: says what to do.
+
+    Example:
+        >>> check_device("cpu")
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise OptionsError(f"device must be cpu or cuda, got {device!r}.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise OptionsError(f"device={device}: torch finds no GPU here; give device=cpu.")
+
+
 def clean_name(text: str) -> str:
     """Text as part of a path that every file system takes.
 
@@ -275,16 +302,26 @@ def default_place(task: str, algorithm: str, seed: int) -> str:
     return f"runs/{clean_name(task)}/{clean_name(algorithm)}/seed_{seed}"
 
 
-BATTLE = ("map", "backend", "reward", "env")
+PLACE = ("task", "map", "backend", "reward", "env")
+"""Keys of a configuration that say what is trained on."""
 
 
-def _task(place: Mapping[str, Any]) -> Task:
-    """The task that a configuration names."""
-    if "map" in place:
-        options = dict(place.get("env") or {})
-        backend, reward = place.get("backend", "smax"), place.get("reward", "sparse")
-        return battle_task(place["map"], backend, reward, **options)
-    task = place["task"]
+def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task that a configuration names, and its entries with all that they left to defaults."""
+    if "map" in given:
+        if "task" in given:
+            raise OptionsError("give a task or the map of a battle, not both.")
+        place = {"map": "", "backend": "smax", "reward": "sparse", **given}
+        place["env"] = _mapping("env", given.get("env"))
+        names = {key: place[key] for key in ("map", "backend", "reward")}
+        return battle_task(*names.values(), **place["env"]), place
+    for key in given:
+        if key != "task":
+            right = "task.env" if key == "env" else "map (vm3ac battle)"
+            raise OptionsError(f"{key} is an option of battles: give {right}.")
+    task = _mapping("task", given.get("task"))
+    if "name" not in task:
+        raise OptionsError("say on which task: task: {name: predator_prey_2}, or map: 3m.")
     known = ("name", "max_steps", "env")
     for key in task:
         if key not in known:
@@ -292,6 +329,16 @@ def _task(place: Mapping[str, Any]) -> Task:
             hint = f" It is {now} now." if now else f" Valid: {', '.join(known)}."
             raise OptionsError(f"unknown key task.{key}.{hint}")
     limit = task.get("max_steps")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-        raise OptionsError(f"task.max_steps must be an integer >= 1, got {limit!r}.")
-    return find_task(task["name"], max_steps=limit, **dict(task.get("env") or {}))
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise OptionsError(f"task.max_steps must be an integer >= 1 or null, got {limit!r}.")
+    env = _mapping("task.env", task.get("env"))
+    place = {"task": {"name": task["name"], "max_steps": limit, "env": env}}
+    return find_task(task["name"], max_steps=limit, **env), place
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise OptionsError(f"{key} must be a mapping of options, got {value!r}.")
+    return dict(value)

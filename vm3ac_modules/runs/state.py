@@ -64,8 +64,8 @@ def save(run: RunBase) -> None:
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
     env = _split_rows(find_resumable(run.env).save(run.env), seeds)
-    transforms = [part.state() for part in run.replay_transforms if hasattr(part, "state")]
-    held_back = _split_rows({"held": transforms[0] if transforms else {}}, seeds)
+    transforms = {f"held_{i}": part.state() for i, part in _with_state(run)}
+    held_back = _split_rows(transforms, seeds)
     for seed, own in enumerate(run.settings_of_seeds):
         state = {
             "loss": losses[seed],
@@ -75,7 +75,7 @@ def save(run: RunBase) -> None:
             "seeds_together": seeds,
             "counters": run.counters(),
             "source": run.source.state_dict(),
-            "held_back": held_back[seed]["held"],
+            "held_back": held_back[seed],
             "log": run.metrics.state_dict(seed),
             "log_rows": run.files[seed].rows,
             "rng": rng_state(),
@@ -163,10 +163,14 @@ def _restore_replay(run: RunBase, saved: list[Any]) -> None:
     source.load_state_dict(first["source"])
     if isinstance(source, Replayed):
         source.fill(replays, saved[0].files.written)
-    held_back = _join_rows([{"held": one.state["held_back"]} for one in saved])["held"]
-    for part in run.replay_transforms:
-        if hasattr(part, "load_state") and held_back:
-            part.load_state(held_back)
+    held_back = _join_rows([one.state["held_back"] for one in saved])
+    for index, part in _with_state(run):
+        part.load_state(held_back[f"held_{index}"])
+
+
+def _with_state(run: RunBase) -> list[tuple[int, Any]]:
+    """Transforms of the replay that hold something back, and their places."""
+    return [(i, part) for i, part in enumerate(run.replay_transforms) if hasattr(part, "state")]
 
 
 def _optimizers(run: RunBase) -> list[tuple[str, torch.optim.Optimizer]]:
@@ -217,16 +221,16 @@ def _join_rows(states: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _rows_of(part: str, value: Tensor, seed: int, seeds: int) -> Tensor:
     # The replay's order is row by row, that of environments seed by seed.
-    own = value[seed::seeds] if part == "held" else value.chunk(seeds)[seed]
+    own = value[seed::seeds] if part.startswith("held_") else value.chunk(seeds)[seed]
     return own.clone()
 
 
 def _together(part: str, values: list[Tensor]) -> Tensor:
-    return torch.stack(values, 1).flatten(0, 1) if part == "held" else torch.cat(values)
+    return torch.stack(values, 1).flatten(0, 1) if part.startswith("held_") else torch.cat(values)
 
 
 def _by_row(part: str, key: str) -> bool:
     """Whether an entry has a row per row of the environment."""
     if part == "counters":
         return key.split(".")[-1] in ("resets", "episodes")
-    return part in ("shown", "simulator", "held")
+    return part in ("shown", "simulator") or part.startswith("held_")

@@ -71,7 +71,8 @@ def test_figure_4_of_real_runs(tmp_path, monkeypatch):
     [
         (["algorithm=fop"], "algorithm is the program's own"),
         (["map=3m"], "map is the program's own"),
-        (["latent_dim=3"], "unknown option 'latent_dim'"),
+        (["latent_dim=3"], "latent_dim is an option of the algorithm: give algorithm.latent_dim."),
+        (["latnet_dim=3"], "unknown option 'latnet_dim'"),
         (["--algorithms", "qmix"], "unknown algorithm 'qmix'"),
     ],
 )

@@ -63,11 +63,18 @@ def test_specs_and_shapes(batch):
     check_env_specs(env)
     td = env.rollout(2)
     sizes = {
-        ("agents", "observation"): (3, 18), ACTION: (3,), MASK: (3, ACTIONS),
-        ("agents", "alive"): (3,), "state": (18,), ("next", *REWARD): (3, 1),
-        ("info", "battle_won"): (1,), ("info", "dead_allies"): (1,), "done": (1,),
-        "truncated": (1,), "terminated": (1,),
-    }  # fmt: skip
+        ("agents", "observation"): (3, 18),
+        ACTION: (3,),
+        MASK: (3, ACTIONS),
+        ("agents", "alive"): (3,),
+        "state": (18,),
+        ("next", *REWARD): (3, 1),
+        ("info", "battle_won"): (1,),
+        ("info", "dead_allies"): (1,),
+        "done": (1,),
+        "truncated": (1,),
+        "terminated": (1,),
+    }
     for key, size in sizes.items():
         assert td[key].shape == (*batch, 2, *size), key
     assert td[ACTION].dtype == torch.int64

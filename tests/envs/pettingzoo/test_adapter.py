@@ -60,8 +60,11 @@ class Stub:
         assert set(actions) == set(self.agents)
         self.received.append(actions)
         self.t += 1
-        ends = {agent: self.leave.get(agent, (0, ""))[1] for agent in self.agents
-                if self.leave.get(agent, (0, ""))[0] == self.t}  # fmt: skip
+        ends = {
+            agent: self.leave.get(agent, (0, ""))[1]
+            for agent in self.agents
+            if self.leave.get(agent, (0, ""))[0] == self.t
+        }
         flags = [{a: kind in ends.get(a, "") for a in self.agents} for kind in ("term", "trunc")]
         seen = self._seen()
         reward = {agent: float(action[0]) for agent, action in actions.items()}

@@ -1,4 +1,4 @@
-"""Rules of treasure collection: hand-placed rows, a loop that recomputes them, known returns."""
+"""Rules of treasure collection: hand-placed rows, and a loop that recomputes them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ import torch
 
 pytest.importorskip("vmas")
 
+from contracts.treasures import ACTION, REWARD, act, build, random_action
 from torchrl.envs import Compose, StepCounter, TransformedEnv
-from torchrl.envs.utils import check_env_specs, step_mdp
+from torchrl.envs.utils import check_env_specs
 
 from vm3ac_modules.envs import TreasureCollection, VMASEnv
 from vm3ac_modules.envs.transforms import AgentInfoToRoot
-
-ACTION, REWARD = ("agents", "action"), ("agents", "reward")
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def build(rows, agents=4, seed=0, **options):
-    return VMASEnv(TreasureCollection(), num_envs=rows, num_agents=agents, seed=seed, **options)
 
 
 def quiet(env, **entries):
@@ -44,42 +39,6 @@ def judge(env):
     """What a step without motion pays, ``[B, N]``."""
     env.scenario.post_step()
     return torch.stack([env.scenario.reward(agent) for agent in env.scenario.world.agents], 1)
-
-
-def act(env, td, action):
-    return env.step(td.clone().set(ACTION, action))
-
-
-def random_action(env, generator):
-    return torch.rand(env.full_action_spec[ACTION].shape, generator=generator) * 2 - 1
-
-
-def greedy(env, _generator=None):
-    """Hunters go to the nearest treasure or to their bank, banks to the nearest holder."""
-    scenario = env.scenario
-    hunters, banks = scenario.positions.tensor_split((scenario.num_hunters,), dim=1)
-    nearest = torch.cdist(hunters, scenario.treasures).argmin(-1, keepdim=True)
-    treasure = torch.take_along_dim(scenario.treasures, nearest, 1)
-    bank = torch.take_along_dim(banks, scenario.hold.clamp(min=0).unsqueeze(-1), 1)
-    goals = [torch.where((scenario.hold < 0).unsqueeze(-1), treasure, bank)]
-    for color in range(2):
-        holds = scenario.hold == color
-        distance = (hunters - banks[:, color, None]).norm(dim=-1).masked_fill(~holds, 9.0)
-        holder = torch.take_along_dim(hunters, distance.argmin(-1)[:, None, None], 1)
-        crowd = hunters.mean(1, keepdim=True)
-        goals.append(torch.where(holds.any(-1)[:, None, None], holder, crowd))
-    return (10 * (torch.cat(goals, 1) - scenario.positions)).clamp(-1, 1)
-
-
-def play(env, policy, steps=100, td=None):
-    """Rewards of the agents, ``[T, B, N]``, and the metrics at the end; from ``td`` if given."""
-    generator = torch.Generator().manual_seed(0)
-    td, rewards = env.reset() if td is None else td, []
-    for _ in range(steps):
-        td = act(env, td, policy(env, generator))
-        rewards.append(td["next", *REWARD].squeeze(-1))
-        td = step_mdp(td)
-    return torch.stack(rewards), td["agents", "info"][:, 0]
 
 
 @pytest.mark.parametrize("agents", [4, 5])
@@ -342,88 +301,6 @@ def test_rewards_against_a_loop(agents, options):
     assert (happened > 30).all()
 
 
-def test_metrics_account_for_the_rewards():
-    rewards, info = play(build(32, agents=5), greedy)
-    events = {name: value.squeeze(-1) for name, value in info.items()}
-    assert all(value.min() > 0 for value in (events["collected"], events["deposited"]))
-    assert events["hunter_collisions"].sum() > 0
-    per_hunter = sum(events[f"deposits_hunter_{i}"] for i in range(3))
-    assert torch.equal(per_hunter, events["deposited"])
-    team = 5 * (5 * events["deposited"] + 3 * events["collected"] - events["hunter_collisions"])
-    torch.testing.assert_close(rewards.sum((0, 2)), team)
-
-
-def test_seeds():
-    def run(seed, disturb=lambda: None):
-        env = build(4, seed=seed)
-        env.reset()
-        disturb()
-        return play(env, greedy, 40)[0]
-
-    def disturb():
-        build(3, seed=5).rollout(3)
-        VMASEnv("simple_spread", num_envs=2, seed=1).rollout(2)
-        torch.rand(3)
-
-    first = run(0)
-    assert torch.equal(first, run(0, disturb))
-    assert not torch.equal(first, run(1))
-    env = build(4, seed=1)
-    env.set_seed(0, static_seed=True)
-    stream = env.scenario.generator.get_state()
-    env.to("cpu").reset()
-    assert not torch.equal(stream, env.scenario.generator.get_state())  # its own was drawn from
-    assert torch.equal(first, play(env, greedy, 40)[0])
-
-
-def test_rows_do_not_depend_on_each_other():
-    def first_row(sign):
-        def policy(env, _):
-            action = greedy(env)
-            action[0] *= sign
-            return action
-
-        env = build(6)
-        rewards, info = play(env, policy, 60)
-        return rewards, env.simulator_state()["treasures"], info["collected"]
-
-    (rewards, treasures, collected), (others, places, fewer) = first_row(1.0), first_row(-1.0)
-    assert collected[0] > fewer[0]  # so that one row drew treasures that the other did not
-    assert torch.equal(rewards[:, 1:], others[:, 1:])
-    assert torch.equal(treasures[1:], places[1:])
-
-
-def test_partial_reset_starts_one_row_anew():
-    env = build(3)
-    play(env, greedy, 60)
-    before = env.simulator_state()
-    assert (before["collected"] > 0).all()
-    env.load_simulator_state(before)  # copied: the reset leaves it as it is
-    env.reset(env.fake_tensordict().set("_reset", torch.tensor([[False], [True], [False]])))
-    after = env.simulator_state()
-    for name, value in after.items():
-        assert torch.equal(value[[0, 2]], before[name][[0, 2]]), name
-    for name in ("collected", "deposits", "hunter_collisions", "velocities", "env_steps"):
-        assert after[name][1].abs().sum() == 0, name
-    assert (after["hold"][1] == -1).all()
-    for name in ("positions", "treasures"):
-        assert (after[name][1] != before[name][1]).all(), name
-
-
-def test_going_on_from_a_checkpoint():
-    env = build(4)
-    _, info = play(env, greedy, 30)
-    state, stream = env.simulator_state(), env.get_rng_state()
-    first, later = play(env, greedy, 40, td=env.fake_tensordict())
-    # so that the restored stream is drawn from, and its treasures are fetched
-    assert (later["collected"] > info["collected"] + 2).any()
-    other = build(4, seed=9)
-    other.reset()
-    other.load_simulator_state(state)
-    other.set_rng_state(stream)
-    assert torch.equal(first, play(other, greedy, 40, td=other.fake_tensordict())[0])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -438,28 +315,3 @@ def test_going_on_from_a_checkpoint():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         VMASEnv(TreasureCollection(), num_envs=1, **options)
-
-
-@pytest.mark.parametrize(
-    ("agents", "policy", "lowest", "highest"),
-    [
-        (4, random_action, -1.0, 3.0),
-        (4, greedy, 50.0, 66.0),
-        (5, random_action, -1.5, 4.0),
-        (5, greedy, 68.0, 92.0),
-    ],
-)
-def test_known_returns(agents, policy, lowest, highest):
-    rewards, _ = play(build(256, agents), policy)
-    assert lowest < rewards.sum(0).mean().item() < highest
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda():
-    env = build(3, device="cuda", shaping=0.1)
-    rewards, info = play(env, greedy, 40)
-    assert rewards.device.type == info["collected"].device.type == "cuda"
-    again = play(build(3, device="cuda", shaping=0.1), greedy, 40)[0]
-    torch.testing.assert_close(rewards, again)
-    assert play(env.to("cpu"), greedy, 3)[0].device.type == "cpu"

@@ -25,15 +25,16 @@ from typing import Any
 import torch
 
 from vm3ac_modules.cli.arguments import say
+from vm3ac_modules.cli.evaluate import play
 from vm3ac_modules.cli.reproduce.budgets import titled
 from vm3ac_modules.cli.reproduce.cases import make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.playing import play
-from vm3ac_modules.cli.reproduce.results import Row, write_rows
+from vm3ac_modules.cli.reproduce.results import Row
 from vm3ac_modules.cli.reproduce.trainings import trained
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
 from vm3ac_modules.evaluation.statistics import summarize_returns
+from vm3ac_modules.files import write_csv
 from vm3ac_modules.options import option
 from vm3ac_modules.runs.record import read_csv_log
 
@@ -95,7 +96,7 @@ def make(command: Command) -> None:
                 table.append({**known, "latent": mode, "episodes": episodes, **results[mode]})
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "information.csv", panels)
-    write_rows(command.out / "intervention.csv", table)
+    write_csv(command.out / "intervention.csv", table)
     comparison_figure(command.out / "coordination.png", panels, columns=3, ylabel="estimate")
     bars_figure(command.out / "intervention.png", bars(table), ylabel="average return", columns=3)
     say(f"-> {command.out}/coordination.png, intervention.png, information.csv, intervention.csv")

@@ -4,8 +4,8 @@
 
 The paper compares VM3-AC with MADDPG, MA-AC, MAVEN and SI-MOA, averaged over 7 seeds. Here MA-SAC
 (its Figure 6) and vm3ac_tight, which is not the paper's, are added. Returns are those of evaluation
-episodes: fixed starts, the policies' mean actions, z ~ prior. key=value arguments are knobs of
-recipes/train_continuous.py for every run.
+episodes: fixed starts, the policies' mean actions, z ~ prior. key=value arguments are options of
+vm3ac train for every run.
 
 A run that has its row is not trained again and an interrupted one goes on, so the same command
 may be killed and repeated. It writes into out:
@@ -26,7 +26,7 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce.budgets import TITLES, titled
 from vm3ac_modules.cli.reproduce.cases import make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import Row, cells, final_returns, write_rows
+from vm3ac_modules.cli.reproduce.results import Row, cells, final_returns
 from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import (
@@ -34,6 +34,7 @@ from vm3ac_modules.evaluation.statistics import (
     improvement_over_each,
     summarize_returns,
 )
+from vm3ac_modules.files import write_csv
 
 __all__ = ["main"]
 
@@ -68,7 +69,7 @@ def make(command: Command) -> None:
     }
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "curves.csv", panels)
-    write_rows(command.out / "statistics.csv", statistics(grouped))
+    write_csv(command.out / "statistics.csv", statistics(grouped))
     comparison_figure(command.out / "figure3.png", panels)
     say(f"-> {command.out}/figure3.png, curves.csv, statistics.csv; {command.runs}/results.csv")
 

@@ -4,8 +4,8 @@
 
 The paper compares VM3-AC with FOP, DOP, LICA, VDAC and MAVEN on maps of SMAC, of which its text
 names one, 3s_vs_3z. The default backend is SMAX: its numbers are not SMAC's, and every title says
-so. Evaluations are greedy, on fixed starts, z ~ prior. key=value arguments are knobs of
-recipes/train_smac.py for every run, e.g. reward=shaped or backend=smacv2.
+so. Evaluations are greedy, on fixed starts, z ~ prior. key=value arguments are options of
+vm3ac battle for every run, e.g. reward=shaped or backend=smacv2.
 
 A run that has its row is not trained again and an interrupted one goes on, so the same command
 may be killed and repeated. It writes into out:
@@ -29,10 +29,11 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce.budgets import BATTLES, Program
 from vm3ac_modules.cli.reproduce.cases import make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import Row, cells, write_rows
+from vm3ac_modules.cli.reproduce.results import Row, cells
 from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import improvement_over_each, summarize_returns
+from vm3ac_modules.files import write_csv
 from vm3ac_modules.runs.record import read_csv_log
 
 __all__ = ["main"]
@@ -72,7 +73,7 @@ def make(command: Command) -> None:
     }
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "curves.csv", panels)
-    write_rows(command.out / "statistics.csv", statistics(command, grouped))
+    write_csv(command.out / "statistics.csv", statistics(command, grouped))
     comparison_figure(command.out / "figure4.png", panels, ylabel="evaluation")
     say(f"-> {command.out}/figure4.png, curves.csv, statistics.csv; {command.runs}/results.csv")
 

@@ -35,10 +35,10 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce.cases import make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import write_rows
 from vm3ac_modules.cli.reproduce.trainings import trained
 from vm3ac_modules.evaluation.comparison import positions_figure
 from vm3ac_modules.evaluation.protocol import restart_episodes
+from vm3ac_modules.files import write_csv
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.options import option
 from vm3ac_modules.runs.loading import load_agent
@@ -118,8 +118,8 @@ def make(command: Command) -> None:
             picture = command.out / f"figure5_{task}.png"
             positions_figure(picture, panels, preys, half_width=HALF_WIDTH)
             say(f"-> {picture}")
-    write_rows(command.out / "positions.csv", places)
-    write_rows(command.out / "distances.csv", measured)
+    write_csv(command.out / "positions.csv", places)
+    write_csv(command.out / "distances.csv", measured)
     say(f"-> {command.out}/positions.csv, distances.csv")
 
 

@@ -24,10 +24,11 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce.budgets import titled
 from vm3ac_modules.cli.reproduce.cases import Case, make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import cells, final_returns, write_rows
+from vm3ac_modules.cli.reproduce.results import cells, final_returns
 from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import summarize_returns
+from vm3ac_modules.files import write_csv
 
 __all__ = ["main"]
 
@@ -90,7 +91,7 @@ def make(command: Command) -> None:
         for title, panel in finals.items()
         for label, found in panel.items()
     ]
-    write_rows(command.out / "statistics.csv", table)
+    write_csv(command.out / "statistics.csv", table)
     bars = {title: {k: found.mean for k, found in panel.items()} for title, panel in finals.items()}
     bars_figure(command.out / "figure6_final.png", bars, ylabel="final average return", columns=2)
     say(f"-> {command.out}/figure6.png, figure6_final.png, curves.csv, statistics.csv")

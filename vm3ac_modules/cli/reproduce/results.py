@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.evaluation.statistics import Estimate
-from vm3ac_modules.files import write_text
+from vm3ac_modules.files import write_csv
 
-__all__ = ["COLUMNS", "Results", "Row", "cells", "final_returns", "read", "row_of", "write_rows"]
+__all__ = ["COLUMNS", "Results", "Row", "cells", "final_returns", "read", "row_of"]
 
 FORMAT = 1
 """To be raised whenever a column is added, removed or given another meaning."""
@@ -55,7 +54,7 @@ class Results:
             complete = {"format_version": FORMAT, **row}
             self.rows.append({name: str(complete[name]) for name in self.columns})
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_rows(self.path, self.rows)
+            write_csv(self.path, self.rows)
 
 
 def read(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
@@ -105,20 +104,6 @@ def row_of(
         "run_dir": run_dir.relative_to(results.path.parent).as_posix(),
         "configuration": configuration,
     }
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV, replacing the file at once; the first row gives the columns.
-
-    Args:
-        path: the file.
-        rows: value per column.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def final_returns(rows: Sequence[Row]) -> list[float]:

@@ -24,14 +24,13 @@ from typing import Any
 import torch
 
 from vm3ac_modules.cli.arguments import say
+from vm3ac_modules.cli.evaluate import play
 from vm3ac_modules.cli.reproduce.budgets import titled
 from vm3ac_modules.cli.reproduce.cases import make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.playing import play
-from vm3ac_modules.cli.reproduce.results import write_rows
 from vm3ac_modules.cli.reproduce.trainings import trained
 from vm3ac_modules.evaluation.statistics import summarize_returns
-from vm3ac_modules.files import write_text
+from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import option
 
 __all__ = ["main"]
@@ -72,7 +71,7 @@ def make(command: Command) -> None:
             for mode in filter(results.__contains__, MODES):
                 table.append({**known, "latent": mode, "episodes": episodes, **results[mode]})
     command.out.mkdir(parents=True, exist_ok=True)
-    write_rows(command.out / "table3.csv", table)
+    write_csv(command.out / "table3.csv", table)
     write_text(command.out / "table3.md", markdown(table))
     say(markdown(table) + f"\n-> {command.out}/table3.csv, table3.md")
 

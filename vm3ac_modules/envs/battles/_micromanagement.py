@@ -5,7 +5,8 @@ Shapes: ``B`` rows, ``N`` agents, ``M`` enemies, ``A`` actions, ``O`` observatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -25,19 +26,23 @@ class SparseReward:
     Args:
         enemy_death: for each enemy that died in this step.
         ally_death: taken away for each ally that died in this step.
-        step: taken away in every step.
+        step_cost: taken away in every step.
         win: in the step that wins the battle.
     """
 
     enemy_death: float = 10.0
     ally_death: float = 1.0
-    step: float = 0.1
+    step_cost: float = 0.1
     win: float = 200.0
 
     def __call__(self, enemies_died: Any, allies_died: Any, won: Any) -> Any:
         """The reward of a step, from numbers or arrays."""
         paid = self.enemy_death * enemies_died + self.win * won
-        return paid - self.ally_death * allies_died - self.step
+        return paid - self.ally_death * allies_died - self.step_cost
+
+
+CONSTANTS = frozenset(field.name for field in fields(SparseReward))
+"""Names of the sparse reward's constants."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +132,22 @@ def check_legal(action: Tensor, mask: Tensor, owner: str) -> None:
     )
 
 
-def check_reward(reward: str, owner: str) -> None:
-    """Check the name of a reward.
+def paid_by(reward: str, constants: Mapping[str, float], owner: str) -> SparseReward | None:
+    """What pays for a step; None: the game itself.
 
     Args:
         reward: ``"sparse"`` or ``"shaped"``.
-        owner: name of the environment, for the message.
+        constants: those of :class:`SparseReward` that are not its defaults.
+        owner: name of the environment, for messages.
 
     Raises:
-        ValueError: it is another one.
+        ValueError: an unknown reward or constant, or constants with ``"shaped"``, which has none.
     """
     if reward not in REWARDS:
         raise ValueError(f"{owner}: reward must be 'sparse' or 'shaped', got {reward!r}")
+    for name in constants:
+        if name not in CONSTANTS:
+            raise ValueError(f"{owner}: unknown option {name!r}; of rewards: {sorted(CONSTANTS)}")
+        if reward != "sparse":
+            raise ValueError(f"{owner}: {name} is a constant of reward='sparse', got {reward!r}")
+    return SparseReward(**constants) if reward == "sparse" else None

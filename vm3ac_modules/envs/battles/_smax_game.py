@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vm3ac_modules.envs.battles._micromanagement import Sizes, SparseReward
 from vm3ac_modules.envs.battles.smax_maps import SmaxMap
-from vm3ac_modules.keys import require_extra
+from vm3ac_modules.extras import require_extra
 
 # Side of SMAX's square map.
 MAP_SIZE = 32.0

@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import torch
-from torchrl.envs import EnvBase, ParallelEnv, TransformedEnv
+from torchrl.envs import EnvBase, ParallelEnv
 
+from vm3ac_modules.envs.battles._micromanagement import REWARDS
 from vm3ac_modules.envs.battles.smac import make_smac_env
 from vm3ac_modules.envs.battles.smax import SMAXEnv
+from vm3ac_modules.envs.rng import innermost
 
-__all__ = ["BACKENDS", "BattleBackend", "lost_episodes", "make_battle_env", "time_limit"]
+__all__ = [
+    "BACKENDS",
+    "BattleBackend",
+    "check_battle",
+    "lost_episodes",
+    "make_battle_env",
+    "time_limit",
+]
 
 BattleBackend = Literal["smax", "smac", "smacv2"]
 """Who plays the battle: SMAX, embedded, or StarCraft II through SMAC or SMACv2."""
@@ -53,8 +62,7 @@ def make_battle_env(
         >>> make_battle_env("3m", 2, seed=0).batch_size
         torch.Size([2])
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; valid: {', '.join(BACKENDS)}.")
+    check_battle(backend, reward)
     if backend == "smax":
         return SMAXEnv(map_name, num_envs, device, seed, reward=reward, **options)
     if "max_steps" in options:
@@ -63,6 +71,22 @@ def make_battle_env(
             "their own."
         )
     return make_smac_env(map_name, backend, num_envs, device, seed, reward=reward, **options)
+
+
+def check_battle(backend: str, reward: str) -> None:
+    """Refuse names that no battle has.
+
+    Args:
+        backend: who plays it.
+        reward: what pays.
+
+    Raises:
+        ValueError: for an unknown backend or reward; names the valid ones.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; valid: {', '.join(BACKENDS)}.")
+    if reward not in REWARDS:
+        raise ValueError(f"unknown reward {reward!r}; valid: {', '.join(REWARDS)}.")
 
 
 def time_limit(env: EnvBase) -> int:
@@ -80,7 +104,7 @@ def time_limit(env: EnvBase) -> int:
         >>> time_limit(make_smac_env("3m", backend=SMACStub, seed=0))
         20
     """
-    games = _games(env)
+    games = innermost(env)
     if isinstance(games, SMAXEnv):
         return games.max_steps
     return max(_of_all(games, "episode_limit"))
@@ -101,14 +125,8 @@ def lost_episodes(env: EnvBase) -> int:
         >>> lost_episodes(make_smac_env("3m", backend=SMACStub, seed=0))
         0
     """
-    games = _games(env)
+    games = innermost(env)
     return 0 if isinstance(games, SMAXEnv) else sum(_of_all(games, "lost_episodes"))
-
-
-def _games(env: EnvBase) -> EnvBase:
-    while isinstance(env, TransformedEnv):
-        env = env.base_env
-    return env
 
 
 def _of_all(games: EnvBase, name: str) -> list[int]:

@@ -18,12 +18,12 @@ from torch import Tensor
 from torchrl.envs import ActionMask, EnvBase, ParallelEnv, TransformedEnv
 
 from vm3ac_modules.envs.battles._micromanagement import (
+    CONSTANTS,
     ENDS,
     METRICS,
     Sizes,
-    SparseReward,
     check_legal,
-    check_reward,
+    paid_by,
     random_legal,
     set_specs,
 )
@@ -64,11 +64,9 @@ class SMACEnv(EnvBase):
         seed: seed of the game; without one it is drawn from torch's default generator. Setting it
             again builds the game anew, since games take a seed only when they are built.
         reward: ``"sparse"`` or ``"shaped"``.
-        enemy_death: what an enemy's death pays; this and the following three in ``"sparse"`` only.
-        ally_death: what an ally's death costs.
-        step_cost: what a step costs.
-        win: what a victory pays.
         max_restarts: how many times in a row the game may fail before the error is raised.
+        **constants: of the sparse reward: ``enemy_death`` (10) and ``win`` (200) pay,
+            ``ally_death`` (1) and ``step_cost`` (0.1) cost.
 
     Raises:
         ValueError: an option out of its range; in a step, an illegal action.
@@ -91,21 +89,17 @@ class SMACEnv(EnvBase):
         seed: int | None = None,
         *,
         reward: str = "sparse",
-        enemy_death: float = 10.0,
-        ally_death: float = 1.0,
-        step_cost: float = 0.1,
-        win: float = 200.0,
         max_restarts: int = 3,
+        **constants: float,
     ) -> None:
-        check_reward(reward, "SMACEnv")
+        sparse = paid_by(reward, constants, "SMACEnv")
         if tuple(batch_size) not in ((), (1,)):
             raise ValueError(
                 f"SMACEnv: batch_size must be [] or [1], got {list(batch_size)}; use "
                 "make_smac_env(..., num_envs=...) for several games"
             )
         super().__init__(device=torch.device(device), batch_size=torch.Size(batch_size))
-        sparse = SparseReward(enemy_death, ally_death, step_cost, win)
-        self._sparse = sparse if reward == "sparse" else None
+        self._sparse = sparse
         self._make_game, self._max_restarts = make_game, max_restarts
         self._lost = self._failures = self._steps = 0
         self._game: SMACGame | None = None
@@ -294,10 +288,6 @@ def make_smac_env(
     seed: int | None = None,
     *,
     reward: str = "sparse",
-    enemy_death: float = 10.0,
-    ally_death: float = 1.0,
-    step_cost: float = 0.1,
-    win: float = 200.0,
     max_restarts: int = 3,
     **options: Any,
 ) -> EnvBase:
@@ -312,12 +302,9 @@ def make_smac_env(
         seed: seed of the first game; the following ones have the following seeds. Without one it is
             drawn from torch's default generator.
         reward: ``"sparse"`` or ``"shaped"``; see :class:`SMACEnv`.
-        enemy_death: what an enemy's death pays; this and the following three in ``"sparse"`` only.
-        ally_death: what an ally's death costs.
-        step_cost: what a step costs.
-        win: what a victory pays.
         max_restarts: how many times in a row a game may fail before the error is raised.
-        **options: arguments of the game, e.g. ``difficulty``.
+        **options: constants of the sparse reward, as in :class:`SMACEnv`, and arguments of the
+            game, e.g. ``difficulty``.
 
     Returns:
         An environment of batch size ``[B]`` whose random actions are legal.
@@ -333,20 +320,14 @@ def make_smac_env(
         >>> env.rollout(2)["agents", "observation"].shape[:3]
         torch.Size([1, 2, 3])
     """
-    check_reward(reward, "make_smac_env")
+    constants = {name: options.pop(name) for name in CONSTANTS & options.keys()}
+    paid_by(reward, constants, "make_smac_env")
     if num_envs < 1:
         raise ValueError(f"make_smac_env: num_envs must be at least 1, got {num_envs}")
     seed = int(torch.randint(2**31, (1,))) if seed is None else seed
     make = backend if callable(backend) else partial(starcraft, backend)
     make_game = partial(make, map_name=map_name, **options)
-    common: dict[str, Any] = {
-        "reward": reward,
-        "enemy_death": enemy_death,
-        "ally_death": ally_death,
-        "step_cost": step_cost,
-        "win": win,
-        "max_restarts": max_restarts,
-    }
+    common: dict[str, Any] = {"reward": reward, "max_restarts": max_restarts, **constants}
     if num_envs == 1:
         return SMACEnv(make_game, [1], device, seed, **common)
     makers = [partial(SMACEnv, make_game, seed=seed + i, **common) for i in range(num_envs)]

@@ -19,9 +19,8 @@ from vm3ac_modules.envs._rows import EpisodeSeeds
 from vm3ac_modules.envs.battles._micromanagement import (
     ENDS,
     METRICS,
-    SparseReward,
     check_legal,
-    check_reward,
+    paid_by,
     random_legal,
     set_specs,
 )
@@ -92,11 +91,9 @@ class SMAXEnv(EnvBase):
             reset after construction is the same as one after ``set_seed(seed)``.
         reward: ``"sparse"`` or ``"shaped"``.
         max_steps: time limit, in steps; SMAC's limit of the map by default.
-        enemy_death: what an enemy's death pays; this and the following three in ``"sparse"`` only.
-        ally_death: what an ally's death costs.
-        step_cost: what a step costs.
-        win: what a victory pays.
         walls_cause_death: units that touch the border of the map die, as in JaxMARL's benchmarks.
+        **constants: of the sparse reward: ``enemy_death`` (10) and ``win`` (200) pay,
+            ``ally_death`` (1) and ``step_cost`` (0.1) cost.
 
     Raises:
         ValueError: an unknown map or an option out of its range; in a step, an illegal action.
@@ -122,24 +119,18 @@ class SMAXEnv(EnvBase):
         *,
         reward: str = "sparse",
         max_steps: int | None = None,
-        enemy_death: float = 10.0,
-        ally_death: float = 1.0,
-        step_cost: float = 0.1,
-        win: float = 200.0,
         walls_cause_death: bool = True,
+        **constants: float,
     ) -> None:
         units = smax_map(map_name)
-        check_reward(reward, "SMAXEnv")
+        sparse = paid_by(reward, constants, "SMAXEnv")
         if num_envs < 1:
             raise ValueError(f"SMAXEnv: num_envs must be at least 1, got {num_envs}")
         self.map_name, self.num_agents = map_name, len(units.allies)
         self.max_steps = units.max_steps if max_steps is None else max_steps
         if self.max_steps < 1:
             raise ValueError(f"SMAXEnv: max_steps must be at least 1, got {max_steps}")
-        sparse = SparseReward(enemy_death, ally_death, step_cost, win)
-        self._game = smax_game(
-            units, self.max_steps, sparse if reward == "sparse" else None, walls_cause_death
-        )
+        self._game = smax_game(units, self.max_steps, sparse, walls_cause_death)
         super().__init__(device=torch.device(device), batch_size=[num_envs])
         set_specs(self, self._game.sizes)
         self._set_seed(seed)

@@ -16,7 +16,7 @@ import torch
 
 from vm3ac_modules.envs._rows import Floats, Layout, Row, headless
 from vm3ac_modules.envs.pettingzoo._batched import BatchedSimulatorEnv
-from vm3ac_modules.keys import require_extra
+from vm3ac_modules.extras import require_extra
 
 __all__ = ["BatchedPettingZooEnv"]
 

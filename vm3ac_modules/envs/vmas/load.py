@@ -8,7 +8,7 @@ import io
 from functools import cache
 from types import ModuleType
 
-from vm3ac_modules.keys import require_extra
+from vm3ac_modules.extras import require_extra
 
 __all__ = ["load_vmas"]
 

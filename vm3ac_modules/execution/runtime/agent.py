@@ -37,7 +37,7 @@ class DeployedAgent:
         Kim et al. 2023, arXiv:2303.00451, Section 5 and Appendix H.
 
     Args:
-        path: a file of ``recipes/export_agents.py``.
+        path: a file of ``vm3ac export``.
         seed: the team's seed, ``0 <= seed < 2^64``; all agents must be given the same.
 
     Raises:
@@ -46,7 +46,7 @@ class DeployedAgent:
         ValueError: for a seed outside its range.
 
     Example:
-        >>> agent = DeployedAgent("runs/demo/agents/agent_0.onnx", seed=7)  # doctest: +SKIP
+        >>> agent = DeployedAgent("agents/synchronized/agent_0.onnx", seed=7)  # doctest: +SKIP
         >>> agent.act(observation, episode=0, step=12)  # doctest: +SKIP
     """
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from vm3ac_modules.files import write_bytes
 
 __all__ = [
     "FORMATS",
@@ -74,9 +75,7 @@ def write_agent_file(path: Path | str, program: bytes, record: Mapping[str, Any]
     full["record_sha256"] = _hash_record(full)
     text = json.dumps(full, indent=1).encode()
     whole = _zip_with(program, text) if kind == "torch" else _onnx_with(program, text)
-    temporary = path.with_name(f".tmp_{path.name}")
-    temporary.write_bytes(whole)
-    os.replace(temporary, path)
+    write_bytes(path, whole)
     return full
 
 
@@ -96,9 +95,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     kind = _format_of(path)
     if not path.is_file():
-        raise AgentFileError(
-            f"there is no file {path}: write it with recipes/export_agents.py RUN_DIR."
-        )
+        raise AgentFileError(f"there is no file {path}: write it with vm3ac export run_dir=DIR.")
     try:
         program, text = (_split_zip if kind == "torch" else _split_onnx)(path.read_bytes())
         record: dict[str, Any] = json.loads(text)
