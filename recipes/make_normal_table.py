@@ -38,7 +38,6 @@ class NormalTable(Options):
     """Options of this program."""
 
     out: str = option(str(TABLE), "the file to write")
-    threads: int = option(1, "taken for uniformity: the arithmetic has one thread", least=1)
 
 
 def upper_quantile(p: mpf) -> mpf:

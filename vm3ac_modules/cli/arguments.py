@@ -62,6 +62,8 @@ def run(
     doc: str | None,
     options: type[_Options],
     arguments: Sequence[str],
+    *,
+    of_run: bool = False,
 ) -> _Result:
     """Read a command line and do what it says; answer what cannot be done with one sentence.
 
@@ -71,11 +73,14 @@ def run(
         doc: what it is.
         options: its options.
         arguments: the command line.
+        of_run: whether it needs ``run_dir``, which may then be given without its name.
 
     Returns:
         What the function returns.
     """
-    chosen = parse(program, doc, options, arguments)
+    chosen = parse(program, doc, options, arguments, positional="run_dir" if of_run else None)
+    if of_run and chosen.to_dict()["run_dir"] is None:
+        fail("say which run: run_dir=<directory of a run>.")
     try:
         return function(chosen)
     except ERRORS as error:

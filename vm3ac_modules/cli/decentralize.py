@@ -36,7 +36,7 @@ from typing import Any
 
 import torch
 
-from vm3ac_modules.cli.arguments import ERRORS, fail, parse
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.cli.export import export
 from vm3ac_modules.evaluation import EvaluationResult, evaluate
 from vm3ac_modules.execution.export.agents import default_latent
@@ -266,18 +266,16 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac decent
         program: its name, for help.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    options = parse(program, __doc__, Decentralized, given, positional="run_dir")
-    if options.run_dir is None:
-        fail("say which run: run_dir=<directory of a run>.")
+    run(_decentralize, program, __doc__, Decentralized, given, of_run=True)
+
+
+def _decentralize(options: Decentralized) -> None:
     torch.set_num_threads(options.threads)
-    try:
-        bench = Bench(options)
-        if options.kill is None:
-            report(bench, table(bench))
-        else:
-            kill(bench)
-    except ERRORS as error:
-        fail(str(error))
+    bench = Bench(options)
+    if options.kill is None:
+        report(bench, table(bench))
+    else:
+        kill(bench)
 
 
 if __name__ == "__main__":

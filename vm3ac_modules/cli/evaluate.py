@@ -25,7 +25,7 @@ from typing import Any, get_args
 import torch
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.cli.arguments import ERRORS, fail, parse
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.evaluation import (
     coordination_table,
     evaluate,
@@ -69,14 +69,11 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac evalua
         program: its name, for help.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    options = parse(program, __doc__, Evaluation, given, positional="run_dir")
-    if options.run_dir is None:
-        fail("say which run: run_dir=<directory of a run>.")
-    torch.set_num_threads(options.threads)
-    try:
-        found = report(options)
-    except ERRORS as error:
-        fail(str(error))
+    run(_evaluate, program, __doc__, Evaluation, given, of_run=True)
+
+
+def _evaluate(options: Evaluation) -> None:
+    found = report(options)
     write_json(f"{options.run_dir}/evaluation.json", found)
     sys.stdout.write(text_of(found))
     title = f"{found['algorithm']} on {found['task']}"
@@ -97,6 +94,7 @@ def report(options: Evaluation) -> dict[str, Any]:
         CheckpointError: if there is no readable checkpoint.
         ValueError: for a latent that the policy cannot be played with.
     """
+    torch.set_num_threads(options.threads)
     trained = load_agent(str(options.run_dir), device=options.device)
     seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
     rows = trained.task.rows(options.episodes, trained.settings.training.num_envs)

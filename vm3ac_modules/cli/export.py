@@ -33,7 +33,7 @@ from typing import Any, get_args
 
 import torch
 
-from vm3ac_modules.cli.arguments import ERRORS, fail, parse
+from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.execution.export.agents import default_latent, export_agents
 from vm3ac_modules.execution.export.latent_source import LatentInput
 from vm3ac_modules.execution.export.parity import TOLERANCE, largest_difference
@@ -121,26 +121,20 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac export
         program: its name, for help.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    options = parse(program, __doc__, Export, given, positional="run_dir")
-    if options.run_dir is None:
-        fail("say which run: run_dir=<directory of a run>.")
-    torch.set_num_threads(options.threads)
-    try:
-        sys.stdout.write(run(options, Path(options.run_dir)))
-    except ERRORS as error:
-        fail(str(error))
+    sys.stdout.write(run(report, program, __doc__, Export, given, of_run=True))
 
 
-def run(options: Export, run_dir: Path) -> str:
+def report(options: Export) -> str:
     """Load, export and compare.
 
     Args:
-        options: what is asked for.
-        run_dir: directory of the run.
+        options: what is asked for; ``run_dir`` is given.
 
     Returns:
         What to print.
     """
+    torch.set_num_threads(options.threads)
+    run_dir = Path(str(options.run_dir))
     # The run's own complaint about a missing checkpoint, before anything is built.
     checkpoint_identity(run_dir)
     trained = load_agent(run_dir)
