@@ -256,7 +256,7 @@ def battle_task(
     check_battle(backend, reward)
     return Task(
         f"battle/{backend}/{reward}/{map_name}",
-        partial(_battle, map_name, backend=backend, reward=reward),
+        partial(make_battle_env, map_name, backend=backend, reward=reward),
         max_steps=None,
         options=options,
         plays="episodes",
@@ -264,10 +264,6 @@ def battle_task(
         about={"map": map_name, "backend": backend, "reward": reward},
         row_is_process=backend != "smax",
     )
-
-
-def _battle(map_name: str, **options: Any) -> EnvBase:
-    return make_battle_env(map_name, **options)
 
 
 def make_env(
