@@ -67,7 +67,9 @@ def test_a_second_checkpoint_writes_only_new_items(tmp_path):
     assert files(tmp_path) == [first, "items_3_5_frame_20.pt"]
     after = (tmp_path / "checkpoint" / "replay" / first).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    content = torch.load(tmp_path / "checkpoint" / "replay" / "items_3_5_frame_20.pt")
+    content = torch.load(
+        tmp_path / "checkpoint" / "replay" / "items_3_5_frame_20.pt", weights_only=True
+    )
     assert content["id"].tolist() == [3, 4]
     assert ids(tmp_path) == [0, 1, 2, 3, 4]
     assert ids(tmp_path, frame=10) == [0, 1, 2]
