@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -103,6 +103,28 @@ class EpisodeSeeds:
         self.episodes[row] += 1
         words = np.random.SeedSequence(self.seed, spawn_key=(row, episode)).generate_state(1)
         return int(words[0]) >> 1
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint: the seed, ``[]``, and the episodes each row has begun, ``[B]``."""
+        return {"seed": torch.tensor(self.seed), "episodes": self.episodes.clone()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave.
+
+        Args:
+            state: from an environment of the same kind and number of rows.
+
+        Raises:
+            ValueError: the state has other entries or rows than these.
+        """
+        if state.keys() != {"seed", "episodes"} or state["episodes"].shape != self.episodes.shape:
+            found = {name: tuple(value.shape) for name, value in state.items()}
+            raise ValueError(
+                f"set_rng_state: needs 'seed' [] and 'episodes' {list(self.episodes.shape)}, got "
+                f"{found}; use a state saved from this kind of environment and num_envs"
+            )
+        self.seed = int(state["seed"])
+        self.episodes.copy_(state["episodes"])
 
 
 class LocalRows:

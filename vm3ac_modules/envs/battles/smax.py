@@ -214,7 +214,7 @@ class SMAXEnv(EnvBase):
         Returns:
             The seed, ``[]``, and how many episodes each row has begun, ``[B]``; int64 on the CPU.
         """
-        return {"seed": torch.tensor(self._seeds.seed), "episodes": self._seeds.episodes.clone()}
+        return self._seeds.state()
 
     def set_rng_state(self, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`get_rng_state` gave; reset the environment to go on from there.
@@ -228,11 +228,4 @@ class SMAXEnv(EnvBase):
         Raises:
             ValueError: the state has other entries or rows than this environment's.
         """
-        if state.keys() != {"seed", "episodes"} or state["episodes"].shape != self.batch_size:
-            found = {name: tuple(value.shape) for name, value in state.items()}
-            raise ValueError(
-                f"set_rng_state: needs 'seed' [] and 'episodes' {list(self.batch_size)}, got "
-                f"{found}; use a state saved from an SMAXEnv of the same num_envs"
-            )
-        self._set_seed(int(state["seed"]))
-        self._seeds.episodes.copy_(state["episodes"])
+        self._seeds.load(state)

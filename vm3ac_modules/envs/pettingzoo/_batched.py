@@ -123,8 +123,7 @@ class BatchedSimulatorEnv(EnvBase):
         Returns:
             The seed, ``[]``, and how many episodes each row has begun, ``[B]``; int64 on the CPU.
         """
-        seeds = self._seeds
-        return {"seed": torch.tensor(seeds.seed), "episodes": seeds.episodes.clone()}
+        return self._seeds.state()
 
     def set_rng_state(self, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`get_rng_state` gave.
@@ -139,14 +138,7 @@ class BatchedSimulatorEnv(EnvBase):
         Raises:
             ValueError: the state has other entries or rows than this environment's.
         """
-        if state.keys() != {"seed", "episodes"} or state["episodes"].shape != self.batch_size:
-            found = {name: tuple(value.shape) for name, value in state.items()}
-            raise ValueError(
-                f"set_rng_state: needs 'seed' [] and 'episodes' {list(self.batch_size)}, got "
-                f"{found}; use a state saved from this kind of environment and num_envs"
-            )
-        self._seeds = EpisodeSeeds(int(state["seed"]), self.numel())
-        self._seeds.episodes.copy_(state["episodes"])
+        self._seeds.load(state)
 
     def ask(self, method: str) -> Floats:
         """What a method of every simulator says now, e.g. ``"positions"``.
