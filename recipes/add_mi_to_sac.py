@@ -2,9 +2,9 @@
 
     python recipes/add_mi_to_sac.py run_dir=runs/add_mi_to_sac task=predator_prey_2 frames=128000
 
-SACLoss is untouched: its policy opens with a latent sampler, so it draws a latent for s and
-another for s' by itself. `loss_mi` joins the actor's loss and the actor's optimizer; only the
-predictor has an optimizer of its own. The critics do not see the bonus.
+SACLoss is untouched: it is handed `policy.fresh()`, which opens with a latent sampler, so it draws
+a latent for s and another for s' by itself. `loss_mi` joins the actor's loss and the actor's
+optimizer; only the predictor has an optimizer of its own. The critics do not see the bonus.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def train(cfg: AddMI, mi_weight: float) -> float:
 
     sampler = vm.LatentSampler(vm.GaussianPrior(cfg.latent_dim))
     policy = vm.make_policy(sampler, vm.make_actor(obs_dim, cfg.latent_dim, spec))
-    sac = stock_sac(policy, env, obs_dim, cfg.alpha)
+    sac = stock_sac(policy.fresh(), env, obs_dim, cfg.alpha)
     mi = vm.MutualInformationLoss(policy, vm.VariationalPredictor(obs_dim, spec), weight=mi_weight)
     groups = {
         "actor": sac.actor_network_params.parameters(),

@@ -264,7 +264,8 @@ def test_the_reward_keeps_the_bonus_out_of_the_policies_loss():
 @pytest.mark.parametrize("mode", ["policy", "reward"])
 def test_weight_zero_is_ma_ac_with_the_same_networks(mode):
     parts = make_maven_parts(3)
-    plain = with_updater(MAACLoss(*copy.deepcopy(parts[:3]), gamma=GAMMA))
+    stored = {"latent": "stored", "gamma": GAMMA}
+    plain = with_updater(MAACLoss(*copy.deepcopy(parts[:3]), **stored))
     loss = with_updater(MAVENLoss(*parts, mi_weight=0.0, mi_mode=mode, gamma=GAMMA))
     td = make_batch(7, num_agents=3)
     noise = loss.draw_noise(td)

@@ -33,7 +33,7 @@ class Reference:
         self.loss, self.td, self.noise = loss, td, noise
         self.num_agents = td["agents", "action"].shape[-2]
         self.low_high = loss.center - loss.half_range, loss.center + loss.half_range
-        first = "1" if loss.reader.sampler is not None else "0"
+        first = "1" if loss.reader.prior is not None else "0"
         self.phi = loss.actor_network_params["module", first, "net"]
         self.draws = [self.draw(i) for i in range(self.num_agents)]
         self.action = [action for action, _ in self.draws]

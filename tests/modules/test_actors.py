@@ -131,8 +131,12 @@ def test_policy_reads_the_latent_that_it_writes():
 
 
 def test_policy_without_sampler_is_the_actor():
-    actor = small_actor(latent_dim=0)
-    assert make_policy(None, actor) is actor
+    actor, td = small_actor(latent_dim=0), observations(5)
+    policy = make_policy(None, actor)
+    assert [*policy] == [*actor]
+    assert policy.state_dict().keys() == actor.state_dict().keys()
+    for same in (policy, policy.fresh(), policy.replaying()):
+        torch.testing.assert_close(same.get_dist(td).loc, actor.get_dist(td).loc)
 
 
 @pytest.mark.parametrize("copier", ["state_dict", "deepcopy", "pickle"])

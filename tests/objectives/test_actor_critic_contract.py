@@ -161,7 +161,7 @@ def test_reader_accepts_any_sequence_that_ends_in_a_squashed_normal():
     space = action_spec(2).space
     reader = PolicyReader(plain_policy(distribution_kwargs={"low": space.low, "high": space.high}))
     assert reader.in_keys == [("agents", "observation")]
-    assert reader.sampler is None
+    assert reader.prior is None
     torch.testing.assert_close(reader.half_range, (space.high - space.low) / 2)
     loc, scale = reader.heads(make_batch(6), torch.zeros(6, 0))
     many_loc, many_scale = reader.many_heads(make_batch(6), torch.zeros(6, 5, 0))

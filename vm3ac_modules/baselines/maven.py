@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import OneHotCategorical
 
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.nn.discriminators import JointNet
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
 from vm3ac_modules.objectives.base import MultiAgentLoss
@@ -324,10 +325,11 @@ class MAVENLoss(EpisodeLatentLoss, CentralizedActorCriticLoss):
         term = LatentDiscriminator(
             discriminator_network, mi_weight, mi_mode, latent_policy.situation
         )
-        super().__init__(actor_network, qvalue_network, value_network, terms=[term], **options)
-        if self.reader.sampler is not None:
+        if Policy.of(actor_network).sampler is not None:
             raise ValueError(
                 "MAVEN's latent lives for an episode: give the actor without a LatentSampler and "
                 "append EpisodeLatent(latent_policy) to the environment."
             )
+        networks = (actor_network, qvalue_network, value_network)
+        super().__init__(*networks, terms=[term], latent="stored", **options)
         self.add_latent_policy(latent_policy, entropy_weight)

@@ -9,6 +9,8 @@ from vm3ac_modules.modules.factorized_critic import FactorizedCritic as Factoriz
 from vm3ac_modules.modules.latent import LatentMode as LatentMode
 from vm3ac_modules.modules.latent import LatentSampler as LatentSampler
 from vm3ac_modules.modules.latent import latent_at as latent_at
+from vm3ac_modules.modules.latent_policy import LatentPolicy as LatentPolicy
+from vm3ac_modules.modules.latent_policy import StoredLatent as StoredLatent
 from vm3ac_modules.modules.network import NetworkModule as NetworkModule
 from vm3ac_modules.modules.per_seed import PerSeed as PerSeed
 from vm3ac_modules.modules.policy import Policy as Policy

@@ -9,16 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict.nn import (
-    ProbabilisticTensorDictSequential,
-    TensorDictModuleBase,
-)
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.data import Bounded, TensorSpec
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.modules.latent_policy import LatentPolicy
 from vm3ac_modules.modules.network import NetworkModule
 from vm3ac_modules.nn.actors import DeterministicNet, LatentGaussianNet
 
@@ -153,15 +151,17 @@ def make_deterministic_actor(
 
 
 def make_policy(
-    sampler: TensorDictModuleBase | None, actor: ProbabilisticActor
-) -> ProbabilisticTensorDictSequential:
-    """Put the latent's sampler before the actor: what a collector and a stock loss call.
+    sampler: TensorDictModuleBase | None, actor: ProbabilisticTensorDictSequential
+) -> LatentPolicy:
+    """Put the latent's sampler before the actor: what a collector calls and our losses take.
 
-    Whoever asks this policy for a distribution gets a fresh latent, so a stock TorchRL loss draws
-    one for s and another for s' by itself.
+    A stock TorchRL loss is handed ``policy.fresh()`` if it draws actions of its own, so that it
+    draws a latent for s and another for s', or ``policy.replaying()`` if it scores stored actions.
 
     Args:
-        sampler: a :class:`~vm3ac_modules.modules.LatentSampler`; None for an actor without latent.
+        sampler: a :class:`~vm3ac_modules.modules.LatentSampler`, or
+            :class:`~vm3ac_modules.modules.StoredLatent` where something else writes the latent;
+            None for an actor without latent.
         actor: an actor that reads what the sampler writes.
 
     Returns:
@@ -169,10 +169,9 @@ def make_policy(
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> actor = make_actor(4, 0, Bounded(-1.0, 1.0, (3, 2)))
-        >>> make_policy(None, actor) is actor
-        True
+        >>> import vm3ac_modules as vm
+        >>> actor = make_actor(4, 3, Bounded(-1.0, 1.0, (3, 2)))
+        >>> make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor).replaying().in_keys
+        ['latent', ('agents', 'observation')]
     """
-    if sampler is None:
-        return actor
-    return ProbabilisticTensorDictSequential(sampler, *actor)
+    return LatentPolicy(*actor) if sampler is None else LatentPolicy(sampler, *actor)

@@ -24,6 +24,7 @@ from torchrl.modules import AdditiveGaussianModule
 
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.latent import LatentMode, LatentSampler
+from vm3ac_modules.modules.latent_policy import LatentPolicy, StoredLatent
 from vm3ac_modules.modules.per_seed import PerSeed
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.priors import CategoricalPrior, LatentPrior
@@ -240,6 +241,14 @@ class Policy(TensorDictModuleBase):
 
         return self._around(_changed(self.module, choose))
 
+    def replaying(self) -> TensorDictModuleBase:
+        """The sequence for a loss that scores stored actions: it reads the latent that they had.
+
+        See Also:
+            :class:`~vm3ac_modules.modules.LatentPolicy`.
+        """
+        return _changed(self.module, StoredLatent.instead_of)
+
     def greedy(self) -> Policy:
         """The same policy without exploration: no floor of the actor, no Gaussian noise behind it.
 
@@ -282,6 +291,6 @@ def _changed(
     after = [new for leaf in before if (new := change(leaf)) is not None]
     if len(after) == len(before) and all(map(operator.is_, after, before)):
         return module
-    probabilistic = isinstance(module, ProbabilisticTensorDictSequential)
-    kind = ProbabilisticTensorDictSequential if probabilistic else TensorDictSequential
+    kinds = (LatentPolicy, ProbabilisticTensorDictSequential, TensorDictSequential)
+    kind = next((kind for kind in kinds if isinstance(module, kind)), TensorDictSequential)
     return kind(*after)

@@ -31,6 +31,7 @@ from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
 from vm3ac_modules.objectives.common import call_network, matrix_mean, ordered_keys, scalar_means
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
+from vm3ac_modules.objectives.policy_body import Latent
 from vm3ac_modules.objectives.terms import Term, TermInputs, TermValues
 
 __all__ = ["CentralizedActorCriticLoss"]
@@ -67,6 +68,7 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
             rewards, so that the optimum stays.
         gamma: discount per step; :meth:`make_value_estimator` changes it.
         policy_q: critic that trains the policies: ``"first"`` (the paper) or ``"min"``.
+        latent: ``"fresh"``: the loss draws its own; ``"stored"`` for that of the batch (MAVEN's).
         options: ``reward_scale``, ``reduction``, ``seed_dims`` and ``keys``, those of
             :class:`~vm3ac_modules.objectives.MultiAgentLoss`.
 
@@ -78,8 +80,9 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
         and its matrix ``pair_log_prob_matrix`` ``[*S, N, N]``.
 
     Raises:
-        ValueError: for unknown options, a sampler whose mode is not ``"sample"``, a term that lacks
-            its network, or one built for another number of agents (when called).
+        ValueError: for unknown options, a latent that nothing draws or that is replayed although a
+            fresh one is meant, a term that lacks its network, or (when called) one built for
+            another number of agents.
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
@@ -131,6 +134,7 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
         terms: Sequence[Term] = (),
         gamma: float = 0.99,
         policy_q: Literal["first", "min"] = "first",
+        latent: Latent = "fresh",
         **options: Any,
     ) -> None:
         super().__init__(gamma=gamma, **options)
@@ -141,7 +145,7 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
         if len(latents) > 1:
             raise ValueError(f"terms disagree about num_latents: {sorted(map(str, latents))}.")
         self.num_latents = next(iter(latents), None) or 0
-        self.reader = PolicyReader(actor_network)
+        self.reader = PolicyReader(actor_network, latent=latent)
         self.reader.register_range(self)
         self.add_network("actor", actor_network)
         self.add_network("qvalue", qvalue_network)
@@ -176,7 +180,7 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
         keys = self.tensor_keys
         critics = [*self.qvalue_network.in_keys, *self.value_network.in_keys]
         extra = [key for term in self.terms for key in term.in_keys(keys)]
-        read = ordered_keys([*self.reader.in_keys, *critics, keys.action, *extra])
+        read = ordered_keys([*self.reader.data_keys, *critics, keys.action, *extra])
         nexts = ordered_keys([keys.reward, keys.terminated, *self.value_network.in_keys])
         read = [key for key in read if key != keys.joint_action]
         return ordered_keys([*read, *(("next", key) for key in nexts)])

@@ -129,9 +129,9 @@ def enumerated_entropies(outcomes: Tensor, log_prior: Tensor) -> tuple[Tensor, T
 
 def _support(reader: CategoricalPolicyReader, like: Tensor) -> tuple[Tensor, Tensor] | None:
     """All latents and their log-probabilities, if they can be enumerated."""
-    if reader.sampler is None:
+    if reader.prior is None:
         return like.new_zeros((1, 0)), like.new_zeros(1)
-    prior = reader.sampler.prior
+    prior = reader.prior
     if not isinstance(prior, CategoricalPrior):
         return None
     values = prior.support().to(like)

@@ -48,10 +48,12 @@ class CategoricalPolicyReader(PolicyBody):
         policy: any TorchRL sequence of an optional :class:`~vm3ac_modules.modules.LatentSampler`,
             networks that write ``logits`` ``[*B, N, A]``, and one of :data:`CATEGORICAL`, a masked
             one with an entry for its ``mask`` ``[*B, N, A]``.
+        latent: ``"fresh"``, or ``"stored"`` for that of the batch.
 
     Raises:
-        ValueError: if the sampler's mode is not ``"sample"``, or the distribution is another one
-            or is not given by ``logits`` (and ``mask``).
+        ValueError: if the policy's latent is not the one that is meant (see
+            :class:`~vm3ac_modules.objectives.policy_body.PolicyBody`), or the distribution is
+            another one or is not given by ``logits`` (and ``mask``).
 
     Example:
         >>> from tensordict.nn import TensorDictModule
@@ -115,7 +117,7 @@ class CategoricalPolicyReader(PolicyBody):
         batch, values = tensordict.batch_size, [tensordict.get(key) for key in self.in_keys]
         own = torch.empty(0, device=values[0].device)
         like = next((x for x in values if x.is_floating_point()), own)
-        latent, extra = self.draw_latents(batch, num_latents, like)
+        latent, extra = self.noise_latents(batch, num_latents, like)
         return TensorDict({"latent": latent, "extra_latents": extra}, batch)
 
     @staticmethod

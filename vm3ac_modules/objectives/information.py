@@ -29,7 +29,7 @@ from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_
 from vm3ac_modules.objectives.options import check_choice
 from vm3ac_modules.objectives.pairs import REVERSE_MODELS, PairTerms, pair_terms
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
-from vm3ac_modules.objectives.policy_body import policy_leaves
+from vm3ac_modules.objectives.policy_body import Latent, policy_leaves
 from vm3ac_modules.objectives.slots import LossNetwork
 
 __all__ = [
@@ -70,6 +70,7 @@ class GaussianInformation:
         policy: what :class:`~vm3ac_modules.objectives.policy.PolicyReader` reads.
         num_latents: extra latents K of the entropy family.
         reverse_model: whose model predicts agent i from j.
+        latent: ``"fresh"``, or ``"stored"`` for that of the batch.
     """
 
     wanted: ClassVar = ("a TanhNormal", "VariationalPredictor", "continuous")
@@ -80,8 +81,9 @@ class GaussianInformation:
         policy: TensorDictModuleBase,
         num_latents: int,
         reverse_model: Literal["own", "partner"],
+        latent: Latent = "fresh",
     ) -> None:
-        self.reader = PolicyReader(policy)
+        self.reader = PolicyReader(policy, latent=latent)
         self.num_latents, self.reverse_model = num_latents, reverse_model
 
     def in_keys(self, predictor: Any, keys: Any) -> list[NestedKey]:
@@ -107,6 +109,7 @@ class GaussianInformation:
         self, tensordict: TensorDictBase, num_latents: int, run: InformationNetworks
     ) -> InformationEstimates:
         """Estimate from draws."""
+        self.reader.require_prior("diagnose")
         assert run.action_range is not None
         with run.actor.filled(), run.predictor.filled():
             return estimate_information(
@@ -130,13 +133,17 @@ class CategoricalInformation:
         policy: what
             :class:`~vm3ac_modules.objectives.categorical_policy.CategoricalPolicyReader` reads.
         num_latents: extra latents K of the entropy family.
+        latent: ``"fresh"``, or ``"stored"`` for that of the batch.
     """
 
     wanted: ClassVar = ("categorical", "CategoricalPredictor", "discrete")
     reader: CategoricalPolicyReader
 
-    def __init__(self, policy: TensorDictModuleBase, num_latents: int) -> None:
-        self.reader, self.num_latents = CategoricalPolicyReader(policy), num_latents
+    def __init__(
+        self, policy: TensorDictModuleBase, num_latents: int, latent: Latent = "fresh"
+    ) -> None:
+        self.reader = CategoricalPolicyReader(policy, latent=latent)
+        self.num_latents = num_latents
 
     def in_keys(self, predictor: CategoricalPredictor, keys: Any) -> list[NestedKey]:
         """What the predictor reads: the situation and, if it is masked, the legal actions."""
@@ -168,6 +175,7 @@ class CategoricalInformation:
         self, tensordict: TensorDictBase, num_latents: int, run: InformationNetworks
     ) -> InformationEstimates:
         """Enumerate a categorical latent, draw another one."""
+        self.reader.require_prior("diagnose")
         with run.actor.filled(), run.predictor.filled():
             table = self._table(tensordict, run)
             return estimate_categorical_information(self.reader, table, tensordict, num_latents)
@@ -197,6 +205,7 @@ def information_of(
     *,
     num_latents: int = 0,
     reverse_model: Literal["own", "partner"] = "own",
+    latent: Latent = "fresh",
     owner: str = "the loss",
 ) -> GaussianInformation | CategoricalInformation:
     """Choose by the distribution at the end of a policy, and check the predictor.
@@ -206,6 +215,7 @@ def information_of(
         predictor: its predictor.
         num_latents: extra latents K of the entropy family.
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
+        latent: ``"fresh"``, or ``"stored"`` for that of the batch.
         owner: name of the loss, for messages.
 
     Returns:
@@ -229,9 +239,9 @@ def information_of(
     categorical = getattr(head, "distribution_class", None) in CATEGORICAL
     found: GaussianInformation | CategoricalInformation
     if categorical:
-        found = CategoricalInformation(policy, num_latents)
+        found = CategoricalInformation(policy, num_latents, latent)
     else:
-        found = GaussianInformation(policy, num_latents, reverse_model)
+        found = GaussianInformation(policy, num_latents, reverse_model, latent)
     if predictor is None or isinstance(predictor, CategoricalPredictor) != categorical:
         kind, predictor_kind, actions = found.wanted
         given = "None" if predictor is None else f"a {type(predictor).__name__}"

@@ -26,6 +26,7 @@ from vm3ac_modules.objectives.information import InformationNetworks, informatio
 from vm3ac_modules.objectives.options import check_not_negative
 from vm3ac_modules.objectives.pairs import predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader
+from vm3ac_modules.objectives.policy_body import Latent
 
 __all__ = ["MutualInformationLoss"]
 
@@ -62,6 +63,9 @@ class MutualInformationLoss(MultiAgentLoss):
         pair_weight: ``"paper"`` for 1/N over the sum of partners, ``"mean"`` for 1/(N - 1).
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``;
             the same for the one model of a categorical predictor.
+        latent: ``"fresh"``: the loss draws its own, whatever the batch holds; ``"stored"`` if the
+            batch's is meant, e.g. one that the environment draws per episode. Extra latents then
+            need ``StoredLatent(prior)`` before the actor.
         diagnostic_latents: K >= 2 of the bracket of the mutual information in every call, drawn
             apart from the call's noise; 0 leaves it to :meth:`diagnose`. Not with seeds.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
@@ -78,9 +82,9 @@ class MutualInformationLoss(MultiAgentLoss):
         and, for Gaussian policies, ``latent_share``.
 
     Raises:
-        ValueError: for negative weights or K, unknown options, a sampler whose mode is not
-            ``"sample"``, a predictor of the other kind of actions, or (when called) a predictor
-            built for another number of agents.
+        ValueError: for negative weights or K, unknown options, a latent that nothing draws or that
+            is replayed although a fresh one is meant, a predictor of the other kind of actions, or
+            (when called) a predictor built for another number of agents.
         MissingKeysError: when called with a tensordict that lacks an entry.
 
     Example:
@@ -142,6 +146,7 @@ class MutualInformationLoss(MultiAgentLoss):
         num_latents: int = 0,
         pair_weight: Literal["paper", "mean"] = "paper",
         reverse_model: Literal["own", "partner"] = "own",
+        latent: Latent = "fresh",
         diagnostic_latents: int = 0,
         reduction: Literal["mean", "sum", "none"] = "mean",
         seed_dims: int = 0,
@@ -165,6 +170,7 @@ class MutualInformationLoss(MultiAgentLoss):
             predictor_network,
             num_latents=num_latents,
             reverse_model=reverse_model,
+            latent=latent,
             owner=type(self).__name__,
         )
         self.reader = self.information.reader
@@ -186,7 +192,7 @@ class MutualInformationLoss(MultiAgentLoss):
         """Entries that ``forward`` reads (of a continuous action, its shape only)."""
         return ordered_keys(
             [
-                *self.reader.in_keys,
+                *self.reader.data_keys,
                 *self.information.in_keys(self.predictor_network, self.tensor_keys),
             ]
         )

@@ -19,7 +19,7 @@ from torchrl.modules import TanhNormal
 from vm3ac_modules.functional.information import gaussian_log_density, mixture_log_prob
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
 from vm3ac_modules.keys import require_keys
-from vm3ac_modules.objectives.policy_body import PolicyBody
+from vm3ac_modules.objectives.policy_body import Latent, PolicyBody
 
 __all__ = ["PolicyReader", "PolicySample", "draw_noise", "extra_head_log_prob", "sample_policy"]
 
@@ -48,10 +48,12 @@ class PolicyReader(PolicyBody):
         policy: a policy of :func:`~vm3ac_modules.modules.make_policy`, or a TorchRL sequence of an
             optional :class:`~vm3ac_modules.modules.LatentSampler`, networks that write ``loc`` and
             ``scale``, and a ``TanhNormal``.
+        latent: ``"fresh"``, or ``"stored"`` for that of the batch.
 
     Raises:
-        ValueError: if the sampler's mode is not ``"sample"``, or the distribution is missing or
-            not a plain ``TanhNormal``.
+        ValueError: if the policy's latent is not the one that is meant (see
+            :class:`~vm3ac_modules.objectives.policy_body.PolicyBody`), or the distribution is
+            missing or not a plain ``TanhNormal``.
 
     Example:
         >>> from torchrl.data import Bounded
@@ -60,8 +62,8 @@ class PolicyReader(PolicyBody):
         ('agents', 'loc')
     """
 
-    def __init__(self, policy: TensorDictModuleBase) -> None:
-        super().__init__(policy)
+    def __init__(self, policy: TensorDictModuleBase, *, latent: Latent = "fresh") -> None:
+        super().__init__(policy, latent=latent)
         self.loc_key, self.scale_key = self.wanted
 
     def _accept(self, head: ProbabilisticTensorDictModule, names: list[str]) -> Sequence[str]:
@@ -120,12 +122,12 @@ def draw_noise(
         num_latents: extra latents K.
 
     Returns:
-        ``latent`` ``[*B, Z]``, ``extra_latents`` ``[*B, K, Z]`` and ``action`` ``[*B, N, A]``
-        (standard normal).
+        ``latent`` ``[*B, Z]`` (``[*B, 0]`` if the batch's is meant), ``extra_latents``
+        ``[*B, K, Z]`` and ``action`` ``[*B, N, A]`` (standard normal).
     """
     require_keys(tensordict, [action_key], "draw_noise")
     action, batch = tensordict.get(action_key), tensordict.batch_size
-    latent, extra = reader.draw_latents(batch, num_latents, action)
+    latent, extra = reader.noise_latents(batch, num_latents, action)
     return TensorDict(
         {"latent": latent, "extra_latents": extra, "action": torch.randn_like(action)}, batch
     )

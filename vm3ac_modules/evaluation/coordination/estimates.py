@@ -73,7 +73,7 @@ def gaussian_coordination(
     actions = _drawn(reader, states, draws)
     correlation = normalized_dependence(within_state_covariance(actions))
     independent = None
-    if reader.sampler is not None:
+    if reader.prior is not None:
         alone = _drawn(reader, states, draws, independent=True)
         independent = normalized_dependence(within_state_covariance(alone))
     size = actions.shape[-2:]
@@ -162,9 +162,9 @@ def _drawn(
     every = read.unsqueeze(1).expand(len(states), draws)
     like = states.get(reader.in_keys[0])
     latent, _ = reader.draw_latents(every.batch_size, 0, like)
-    if independent and reader.sampler is not None:
+    if independent and reader.prior is not None:
         num_agents = reader.heads(read[:1], latent[:1, 0])[0].shape[-2]
-        latent = reader.sampler.prior.sample((*every.batch_size, num_agents), like=like)
+        latent = reader.prior.sample((*every.batch_size, num_agents), like=like)
     loc, scale = reader.heads(every, latent)
     center, half_range = reader.center.to(loc), reader.half_range.to(loc)
     return squash(loc + scale * torch.randn_like(loc), center, half_range)
