@@ -11,11 +11,14 @@ from vm3ac_modules.modules.latent import GaussianPrior as GaussianPrior
 from vm3ac_modules.modules.latent import LatentSampler as LatentSampler
 from vm3ac_modules.modules.latent import UniformPrior as UniformPrior
 from vm3ac_modules.modules.latent import latent_at as latent_at
+from vm3ac_modules.modules.latent_policy import LatentPolicy as LatentPolicy
+from vm3ac_modules.modules.latent_policy import StoredLatent as StoredLatent
 from vm3ac_modules.modules.predictor import VariationalPredictor as VariationalPredictor
 from vm3ac_modules.objectives import CentralizedActorCriticLoss as CentralizedActorCriticLoss
 from vm3ac_modules.objectives import MAACLoss as MAACLoss
 from vm3ac_modules.objectives import MASACLoss as MASACLoss
 from vm3ac_modules.objectives import MutualInformationLoss as MutualInformationLoss
 from vm3ac_modules.objectives import VM3ACLoss as VM3ACLoss
+from vm3ac_modules.objectives import check_host as check_host
 
 __version__: str

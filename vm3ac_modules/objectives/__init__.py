@@ -11,6 +11,7 @@ from vm3ac_modules.objectives.diagnostics import (
 )
 from vm3ac_modules.objectives.episodic import EpisodicLoss
 from vm3ac_modules.objectives.fop import FOPLoss
+from vm3ac_modules.objectives.host import HostError, check_host
 from vm3ac_modules.objectives.mutual_information import MutualInformationLoss
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.terms import EntropyTerm, MutualInformationTerm, Term
@@ -23,6 +24,7 @@ __all__ = [
     "EntropyTerm",
     "EpisodicLoss",
     "FOPLoss",
+    "HostError",
     "InformationEstimates",
     "MAACLoss",
     "MASACLoss",
@@ -33,5 +35,6 @@ __all__ = [
     "Term",
     "VM3ACLoss",
     "VM3FOPLoss",
+    "check_host",
     "estimate_information",
 ]

@@ -146,6 +146,8 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
             raise ValueError(f"terms disagree about num_latents: {sorted(map(str, latents))}.")
         self.num_latents = next(iter(latents), None) or 0
         self.reader = PolicyReader(actor_network, latent=latent)
+        if self.num_latents:
+            self.reader.require_prior(f"num_latents={self.num_latents}")
         self.reader.register_range(self)
         self.add_network("actor", actor_network)
         self.add_network("qvalue", qvalue_network)

@@ -242,6 +242,8 @@ def information_of(
         found = CategoricalInformation(policy, num_latents, latent)
     else:
         found = GaussianInformation(policy, num_latents, reverse_model, latent)
+    if num_latents:
+        found.reader.require_prior(f"num_latents={num_latents}")
     if predictor is None or isinstance(predictor, CategoricalPredictor) != categorical:
         kind, predictor_kind, actions = found.wanted
         given = "None" if predictor is None else f"a {type(predictor).__name__}"

@@ -7,7 +7,7 @@ Shapes: ``*B`` batch, ``N`` agents, ``A`` action, ``Z`` latent, ``K`` latents. S
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -27,7 +27,7 @@ from vm3ac_modules.objectives.common import call_network
 from vm3ac_modules.objectives.options import check_choice
 from vm3ac_modules.priors import LatentPrior
 
-__all__ = ["Latent", "PolicyBody"]
+__all__ = ["Latent", "PolicyBody", "latents_read"]
 
 
 Latent = Literal["fresh", "stored"]
@@ -69,7 +69,7 @@ class PolicyBody(ABC):
         read = [key for key in [*read, *self.wanted] if key not in produced]
         source = next((leaf for leaf in leaves if isinstance(leaf, sources)), None)
         self.stored = latent == "stored"
-        loose = [key for key in _latents(self.body) if key in read]
+        loose = [key for key in latents_read(self.body) if key in read]
         _check_source(source, loose, self.stored)
         self.prior: LatentPrior | None = None if source is None else source.prior
         known = source if self.prior is not None else None
@@ -116,8 +116,6 @@ class PolicyBody(ABC):
         Returns:
             The latent of the actions, ``[*B, Z]`` or ``[*B, 0]``, and extra ones, ``[*B, K, Z]``.
         """
-        if num_latents:
-            self.require_prior(f"num_latents={num_latents}")
         own, extra = self.draw_latents(batch, num_latents, like)
         return (own[..., :0] if self.stored else own), extra
 
@@ -178,8 +176,19 @@ class PolicyBody(ABC):
         return tuple(td.get(key) for key in self.wanted)
 
 
-def _latents(body: Sequence[TensorDictModuleBase]) -> Iterator[NestedKey]:
-    """Entries that networks read as latents, by their argument's or their key's name."""
+def latents_read(body: Iterable[TensorDictModuleBase]) -> Iterator[NestedKey]:
+    """Entries that networks read as latents, by their argument's or their key's name.
+
+    Args:
+        body: the modules of a policy.
+
+    Example:
+        >>> from tensordict.nn import TensorDictModule
+        >>> keys = ["observation", "latent"]
+        >>> net = TensorDictModule(torch.nn.Bilinear(4, 2, 3), keys, ["logits"])
+        >>> list(latents_read([net]))
+        ['latent']
+    """
     for module in body:
         if isinstance(module, NetworkModule):
             yield from (key for name, key in module.arguments.items() if name == "latent")

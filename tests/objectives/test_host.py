@@ -1,0 +1,435 @@
+"""Hosts of other people: which latent their loss sees, and what is told when it does not fit."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from contracts.loss_contract import with_updater
+from tensordict import TensorDict
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from torch import nn
+from torchrl.data import Bounded, OneHot
+from torchrl.modules import MaskedCategorical, OneHotCategorical, ProbabilisticActor
+from torchrl.objectives import A2CLoss, ClipPPOLoss, DiscreteSACLoss, ReinforceLoss, SACLoss
+from torchrl.objectives.multiagent import MAPPOLoss
+
+import vm3ac_modules as vm
+from vm3ac_modules.keys import Keys
+from vm3ac_modules.objectives import HostError
+
+SPEC = Bounded(-1.0, 1.0, (2, 1))
+KEYS = Keys()
+ROWS = 64
+
+
+def gaussian_policy(latent_dim=3, mode="sample", **head):
+    torch.manual_seed(0)
+    actor = vm.make_actor(4, latent_dim, SPEC, hidden=(8,), latent_gain=3.0)
+    return vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3), mode=mode), actor)
+
+
+class LogitsNet(nn.Linear):
+    def forward(self, observation, latent):
+        latent = latent.unsqueeze(-2).expand(*observation.shape[:-1], latent.shape[-1])
+        return super().forward(torch.cat((observation, 3.0 * latent), -1))
+
+
+def discrete_policy(masked=False):
+    torch.manual_seed(0)
+    logits = KEYS.logits
+    net = TensorDictModule(LogitsNet(4 + 3, 5), [KEYS.observation, KEYS.latent], [logits])
+    parameters = {"logits": logits, **({"mask": KEYS.action_mask} if masked else {})}
+    actor = ProbabilisticActor(
+        net,
+        in_keys=parameters,
+        out_keys=[KEYS.action],
+        distribution_class=MaskedCategorical if masked else OneHotCategorical,
+        return_log_prob=True,
+        log_prob_key=KEYS.action_log_prob,
+    )
+    return vm.make_policy(vm.LatentSampler(vm.CategoricalPrior(3)), actor)
+
+
+def collected(policy, rows=ROWS, seed=1):
+    """What a collector would have stored of one step, ready for any loss."""
+    torch.manual_seed(seed)
+    agents = {
+        "observation": torch.randn(rows, 2, 4),
+        "action_mask": torch.ones(rows, 2, 5, dtype=torch.bool),
+    }
+    td = TensorDict({"agents": agents}, [rows])
+    with torch.no_grad():
+        td = policy(td)
+    td["next"] = TensorDict({"agents": TensorDict(agents, [rows])}, [rows])
+    td["next", "agents"]["reward"] = torch.randn(rows, 2, 1)
+    for name in ("done", "terminated"):
+        td["next", "agents", name] = torch.zeros(rows, 2, 1, dtype=torch.bool)
+        td["next", name] = torch.zeros(rows, 1, dtype=torch.bool)
+    td["advantage"] = torch.randn(rows, 2, 1)
+    td["value_target"] = torch.randn(rows, 2, 1)
+    return td
+
+
+def scoring(kind, policy, **options):
+    """A host that scores stored actions."""
+    loss = kind(policy, vm.make_state_value(4, 2, hidden=(8,)), **options)
+    loss.set_keys(action=KEYS.action, sample_log_prob=KEYS.action_log_prob, value=KEYS.state_value)
+    return loss
+
+
+class JointValue(nn.Module):
+    def __init__(self, actions, outputs=1):
+        super().__init__()
+        self.net = nn.Linear(2 * 4 + 2 * actions, 2 * outputs)
+        self.outputs = outputs
+
+    def forward(self, observation, action=None):
+        parts = [observation] if action is None else [observation, action]
+        joint = torch.cat([part.flatten(-2) for part in parts], -1)
+        return self.net(joint).unflatten(-1, (2, self.outputs))
+
+
+def sac(policy):
+    value = TensorDictModule(
+        JointValue(1), [KEYS.observation, KEYS.action], [KEYS.state_action_value]
+    )
+    loss = SACLoss(policy, value, action_spec=SPEC)
+    loss.set_keys(
+        action=KEYS.action,
+        log_prob=KEYS.action_log_prob,
+        reward=KEYS.reward,
+        state_action_value=KEYS.state_action_value,
+        done=("agents", "done"),
+        terminated=("agents", "terminated"),
+    )
+    return with_updater(loss)
+
+
+def discrete_sac(policy):
+    value = TensorDictModule(JointValue(0, 5), [KEYS.observation], ["action_value"])
+    spec = OneHot(5, shape=(2, 5))
+    loss = DiscreteSACLoss(policy, value, action_space=spec, num_actions=5)
+    loss.set_keys(
+        action=KEYS.action,
+        reward=KEYS.reward,
+        done=("agents", "done"),
+        terminated=("agents", "terminated"),
+    )
+    return with_updater(loss)
+
+
+HOSTS = {
+    "ClipPPO": lambda policy: scoring(ClipPPOLoss, policy.replaying()),
+    "MAPPO": lambda policy: scoring(MAPPOLoss, policy.replaying(), normalize_advantage=False),
+    "A2C": lambda policy: scoring(A2CLoss, policy.replaying()),
+    "REINFORCE": lambda policy: scoring(ReinforceLoss, policy.replaying()),
+    "SAC": lambda policy: sac(policy.fresh()),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_right_compositions_pass(host):
+    policy = gaussian_policy()
+    batch = collected(policy)
+    before = batch.clone()
+    loss = HOSTS[host](policy)
+    mi = vm.MutualInformationLoss(policy, vm.VariationalPredictor(4, SPEC, hidden=(8,)))
+    optimizers = [
+        torch.optim.Adam(loss.parameters()),
+        torch.optim.Adam(mi.parameter_groups()["loss_predictor"]),
+    ]
+    vm.check_host(loss, policy, batch, optimizers=optimizers, mi=mi)
+    assert set(batch.keys(True, True)) == set(before.keys(True, True))
+    assert bool((batch == before).all())
+    assert all(bool(torch.isfinite(x).all()) for x in loss(batch.clone()).values())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_discrete_hosts_pass(masked):
+    policy = discrete_policy(masked)
+    batch = collected(policy)
+    vm.check_host(scoring(ClipPPOLoss, policy.replaying()), policy, batch)
+    if not masked:
+        loss = discrete_sac(policy.fresh())
+        vm.check_host(loss, policy, batch)
+        assert bool(torch.isfinite(loss(batch)["loss_actor"]))
+
+
+# --- the ratio at first look ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [gaussian_policy, discrete_policy])
+def test_ratio_of_fresh_data_is_one_under_the_stored_latent_alone(make):
+    policy = make()
+    batch = collected(policy)
+    replaying, fresh = (
+        scoring(ClipPPOLoss, part)(batch) for part in (policy.replaying(), policy.fresh())
+    )
+    torch.testing.assert_close(replaying["kl_approx"].item(), 0.0, atol=1e-6, rtol=0)
+    vm.check_host(scoring(ClipPPOLoss, policy.replaying()), policy, batch, tolerance=1e-5)
+    assert replaying["clip_fraction"] == 0
+    assert abs(fresh["kl_approx"]) > 0.1
+    assert fresh["clip_fraction"] > 0.5
+
+
+def test_both_parts_share_the_parameters_of_the_policy():
+    policy = gaussian_policy()
+    for part in (policy.fresh(), policy.replaying()):
+        assert list(part.parameters()) == list(policy.parameters())
+
+
+def test_the_policy_itself_gives_no_distribution():
+    policy = gaussian_policy()
+    batch = collected(policy)
+    with pytest.raises(RuntimeError, match=r"policy\.fresh\(\).*policy\.replaying\(\)"):
+        policy.get_dist(batch)
+    with pytest.raises(RuntimeError, match=r"policy\.replaying\(\)"):
+        scoring(ClipPPOLoss, policy)(batch)
+
+
+def test_replaying_of_a_sequence_of_ones_own():
+    sampler, *rest = gaussian_policy()
+    own = ProbabilisticTensorDictSequential(sampler, *rest)
+    replaying = vm.modules.Policy.of(own).replaying()
+    batch = collected(own)
+    again = replaying(batch.clone())
+    assert torch.equal(again["latent"], batch["latent"])
+
+
+def of_actor(found):
+    names = {"loss_objective", "loss_actor"} & set(found.keys())
+    return found[names.pop()].mean()
+
+
+# --- weight 0, and the sum of gradients -------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_total_gradient_is_the_host_s_plus_that_of_the_information(host):
+    policy = gaussian_policy()
+    batch, loss = collected(policy), HOSTS[host](policy)
+    predictor = vm.VariationalPredictor(4, SPEC, hidden=(8,))
+    parameters = list(policy.parameters())
+
+    def gradient(weight, with_host=True):
+        mi = vm.MutualInformationLoss(policy, predictor, weight=weight)
+        torch.manual_seed(3)
+        found = loss(batch.clone())
+        host = of_actor(found)
+        torch.manual_seed(4)
+        total = mi(batch)["loss_mi"] + (host if with_host else 0.0)
+        return torch.autograd.grad(total, parameters, allow_unused=True)
+
+    torch.manual_seed(3)
+    found = loss(batch.clone())
+    alone = torch.autograd.grad(of_actor(found), parameters)
+    for zero, host in zip(gradient(0.0), alone, strict=True):
+        assert torch.equal(zero, host)
+    for both, host, own in zip(gradient(0.5), alone, gradient(0.5, False), strict=True):
+        torch.testing.assert_close(both, host + own)
+        assert own.abs().sum() > 0
+
+
+# --- wrong compositions -----------------------------------------------------------------------
+
+
+def two_owners(policy, batch):
+    loss = HOSTS["ClipPPO"](policy)
+    mi = vm.MutualInformationLoss(policy, vm.VariationalPredictor(4, SPEC))
+    optimizers = [torch.optim.Adam(loss.parameters()), torch.optim.Adam(mi.parameters())]
+    vm.check_host(loss, policy, batch, optimizers=optimizers, mi=mi)
+
+
+def other_optimizer(policy, batch):
+    loss = HOSTS["SAC"](policy)
+    critic = torch.optim.Adam(loss.qvalue_network_params.parameters())
+    vm.check_host(loss, policy, batch, optimizers=[critic])
+
+
+def wrong_log_prob_key(policy, batch):
+    loss = HOSTS["ClipPPO"](policy)
+    loss.set_keys(sample_log_prob="action_log_prob")
+    vm.check_host(loss, policy, batch)
+
+
+def wrong_action_key(policy, batch):
+    loss = HOSTS["SAC"](policy)
+    loss.set_keys(action="action")
+    vm.check_host(loss, policy, batch)
+
+
+def unused_latent(policy, batch):
+    deaf = gaussian_policy(latent_dim=0)
+    vm.check_host(HOSTS["ClipPPO"](deaf), deaf, collected(deaf))
+
+
+def no_latent(policy, batch):
+    bare = vm.make_policy(None, vm.make_actor(4, 0, SPEC))
+    vm.check_host(HOSTS["ClipPPO"](bare), bare, collected(bare))
+
+
+def copied_policy(policy, batch):
+    vm.check_host(HOSTS["ClipPPO"](copy.deepcopy(policy)), policy, batch)
+
+
+def other_mi(policy, batch):
+    mi = vm.MutualInformationLoss(copy.deepcopy(policy), vm.VariationalPredictor(4, SPEC))
+    vm.check_host(HOSTS["ClipPPO"](policy), policy, batch, mi=mi)
+
+
+def older_policy(policy, batch):
+    loss = HOSTS["ClipPPO"](policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1)
+    vm.check_host(loss, policy, batch)
+
+
+def actor_alone(policy, batch):
+    vm.check_host(HOSTS["ClipPPO"](policy), policy, batch.exclude("latent"))
+
+
+def no_log_prob(policy, batch):
+    vm.check_host(HOSTS["ClipPPO"](policy), policy, batch.exclude(KEYS.action_log_prob))
+
+
+def another_latent_in_the_batch(policy, batch):
+    batch = batch.clone().set("latent", batch["latent"].roll(1, 0))
+    vm.check_host(HOSTS["ClipPPO"](policy), policy, batch)
+
+
+WRONG = {
+    "PPO draws": (
+        lambda policy, batch: vm.check_host(scoring(ClipPPOLoss, policy.fresh()), policy, batch),
+        r"ClipPPOLoss scores stored actions under a latent of its own.*policy\.replaying\(\)",
+    ),
+    "SAC replays": (
+        lambda policy, batch: vm.check_host(sac(policy.replaying()), policy, batch),
+        r"SACLoss draws actions of its own under the latent of the batch.*policy\.fresh\(\)",
+    ),
+    "SAC is handed the policy": (
+        lambda policy, batch: vm.check_host(sac(policy), policy, batch),
+        r"SACLoss is handed the policy as it is: hand it policy\.fresh\(\)",
+    ),
+    "two optimizers": (two_owners, "optimizers 0 and 1 both step a parameter"),
+    "no optimizer": (other_optimizer, "no optimizer steps"),
+    "log-probability key": (wrong_log_prob_key, r"reads log-probabilities at 'action_log_prob'"),
+    "action key": (wrong_action_key, r"reads action at 'action', and the policy writes"),
+    "z unused": (unused_latent, "the policy does not use z"),
+    "no z": (no_latent, "the policy has no latent"),
+    "copy": (copied_policy, "ClipPPOLoss does not hold .* of this policy"),
+    "copy in the information": (other_mi, "MutualInformationLoss does not hold .* of this policy"),
+    "older policy": (older_policy, r"ClipPPOLoss's ratio is off by up to"),
+    "another latent": (another_latent_in_the_batch, r"ClipPPOLoss's ratio is off by up to"),
+    "no latent in the batch": (actor_alone, "the batch lacks 'latent'.*sampler included"),
+    "no log-probability": (no_log_prob, "the batch lacks .*action_log_prob.*return_log_prob=True"),
+    "mode": (
+        lambda policy, batch: vm.check_host(
+            HOSTS["ClipPPO"](policy), gaussian_policy(mode="mean"), batch
+        ),
+        "the policy's sampler has mode 'mean'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_compositions_are_told_in_one_sentence(case):
+    compose, message = WRONG[case]
+    policy = gaussian_policy()
+    with pytest.raises(HostError, match=message) as error:
+        compose(policy, collected(policy))
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)
+
+
+# --- a loss of the package: fresh or stored ---------------------------------------------------
+
+
+def information(policy, **options):
+    return vm.MutualInformationLoss(policy, vm.VariationalPredictor(4, SPEC), **options)
+
+
+def bare_actor():
+    return vm.make_actor(4, 3, SPEC, hidden=(8,), latent_gain=3.0)
+
+
+def test_an_actor_whose_latent_nothing_draws_is_refused():
+    with pytest.raises(ValueError, match=r"reads 'latent' and nothing draws it.*latent='stored'"):
+        information(bare_actor())
+    parts = bare_actor(), vm.make_action_value(4, 1, 2), vm.make_state_value(4, 2)
+    with pytest.raises(ValueError, match="reads 'latent' and nothing draws it"):
+        vm.VM3ACLoss(*parts, vm.VariationalPredictor(4, SPEC))
+
+
+def test_a_replaying_policy_is_refused_unless_the_stored_latent_is_meant():
+    policy = gaussian_policy()
+    with pytest.raises(ValueError, match=r"not policy\.replaying\(\)"):
+        information(policy.replaying())
+    information(policy.replaying(), latent="stored")
+
+
+def test_stored_latents_are_asked_for_and_read():
+    policy = gaussian_policy()
+    loss = information(policy, latent="stored")
+    assert "latent" in loss.in_keys
+    batch = collected(policy)
+    noise = loss.draw_noise(batch)
+    values = [loss(batch, noise)["loss_mi"]]
+    other = batch.clone().set("latent", batch["latent"].roll(1, 0))
+    values += [loss(other, noise)["loss_mi"], loss(batch, noise)["loss_mi"]]
+    assert values[0] != values[1]
+    assert values[0] == values[2]
+    fresh = information(policy)
+    assert "latent" not in fresh.in_keys
+    noise = fresh.draw_noise(batch)
+    assert fresh(batch, noise)["loss_mi"] == fresh(other, noise)["loss_mi"]
+
+
+def test_stored_latents_given_as_fresh_noise_give_the_same_loss():
+    policy = gaussian_policy()
+    predictor = vm.VariationalPredictor(4, SPEC, hidden=(8,))
+    options = {"num_latents": 3, "entropy_weight": 1.0}
+    stored = vm.MutualInformationLoss(policy, predictor, latent="stored", **options)
+    fresh = vm.MutualInformationLoss(policy, predictor, **options)
+    batch = collected(policy)
+    noise = stored.draw_noise(batch)
+    replayed = noise.clone().set("latent", batch["latent"])
+    assert torch.equal(stored(batch, noise)["loss_mi"], fresh(batch, replayed)["loss_mi"])
+
+
+def test_further_latents_of_a_stored_one_need_its_prior():
+    batch = collected(gaussian_policy())
+    with pytest.raises(ValueError, match=r"num_latents=2 draws further latents.*StoredLatent"):
+        information(bare_actor(), latent="stored", num_latents=2)
+    critics = vm.make_action_value(4, 1, 2), vm.make_state_value(4, 2)
+    networks = bare_actor(), *critics, vm.VariationalPredictor(4, SPEC)
+    with pytest.raises(ValueError, match=r"num_latents=2 draws further latents.*StoredLatent"):
+        vm.VM3ACLoss(*networks, latent="stored", num_latents=2)
+    with pytest.raises(ValueError, match=r"diagnose draws further latents.*StoredLatent"):
+        information(bare_actor(), latent="stored").diagnose(batch, 8)
+    known = vm.make_policy(vm.StoredLatent(vm.GaussianPrior(3)), bare_actor())
+    loss = information(known, latent="stored", num_latents=2)
+    assert bool(torch.isfinite(loss(batch)["loss_mi"]))
+    assert loss.diagnose(batch, 64).latent_information.min() > 0.1
+
+
+def test_a_masked_row_without_a_latent_harms_nothing():
+    policy = gaussian_policy()
+    batch = collected(policy)
+    batch["mask"] = torch.ones(ROWS, 1, dtype=torch.bool)
+    batch["mask"][0] = False
+    batch["latent"][0] = float("nan")
+    loss = information(policy, latent="stored")
+    loss.set_keys(loss_mask="mask") if "loss_mask" in vars(loss.tensor_keys) else None
+    loss.loss_mask_key = "mask"
+    loss(batch)["loss_mi"].backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in policy.parameters())
+
+
+def test_an_unknown_kind_of_latent():
+    with pytest.raises(ValueError, match="latent must be one of"):
+        information(gaussian_policy(), latent="old")
+    with pytest.raises(ValueError, match="latent='stored' needs a policy that reads a latent"):
+        information(vm.make_policy(None, vm.make_actor(4, 0, SPEC)), latent="stored")
