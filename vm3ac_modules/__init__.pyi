@@ -18,6 +18,7 @@ from vm3ac_modules.objectives import CentralizedActorCriticLoss as CentralizedAc
 from vm3ac_modules.objectives import MAACLoss as MAACLoss
 from vm3ac_modules.objectives import MASACLoss as MASACLoss
 from vm3ac_modules.objectives import MutualInformationLoss as MutualInformationLoss
+from vm3ac_modules.objectives import MutualInformationReward as MutualInformationReward
 from vm3ac_modules.objectives import VM3ACLoss as VM3ACLoss
 from vm3ac_modules.objectives import check_host as check_host
 

@@ -12,6 +12,7 @@ from vm3ac_modules.objectives.diagnostics import (
 from vm3ac_modules.objectives.episodic import EpisodicLoss
 from vm3ac_modules.objectives.fop import FOPLoss
 from vm3ac_modules.objectives.host import HostError, check_host
+from vm3ac_modules.objectives.intrinsic_reward import MutualInformationReward
 from vm3ac_modules.objectives.mutual_information import MutualInformationLoss
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.terms import EntropyTerm, MutualInformationTerm, Term
@@ -30,6 +31,7 @@ __all__ = [
     "MASACLoss",
     "MultiAgentLoss",
     "MutualInformationLoss",
+    "MutualInformationReward",
     "MutualInformationTerm",
     "PolicyReader",
     "Term",
