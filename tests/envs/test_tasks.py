@@ -182,7 +182,13 @@ def test_a_battle_is_a_task():
 
 def test_available_environments():
     names = available_environments()
-    assert {"predator_prey_2", "vmas/balance", "vmas/simple_spread", "vmas/waterfall"} < set(names)
+    assert {
+        "predator_prey_2",
+        "guard",
+        "vmas/balance",
+        "vmas/simple_spread",
+        "vmas/waterfall",
+    } < set(names)
     assert not any("__init__" in name for name in names)
 
 

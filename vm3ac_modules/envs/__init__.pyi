@@ -8,6 +8,7 @@ from vm3ac_modules.envs.battles.smax import SMAXUnits as SMAXUnits
 from vm3ac_modules.envs.battles.smax_scripts import focus_fire_action as focus_fire_action
 from vm3ac_modules.envs.checks import check_homogeneous_continuous as check_homogeneous_continuous
 from vm3ac_modules.envs.episode_latent import EpisodeLatent as EpisodeLatent
+from vm3ac_modules.envs.guard import GuardEnv as GuardEnv
 from vm3ac_modules.envs.meeting import MeetingEnv as MeetingEnv
 from vm3ac_modules.envs.pettingzoo.adapter import BatchedPettingZooEnv as BatchedPettingZooEnv
 from vm3ac_modules.envs.pettingzoo.multiwalker import MultiwalkerEnv as MultiwalkerEnv

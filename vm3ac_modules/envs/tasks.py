@@ -25,6 +25,7 @@ from vm3ac_modules.envs.battles.factory import (
     time_limit,
 )
 from vm3ac_modules.envs.checks import check_homogeneous_continuous
+from vm3ac_modules.envs.guard import GAMES, GuardEnv
 from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.keys import Keys
@@ -203,6 +204,8 @@ def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Tas
     treasure_collection_4|5   cooperative treasure collection, likewise            100
     cooperative_navigation_3  cooperative navigation, likewise                     50
     multiwalker_2|3|4         multi-walker, likewise                               500
+    guard                     one step: meet where an adversary does not guard     1
+    same_mode, penalty        the same game without it; with a cost of missing     1
     vmas/<scenario>           any scenario of VMAS                                 100
     pettingzoo/<module>       any parallel environment, by its import path         100
     python:<module>:<name>    the user's own: what this function gives             100
@@ -223,6 +226,8 @@ def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Tas
         100
     """
     task = own_tasks().get(name)
+    if name in GAMES:
+        task = Task(name, GuardEnv, 1, GAMES[name])
     for prefix, build in PREFIXES.items():
         if name.startswith(prefix):
             task = Task(name, partial(build, name.removeprefix(prefix)))
@@ -344,4 +349,4 @@ def available_environments() -> list[str]:
         >>> available_environments()[:2]
         ['cooperative_navigation_3', 'predator_prey_2']
     """
-    return [*own_tasks(), *(VMAS_PREFIX + name for name in vmas_scenarios())]
+    return [*own_tasks(), *GAMES, *(VMAS_PREFIX + name for name in vmas_scenarios())]

@@ -1,5 +1,8 @@
 from vm3ac_modules.testing.assertions import assert_valid_lower_bound as assert_valid_lower_bound
 from vm3ac_modules.testing.assertions import sampled_bound as sampled_bound
+from vm3ac_modules.testing.games import correlated_guard_value as correlated_guard_value
+from vm3ac_modules.testing.games import guard_value as guard_value
+from vm3ac_modules.testing.games import independent_guard_value as independent_guard_value
 from vm3ac_modules.testing.oracles import Game as Game
 from vm3ac_modules.testing.oracles import LinearGaussianGame as LinearGaussianGame
 from vm3ac_modules.testing.oracles import LinearPredictor as LinearPredictor

@@ -1,0 +1,237 @@
+r"""Games of one step in which a team must meet where an adversary does not guard.
+
+Pure torch, batched. With a common payoff some deterministic joint policy is optimal, so a shared
+latent changes what a team can reach only against an adversary that adapts to it; here is the
+smallest one. Shapes: ``B`` rows, ``N`` agents, ``M`` modes.
+
+Source: von Stengel and Koller 1997, "Team-maxmin equilibria"; Celli and Gatti 2018, "Computational
+results for extensive-form adversarial team games".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
+from torchrl.envs import EnvBase
+
+from vm3ac_modules.keys import Keys
+
+__all__ = ["GAMES", "GuardEnv"]
+
+Actions = Literal["continuous", "discrete"]
+RADIUS = 0.6
+GAMES: dict[str, dict[str, Any]] = {
+    "guard": {},
+    "same_mode": {"guard": False},
+    "penalty": {"guard": False, "penalty": 1.0},
+}
+"""Names of tasks and their options."""
+
+
+class GuardEnv(EnvBase):
+    r"""All agents choose one of M modes at once; they score together where no guard stands.
+
+    .. math:: r = \sum_m w_m (1 - g_m) - c\,(1 - \textstyle\sum_m w_m), \qquad
+        w_m = \prod_i e^{-|a_i - c_m|^2 / 2 s^2}, \qquad
+        g = \mathrm{softmax}(\kappa f / \textstyle\sum_m f_m)
+
+    The modes :math:`c_m` lie on a circle of radius 0.6. Discrete actions name a mode, and
+    :math:`w_m` is 1 where all agents name m. The guard follows f, the running mean of w over all
+    rows: it is a smoothed best response to what the team does most, and never sees a latent. It is
+    part of the environment's state. Without a guard (g = 0) a deterministic policy is optimal.
+
+    Against the best response a team that shares a random z reaches :math:`1 - 1/M`; the independent
+    policies of two agents or more reach :math:`2^{-N}` at most, for every M
+    (:func:`~vm3ac_modules.testing.independent_guard_value`).
+
+    Entries: ``("agents", "observation")`` ``[B, N, 1]`` (a constant 1), ``("agents", "action")``
+    ``[B, N, 2]`` in [-1, 1] or one-hot ``[B, N, M]``, ``("agents", "reward")`` ``[B, N, 1]`` (the
+    same for all), ``"state"`` ``[B, 1]``; ``("info", "met")``, 1 where all agents' nearest mode is
+    the same, and ``("info", "guarded")``, the guard's share of it, ``[B, 1]`` each. An episode is
+    one step, and terminates.
+
+    Args:
+        num_envs: number of rows simulated at once, ``B``; they face one guard.
+        device: device of the simulation.
+        seed: accepted as everywhere; nothing here is random.
+        num_agents: number of agents N >= 1.
+        num_modes: number of modes M >= 2.
+        guard: whether there is a guard; False for the control in which nothing is guarded.
+        penalty: cost c >= 0 of not meeting (reward units).
+        width: s > 0, how near agents must be to a mode (continuous actions).
+        sharpness: kappa > 0 of the guard.
+        rate: rate in (0, 1] of the guard's running mean, per step of all rows.
+        actions: ``"continuous"`` or ``"discrete"``.
+
+    Raises:
+        ValueError: an option out of its range.
+
+    Example:
+        >>> env = GuardEnv(num_envs=64, num_modes=4)
+        >>> env.rollout(1)["next", "agents", "reward"].shape
+        torch.Size([64, 1, 2, 1])
+
+    See Also:
+        :func:`~vm3ac_modules.testing.guard_value`, what a frozen policy is worth.
+    """
+
+    resumable = True
+
+    def __init__(
+        self,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        *,
+        num_agents: int = 2,
+        num_modes: int = 4,
+        guard: bool = True,
+        penalty: float = 0.0,
+        width: float = 0.3,
+        sharpness: float = 20.0,
+        rate: float = 0.02,
+        actions: Actions = "continuous",
+    ) -> None:
+        for name, count, least in (
+            ("num_envs", num_envs, 1),
+            ("num_agents", num_agents, 1),
+            ("num_modes", num_modes, 2),
+        ):
+            if count < least:
+                raise ValueError(f"GuardEnv: {name} must be at least {least}, got {count}.")
+        for name, number in (("width", width), ("sharpness", sharpness)):
+            if not 0 < number < math.inf:
+                raise ValueError(f"GuardEnv: {name} must be positive and finite, got {number}.")
+        if not 0 < rate <= 1:
+            raise ValueError(f"GuardEnv: rate must lie in (0, 1], got {rate}.")
+        if not 0 <= penalty < math.inf:
+            raise ValueError(f"GuardEnv: penalty must not be negative, got {penalty}.")
+        if actions not in get_args(Actions):
+            known = " or ".join(get_args(Actions))
+            raise ValueError(f"GuardEnv: actions must be {known}, got {actions!r}.")
+        super().__init__(device=torch.device(device), batch_size=[num_envs])
+        self.num_agents, self.num_modes, self.guarded = num_agents, num_modes, guard
+        self.penalty, self.width, self.sharpness, self.rate = penalty, width, sharpness, rate
+        self.discrete = actions == "discrete"
+        self._set_seed(seed)
+        angles = torch.arange(num_modes, device=self.device) * (2 * math.pi / num_modes)
+        self.modes = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
+        self.frequency = torch.full((num_modes,), 1.0 / num_modes, device=self.device)
+        self._make_specs()
+
+    def _make_specs(self) -> None:
+        batch, device = self.batch_size, self.device
+        names: dict[str, Any] = {"shape": batch, "device": device}
+        group = (*batch, self.num_agents)
+
+        def agents(**specs: Any) -> Composite:
+            return Composite(agents=Composite(specs, shape=group, device=device), **names)
+
+        if self.discrete:
+            action: Any = OneHot(self.num_modes, shape=(*group, self.num_modes), device=device)
+        else:
+            action = Bounded(-1.0, 1.0, (*group, 2), device=device)
+        self.action_spec = agents(action=action)
+        self.reward_spec = agents(reward=Unbounded((*group, 1), device=device))
+        self.observation_spec = agents(observation=Unbounded((*group, 1), device=device))
+        self.observation_spec["state"] = Unbounded((*batch, 1), device=device)
+        metric = Unbounded((*batch, 1), device=device)
+        metrics = {name: metric.clone() for name in ("met", "guarded")}
+        self.observation_spec["info"] = Composite(metrics, **names)
+        end = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
+        self.done_spec = Composite({"done": end.clone(), "terminated": end.clone()}, **names)
+
+    def choices(self, action: Tensor) -> Tensor:
+        """The mode that each agent goes for.
+
+        Args:
+            action: ``[*B, N, 2]``, or one-hot ``[*B, N, M]``.
+
+        Returns:
+            int64 ``[*B, N]``: the nearest mode, or the named one.
+        """
+        if self.discrete:
+            return action.to(torch.uint8).argmax(-1)
+        return self._squared_distances(action).argmin(-1)
+
+    def membership(self, action: Tensor) -> Tensor:
+        """How much all agents are at each mode, w.
+
+        Args:
+            action: ``[*B, N, 2]``, or one-hot ``[*B, N, M]``.
+
+        Returns:
+            ``[*B, M]``.
+        """
+        if self.discrete:
+            return action.to(self.frequency).prod(-2)
+        nearness = -self._squared_distances(action) / (2 * self.width**2)
+        return nearness.sum(-2).exp()
+
+    def guard(self) -> Tensor:
+        """The guard's shares of the modes, ``[M]``; zeros without a guard."""
+        if not self.guarded:
+            return torch.zeros_like(self.frequency)
+        share = self.frequency / self.frequency.sum().clamp_min(1e-12)
+        return torch.softmax(self.sharpness * share, dim=-1)
+
+    def _squared_distances(self, action: Tensor) -> Tensor:
+        return (action.unsqueeze(-2) - self.modes).square().sum(-1)
+
+    def _reset(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
+        del tensordict
+        none = torch.zeros(*self.batch_size, 1, device=self.device)
+        return self._entries(none, none.bool(), none)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = tensordict.get(Keys().action)
+        together, guard = self.membership(action), self.guard()
+        shared = together.sum(-1)
+        reward = (together * (1.0 - guard)).sum(-1) - self.penalty * (1.0 - shared)
+        self.frequency = torch.lerp(self.frequency, together.mean(0), self.rate)
+        chosen = self.choices(action)
+        met = (chosen == chosen[..., :1]).all(-1, keepdim=True)
+        found = self._entries(met.float(), torch.ones_like(met), guard[chosen[..., :1]] * met)
+        rewards = reward.reshape(-1, 1, 1).repeat(1, self.num_agents, 1)
+        return found.set(Keys().reward, rewards)
+
+    def _entries(self, met: Tensor, done: Tensor, guarded: Tensor) -> TensorDict:
+        ones = torch.ones(*self.batch_size, self.num_agents, 1, device=self.device)
+        entries: dict[str, Any] = {
+            "agents": TensorDict({"observation": ones}, ones.shape[:2], device=self.device),
+            "state": ones[:, 0].clone(),
+            "info": {"met": met, "guarded": guarded},
+            "done": done,
+            "terminated": done.clone(),
+        }
+        return TensorDict(entries, self.batch_size, device=self.device)
+
+    def _set_seed(self, seed: int | None) -> None:
+        del seed
+
+    def simulator_state(self) -> dict[str, Tensor]:
+        """What the next step depends on: what the guard has seen, ``[B, M]``, equal rows."""
+        return {"frequency": self.frequency.expand(*self.batch_size, -1).clone()}
+
+    def load_simulator_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`simulator_state` gave.
+
+        Args:
+            state: of a game with as many modes.
+
+        Raises:
+            ValueError: if it is that of another game.
+        """
+        found = state.get("frequency")
+        if found is None or found.shape[-1] != self.num_modes:
+            shape = None if found is None else list(found.shape)
+            raise ValueError(
+                f"GuardEnv: the saved guard has shape {shape}, this game has {self.num_modes} "
+                "modes: it is that of another game."
+            )
+        self.frequency = found[0].to(self.frequency, copy=True)
