@@ -1,6 +1,7 @@
 from vm3ac_modules.envs import make_env as make_env
 from vm3ac_modules.keys import Keys as Keys
 from vm3ac_modules.modules.actors import make_actor as make_actor
+from vm3ac_modules.modules.actors import make_categorical_actor as make_categorical_actor
 from vm3ac_modules.modules.actors import make_deterministic_actor as make_deterministic_actor
 from vm3ac_modules.modules.actors import make_policy as make_policy
 from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor as CategoricalPredictor

@@ -103,8 +103,9 @@ def sac(policy):
     return with_updater(loss)
 
 
-def discrete_sac(policy):
-    value = TensorDictModule(JointValue(0, 5), [KEYS.observation], ["action_value"])
+def discrete_sac(policy, value=None):
+    if value is None:
+        value = TensorDictModule(JointValue(0, 5), [KEYS.observation], ["action_value"])
     spec = OneHot(5, shape=(2, 5))
     loss = DiscreteSACLoss(policy, value, action_space=spec, num_actions=5)
     loss.set_keys(

@@ -13,8 +13,15 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from vm3ac_modules.functional import sample_squashed_gaussian
 from vm3ac_modules.keys import Keys, MissingKeysError
-from vm3ac_modules.modules.actors import action_bounds, make_actor, make_policy
+from vm3ac_modules.modules import CategoricalPredictor, Policy, Sizes
+from vm3ac_modules.modules.actors import (
+    action_bounds,
+    make_actor,
+    make_categorical_actor,
+    make_policy,
+)
 from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.objectives import MutualInformationLoss
 
 # Every agent and every action has its own range.
 LOW = torch.tensor([[-1.0, 0.0], [2.0, -3.0], [-0.1, -10.0]])
@@ -137,6 +144,45 @@ def test_policy_without_sampler_is_the_actor():
     assert policy.state_dict().keys() == actor.state_dict().keys()
     for same in (policy, policy.fresh(), policy.replaying()):
         torch.testing.assert_close(same.get_dist(td).loc, actor.get_dist(td).loc)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("spec", [OneHot(5, (3, 5)), Categorical(5, (3,))])
+def test_categorical_actor_writes_what_its_spec_has(spec, masked):
+    torch.manual_seed(0)
+    actor = make_categorical_actor(4, 2, spec, masked=masked, hidden=(8,))
+    td = observations(200, latent_dim=2)
+    legal = torch.rand(200, 3, 5) < 0.5
+    legal[..., 0] = True
+    td["agents", "action_mask"] = legal
+    td = actor(td)
+    action = td["agents", "action"]
+    assert action.shape == (200, *spec.shape)
+    assert spec.expand(200, *spec.shape).is_in(action.to(spec.dtype))
+    index = action.to(torch.int64).argmax(-1) if isinstance(spec, OneHot) else action
+    taken = legal.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    assert bool(taken.all()) == masked
+    logits = td["agents", "logits"]
+    kept = logits.masked_fill(~legal, -torch.inf) if masked else logits
+    expected = kept.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(td["agents", "action_log_prob"], expected)
+
+
+def test_categorical_actor_composes_with_the_information():
+    torch.manual_seed(0)
+    actor = make_categorical_actor(4, 2, OneHot(5, (3, 5)), hidden=(8,), latent_gain=3.0)
+    policy = make_policy(LatentSampler(GaussianPrior(2)), actor)
+    assert Policy.of(policy).sizes == Sizes(3, 4, 5, discrete=True)
+    predictor = CategoricalPredictor(4, 3, 5, situation="observations")
+    loss = MutualInformationLoss(policy, predictor)
+    assert loss.diagnose(observations(16), 128).latent_information.min() > 0.01
+
+
+def test_categorical_actor_refuses_other_specs():
+    with pytest.raises(ValueError, match="got Bounded.*: use make_actor"):
+        make_categorical_actor(4, 2, uneven_spec())
+    with pytest.raises(ValueError, match="must be of a group of agents"):
+        make_categorical_actor(4, 2, OneHot(5))
 
 
 @pytest.mark.parametrize("copier", ["state_dict", "deepcopy", "pickle"])

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet
+from vm3ac_modules.nn import DeterministicNet, LatentCategoricalNet, LatentGaussianNet
 from vm3ac_modules.nn.actors import LOG_STD_RANGE
 
 
-def latent_gaussian_loop(net, observation, latent):
+def latent_loop(net, observation, latent):
     """One concatenated first layer per agent, then one plain network per agent."""
-    locs, scales = [], []
+    outputs = []
     for agent in range(observation.shape[-2]):
         row = 0 if net.observation_layer.weight.shape[0] == 1 else agent
         weight = torch.cat((net.observation_layer.weight[row], net.latent_layer.weight[row]))
@@ -22,15 +22,18 @@ def latent_gaussian_loop(net, observation, latent):
         x = linear(x, weight.T, net.observation_layer.bias[row, 0]).relu()
         for index, layer in enumerate(net.trunk.layers):
             x = linear(x.relu() if index else x, layer.weight[row].T, layer.bias[row, 0])
-        loc, raw = x.chunk(2, dim=-1)
-        low, high = LOG_STD_RANGE[net.log_std]
-        if net.log_std == "clamp":
-            log_std = raw.clamp(low, high)
-        else:
-            log_std = low + (high - low) * (raw.tanh() + 1) / 2
-        locs.append(loc)
-        scales.append(log_std.exp())
-    return torch.stack(locs, dim=-2), torch.stack(scales, dim=-2)
+        outputs.append(x)
+    return torch.stack(outputs, dim=-2)
+
+
+def latent_gaussian_loop(net, observation, latent):
+    loc, raw = latent_loop(net, observation, latent).chunk(2, dim=-1)
+    low, high = LOG_STD_RANGE[net.log_std]
+    if net.log_std == "clamp":
+        log_std = raw.clamp(low, high)
+    else:
+        log_std = low + (high - low) * (raw.tanh() + 1) / 2
+    return loc, log_std.exp()
 
 
 def latent_net(**options):
@@ -54,6 +57,23 @@ def test_policy_equals_one_network_per_agent(batch, share_params, log_std):
     assert loc.shape == scale.shape == (*batch, 4, 2)
     torch.testing.assert_close(loc, expected_loc, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(scale, expected_scale, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("share_params", [False, True])
+def test_logits_equal_one_network_per_agent(share_params):
+    net = LatentCategoricalNet(5, 3, 6, 4, hidden=(8, 8), share_params=share_params).double()
+    observation, latent = inputs(7)
+    logits, expected = net(observation, latent), latent_loop(net, observation, latent)
+    assert logits.shape == (7, 4, 6)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_many_logits_equal_separate_calls():
+    net = LatentCategoricalNet(5, 3, 6, 4, hidden=(8,)).double()
+    observation, latents = torch.randn(7, 4, 5).double(), torch.randn(7, 9, 3).double()
+    many = net(observation.unsqueeze(1), latents)
+    each = torch.stack([net(observation, latent) for latent in latents.unbind(1)], 1)
+    torch.testing.assert_close(many, each, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("log_std", ["clamp", "paper"])

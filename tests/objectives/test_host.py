@@ -22,6 +22,8 @@ from tensordict.nn import ProbabilisticTensorDictSequential
 from torchrl.objectives import ClipPPOLoss
 
 import vm3ac_modules as vm
+from vm3ac_modules.modules.network import NetworkModule
+from vm3ac_modules.nn import LatentCategoricalNet
 from vm3ac_modules.objectives import HostError
 
 
@@ -51,6 +53,28 @@ def test_discrete_hosts_pass(masked):
         loss = discrete_sac(policy.fresh())
         vm.check_host(loss, policy, batch)
         assert bool(torch.isfinite(loss(batch)["loss_actor"]))
+
+
+def critic_under_z(policy):
+    """A discrete SAC whose critic sees the latent."""
+    net = LatentCategoricalNet(4, 3, 5, 2, hidden=(8,))
+    read = {"observation": KEYS.observation, "latent": KEYS.latent}
+    return discrete_sac(policy, NetworkModule(net, read, ["action_value"]))
+
+
+def test_a_critic_that_sees_the_latent_needs_the_one_of_the_action():
+    policy = discrete_policy()
+    batch = collected(policy)
+    with pytest.raises(
+        HostError, match="qvalue_network reads the latent of the batch and its actor"
+    ):
+        vm.check_host(critic_under_z(policy.fresh()), policy, batch)
+    replaying = critic_under_z(policy.replaying())
+    with pytest.raises(HostError, match="and of no next state"):
+        vm.check_host(replaying, policy, batch)
+    batch["next"] = policy[0](batch["next"])
+    vm.check_host(replaying, policy, batch)
+    assert bool(torch.isfinite(replaying(batch)["loss_qvalue"]))
 
 
 # --- the ratio at first look ------------------------------------------------------------------

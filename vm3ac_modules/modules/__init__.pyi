@@ -1,5 +1,6 @@
 from vm3ac_modules.modules.actors import action_bounds as action_bounds
 from vm3ac_modules.modules.actors import make_actor as make_actor
+from vm3ac_modules.modules.actors import make_categorical_actor as make_categorical_actor
 from vm3ac_modules.modules.actors import make_deterministic_actor as make_deterministic_actor
 from vm3ac_modules.modules.actors import make_policy as make_policy
 from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor as CategoricalPredictor

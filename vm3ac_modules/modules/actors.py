@@ -12,15 +12,29 @@ import torch
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
-from torchrl.data import Bounded, TensorSpec
-from torchrl.modules import ProbabilisticActor, TanhNormal
+from torch.distributions import Categorical as Discrete
+from torchrl.data import Bounded, OneHot, TensorSpec
+from torchrl.data import Categorical as CategoricalSpec
+from torchrl.modules import (
+    MaskedCategorical,
+    MaskedOneHotCategorical,
+    OneHotCategorical,
+    ProbabilisticActor,
+    TanhNormal,
+)
 
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.latent_policy import LatentPolicy
 from vm3ac_modules.modules.network import NetworkModule
-from vm3ac_modules.nn.actors import DeterministicNet, LatentGaussianNet
+from vm3ac_modules.nn.actors import DeterministicNet, LatentCategoricalNet, LatentGaussianNet
 
-__all__ = ["action_bounds", "make_actor", "make_deterministic_actor", "make_policy"]
+__all__ = [
+    "action_bounds",
+    "make_actor",
+    "make_categorical_actor",
+    "make_deterministic_actor",
+    "make_policy",
+]
 
 
 def action_bounds(action_spec: TensorSpec) -> tuple[Tensor, Tensor]:
@@ -110,6 +124,70 @@ def make_actor(
         out_keys=[keys.action],
         distribution_class=TanhNormal,
         distribution_kwargs={"low": low, "high": high},
+        return_log_prob=True,
+        log_prob_key=keys.action_log_prob,
+    )
+
+
+def make_categorical_actor(
+    obs_dim: int,
+    latent_dim: int,
+    action_spec: TensorSpec,
+    *,
+    masked: bool = False,
+    keys: Keys | None = None,
+    **net_options: Any,
+) -> ProbabilisticActor:
+    r"""Build a categorical actor over the observation and the latent, for discrete actions.
+
+    .. math:: a_i \sim \mathrm{softmax}\, f(o_i, z)
+
+    Args:
+        obs_dim: size O of an agent's observation.
+        latent_dim: size Z of the latent; 0 for an actor that reads none.
+        action_spec: leaf spec of the group's action: ``OneHot`` ``[*B, N, A]`` or ``Categorical``
+            ``[*B, N]``; actions are written as the spec has them.
+        masked: also read ``keys.action_mask`` and keep to legal actions.
+        keys: the tensordict vocabulary.
+        net_options: passed to :class:`~vm3ac_modules.nn.actors.LatentCategoricalNet`.
+
+    Returns:
+        An actor that writes ``logits``, ``action`` and ``action_log_prob``.
+
+    Raises:
+        ValueError: if the action spec is not discrete, or not one of a group.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import OneHot
+        >>> actor = make_categorical_actor(4, 2, OneHot(5, shape=(3, 5)))
+        >>> td = TensorDict({"agents": {"observation": torch.zeros(8, 3, 4)},
+        ...                  "latent": torch.zeros(8, 2)}, [8])
+        >>> actor(td)["agents", "action"].shape
+        torch.Size([8, 3, 5])
+    """
+    keys = Keys() if keys is None else keys
+    one_hot = isinstance(action_spec, OneHot)
+    if not isinstance(action_spec, OneHot | CategoricalSpec):
+        raise ValueError(
+            f"a categorical policy needs a discrete action spec, OneHot or Categorical, got "
+            f"{type(action_spec).__name__}: use make_actor for continuous actions."
+        )
+    agents = action_spec.shape[:-1] if one_hot else action_spec.shape
+    if not agents:
+        raise ValueError(f"the action spec must be of a group of agents, got {action_spec.shape}.")
+    kinds = (
+        (MaskedOneHotCategorical, MaskedCategorical) if masked else (OneHotCategorical, Discrete)
+    )
+    net = LatentCategoricalNet(obs_dim, latent_dim, action_spec.space.n, agents[-1], **net_options)
+    in_keys: dict[str, NestedKey] = {"observation": keys.observation}
+    if latent_dim > 0:
+        in_keys["latent"] = keys.latent
+    return ProbabilisticActor(
+        NetworkModule(net, in_keys, [keys.logits]),
+        in_keys={"logits": keys.logits, **({"mask": keys.action_mask} if masked else {})},
+        out_keys=[keys.action],
+        distribution_class=kinds[0 if one_hot else 1],
         return_log_prob=True,
         log_prob_key=keys.action_log_prob,
     )

@@ -1,6 +1,6 @@
 """Plain networks: tensors in, tensors out, no keys."""
 
-from vm3ac_modules.nn.actors import DeterministicNet, LatentGaussianNet
+from vm3ac_modules.nn.actors import DeterministicNet, LatentCategoricalNet, LatentGaussianNet
 from vm3ac_modules.nn.attention import AttentionCriticNet
 from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, agent_linear
 from vm3ac_modules.nn.critics import CentralizedCriticNet
@@ -30,6 +30,7 @@ __all__ = [
     "HyperPairNet",
     "JointNet",
     "LICACritic",
+    "LatentCategoricalNet",
     "LatentGaussianNet",
     "LatentUtilityNet",
     "LinearLatentPolicy",

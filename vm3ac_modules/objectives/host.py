@@ -208,6 +208,8 @@ def _check_source(
     latents = {*latents_read(policy_leaves(network))} | {
         key for x in policy_leaves(network) if isinstance(x, StoredLatent) for key in x.in_keys
     }
+    if draws and not scores:
+        _check_critics(loss, network)
     # A latent of the environment's own holds for the next state too.
     of_next = all(batch.get(("next", key), None) is not None for key in latents)
     if scores and draws:
@@ -227,6 +229,20 @@ def _check_source(
             f"the value estimator of {name} weighs stored actions under a latent of its own: hand "
             "it policy.replaying()."
         )
+
+
+def _check_critics(loss: nn.Module, network: TensorDictModuleBase) -> None:
+    """Refuse a critic that judges actions under another latent than they are drawn with."""
+    drawn = {unravel_key(k) for x in policy_leaves(network) for k in x.out_keys}
+    for attribute, module in vars(loss).items():
+        if not attribute.endswith("_network") or attribute == "actor_network":
+            continue
+        if drawn & set(latents_read([module])):
+            raise HostError(
+                f"{type(loss).__name__}'s {attribute} reads the latent of the batch and its actor "
+                "draws another: hand it policy.replaying(), and let the replay buffer draw one "
+                "for batch['next'] (recipes/add_mi_to_discrete_sac.py)."
+            )
 
 
 def _check_keys(loss: nn.Module, policy: Policy, scores: bool) -> None:
