@@ -46,7 +46,7 @@ class AddMI(Options):
     run_dir: str = option("runs/add_mi_to_discrete_sac", "where curves.csv and curves.png go")
     num_agents: int = option(2, "agents N", least=1)
     num_modes: int = option(4, "modes M", least=2)
-    frames: int = option(64_000, "environment steps of each training", least=1)
+    frames: int = option(32_000, "environment steps of each training", least=1)
     num_envs: int = option(64, "environments at once", least=1)
     updates: int = option(2, "updates after every step of all rows", least=1)
     batch_size: int = option(128, "transitions per update", least=1)

@@ -179,7 +179,7 @@ def test_categorical_actor_composes_with_the_information():
 
 
 def test_categorical_actor_refuses_other_specs():
-    with pytest.raises(ValueError, match="got Bounded.*: use make_actor"):
+    with pytest.raises(ValueError, match=r"got Bounded.*: use make_actor"):
         make_categorical_actor(4, 2, uneven_spec())
     with pytest.raises(ValueError, match="must be of a group of agents"):
         make_categorical_actor(4, 2, OneHot(5))
