@@ -30,16 +30,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.envs.utils import ExplorationType
 
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce.cases import make_case
 from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
 from vm3ac_modules.cli.reproduce.trainings import trained
 from vm3ac_modules.evaluation.comparison import positions_figure
-from vm3ac_modules.evaluation.protocol import restart_episodes
+from vm3ac_modules.evaluation.protocol import fixed_starts
 from vm3ac_modules.files import write_csv
-from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
+from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import option
 from vm3ac_modules.runs.loading import load_agent
 
@@ -70,9 +70,7 @@ def watch(run_dir: Path, episodes: int, actions: str) -> tuple[Tensor, Tensor]:
     task = replace(found.task, options={**found.task.options, "start": "center"})
     env = found.agent.wrap(task.make(episodes, seed=seed))
     kind = ExplorationType.RANDOM if actions == "sample" else ExplorationType.DETERMINISTIC
-    with fork_rng(seed), torch.no_grad(), set_exploration_type(kind):
-        env.set_seed(seed, static_seed=True)
-        restart_episodes(env)
+    with fixed_starts(env, seed, kind):
         env.rollout(STEPS, found.policy, break_when_any_done=False)
     positions = torch.stack([body.state.pos for body in env.base_env.agents], dim=1)
     return positions, env.base_env.scenario.preys

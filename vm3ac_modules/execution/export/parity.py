@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import StepCounter, TransformedEnv
-from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
+from torchrl.envs.utils import step_mdp
 
-from vm3ac_modules.evaluation.protocol import restart_episodes
+from vm3ac_modules.evaluation.protocol import fixed_starts
 from vm3ac_modules.execution.export.latent_source import LatentInput
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.modules.policy import Policy
 
 __all__ = ["TOLERANCE", "largest_difference", "with_clock"]
@@ -79,9 +77,7 @@ def largest_difference(
     agents = [DeployedAgent(path, seed=seed) for path in paths]
     discrete = agents[0].recurrent
     env, largest = with_clock(env, keys), 0.0
-    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        env.set_seed(seed, static_seed=False)
-        restart_episodes(env)
+    with fixed_starts(env, seed):
         td = env.reset()
         for _ in range(steps):
             td = team(td)
