@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import DOPLoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import Both
 from vm3ac_modules.nn import DecomposedCriticNet
 
@@ -33,7 +34,7 @@ class DOP(EpisodeAlgorithm):
     )
     critic_lr: float = option(1e-4, "learning rate of the critic", above=0)
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """DOP."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -47,7 +48,7 @@ class DOP(EpisodeAlgorithm):
         )
         names = ("lam", "tree_backup_lam", "tree_backup_steps")
         loss = DOPLoss(actor, critic, **self.loss_options(plan, *names))
-        return self.built(plan, actor, loss, rates={"loss_qvalue": self.critic_lr}, source=Both)
+        return self.agent(plan, actor, loss, rates={"loss_qvalue": self.critic_lr}, source=Both)
 
 
 PRESETS = {"dop": Preset(DOP(), "decomposed policy gradients, on and off policy")}

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import LICALoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import OnPolicy
 from vm3ac_modules.nn import LICACritic
 
@@ -35,7 +36,7 @@ class LICA(EpisodeAlgorithm):
         None, "width of the critic's first layer's weights in between; null for none", least=1
     )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """LICA."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -48,7 +49,7 @@ class LICA(EpisodeAlgorithm):
             bottleneck=self.critic_bottleneck,
         )
         loss = LICALoss(actor, critic, **self.loss_options(plan, "lam", "entropy_weight"))
-        return self.built(
+        return self.agent(
             plan,
             actor,
             loss,

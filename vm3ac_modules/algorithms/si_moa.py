@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.transitions import ActorCritic
 from vm3ac_modules.baselines import NextAction, SIMOALoss
 from vm3ac_modules.functional.influence import INFLUENCE_FORMS
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.hooks import InfluenceSchedule
 from vm3ac_modules.nn import NextActionNet
 from vm3ac_modules.options import OptionsError
@@ -49,7 +50,7 @@ class SIMOA(ActorCritic):
                 f"{self.influence_start_frames} and {self.influence_full_frames}."
             )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """SI-MOA; a transform of the replay adds the next action."""
         sizes, keys = plan.sizes, plan.keys
         policy = self.actor(plan)
@@ -58,7 +59,7 @@ class SIMOA(ActorCritic):
         names = ("influence_weight", "num_counterfactuals", "moa_sigma", "influence_form")
         options = self.loss_options(plan, "policy_q", *names)
         loss = SIMOALoss(policy, *self.critics(plan), models, **options)
-        built = self.built(
+        agent = self.agent(
             plan,
             policy,
             loss,
@@ -66,8 +67,8 @@ class SIMOA(ActorCritic):
             added_by_replay=(keys.next_action, keys.next_action_valid),
         )
         ramp = self.influence_start_frames, self.influence_full_frames
-        built.hooks = [InfluenceSchedule(loss, *ramp)]
-        return built
+        agent.hooks = [InfluenceSchedule(loss, *ramp)]
+        return agent
 
 
 PRESETS = {"si_moa": Preset(SIMOA(), "MA-AC with influence on the others' next actions rewarded")}

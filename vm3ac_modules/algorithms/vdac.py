@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import VDACLoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import OnPolicy
 from vm3ac_modules.nn import QMixer, ValueHead
 
@@ -32,7 +33,7 @@ class VDAC(EpisodeAlgorithm):
     value_weight: float = option(0.1, "weight of the value's loss", least=0)
     entropy_weight: float = option(0.0, "weight of the policies' entropy", least=0)
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """VDAC."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -43,7 +44,7 @@ class VDAC(EpisodeAlgorithm):
         )
         names = ("lam", "value_weight", "entropy_weight")
         loss = VDACLoss(actor, values, **self.loss_options(plan, *names))
-        return self.built(plan, actor, loss, source=OnPolicy)
+        return self.agent(plan, actor, loss, source=OnPolicy)
 
 
 PRESETS = {"vdac": Preset(VDAC(), "advantages of a decomposed state value, on policy")}
