@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from vm3ac_modules.execution.export.latent_source import LatentSource
 from vm3ac_modules.functional.categorical import masked_log_softmax
-from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet, LatentUtilityNet
+from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet
 from vm3ac_modules.nn.blocks import AgentLinear
-from vm3ac_modules.nn.recurrent import RecurrentPolicyNet, one_hot_or_zeros
+from vm3ac_modules.nn.recurrent import RecurrentNet, one_hot_or_zeros
 
 __all__ = ["FeedForwardAgent", "RecurrentAgent", "cut_out_agent"]
 
@@ -154,7 +154,7 @@ class RecurrentAgent(nn.Module):
         [torch.Size([3]), torch.Size([3, 5]), torch.Size([3, 64])]
     """
 
-    def __init__(self, net: RecurrentPolicyNet | LatentUtilityNet, source: LatentSource) -> None:
+    def __init__(self, net: RecurrentNet, source: LatentSource) -> None:
         super().__init__()
         self.net, self.source = net, source
         self.inputs = ("observation", "action_mask", "hidden", "last_action", *source.inputs)
