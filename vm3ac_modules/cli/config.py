@@ -8,7 +8,7 @@ from typing import Any
 from vm3ac_modules.algorithms.registry import find_preset, presets
 from vm3ac_modules.algorithms.tuning import TUNED, tuned
 from vm3ac_modules.cli.arguments import table
-from vm3ac_modules.envs.tasks import FOREIGN, available_environments
+from vm3ac_modules.envs.tasks import FOREIGN, available_environments, battle_name
 from vm3ac_modules.runs.settings import LOOPS, BattleTraining, StepTraining
 
 __all__ = ["GROUPS", "chosen_algorithm", "help_text", "register"]
@@ -116,9 +116,11 @@ def _with_tuned(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tuned(key: str, *, _root_: Any) -> Any:
     algorithm = _root_.algorithm.name
-    battle = "map" in _root_
-    task = f"battle/{_root_.backend}/{_root_.reward}/{_root_.map}" if battle else _root_.task.name
-    kind = BattleTraining if battle else StepTraining
+    if "map" in _root_:
+        kind: Any = BattleTraining
+        task = battle_name(_root_.map, _root_.backend, _root_.reward)
+    else:
+        kind, task = StepTraining, _root_.task.name
     default = find_preset(algorithm, kind.kind).options.to_dict() | kind().to_dict()
     return tuned(algorithm, task).get(key, default[key])
 

@@ -13,15 +13,17 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torchrl.envs import Compose, EnvBase
+from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from vm3ac_modules.envs.rng import transforms_of
+from vm3ac_modules.envs.tasks import Plays
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.episodes import EpisodeCollector
@@ -29,10 +31,7 @@ from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["EvaluationResult", "Plays", "evaluate"]
-
-Plays = Literal["steps", "episodes"]
-"""How rows play: on and on, or each one episode after which it waits."""
+__all__ = ["EvaluationResult", "evaluate"]
 
 _NORMAL_975 = 1.959964
 
@@ -196,8 +195,7 @@ def fixed_starts(
     with fork_rng(seed), torch.no_grad(), set_exploration_type(exploration):
         # Not static: several games behind one environment would all start alike.
         env.set_seed(seed, static_seed=False)
-        transform = getattr(env, "transform", None)
-        for part in transform if isinstance(transform, Compose) else [transform]:
+        for part in transforms_of(env):
             if isinstance(part, EpisodeCounter):
                 part.resets.zero_()
         yield
