@@ -21,11 +21,9 @@ __all__ = ["DOP", "PRESETS"]
 class DOP(EpisodeAlgorithm):
     """DOP."""
 
-    epsilon_start: float = option(
-        0.5, "share of uniformly random actions in the policy at the start", least=0, most=1
-    )
-    epsilon_frames: int = option(500_000, "how long it falls", unit="environment steps", least=0)
-    target_interval: int = option(50, "updates between copies into the targets", least=1)
+    epsilon_start: float = 0.5
+    epsilon_frames: int = 500_000
+    target_interval: int = 50
     lam: float = option(0.8, "weight of the lambda-return on policy", least=0, most=1)
     tree_backup_lam: float = option(0.93, "weight of the tree backup's trace", least=0, most=1)
     tree_backup_steps: int = option(5, "transitions that a tree backup looks at", least=1)

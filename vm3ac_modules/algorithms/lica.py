@@ -23,11 +23,9 @@ __all__ = ["LICA", "PRESETS"]
 class LICA(EpisodeAlgorithm):
     """LICA."""
 
-    lr: float = option(2.5e-3, "learning rate", above=0)
-    epsilon_start: float = option(
-        0.0, "share of uniformly random actions in the policy at the start", least=0, most=1
-    )
-    epsilon_end: float = option(0.0, "the same at the end", least=0, most=1)
+    lr: float = 2.5e-3
+    epsilon_start: float = 0.0
+    epsilon_end: float = 0.0
     lam: float = option(0.8, "weight of the lambda-return", least=0, most=1)
     critic_lr: float = option(5e-4, "learning rate of the critic", above=0)
     entropy_weight: float = option(0.06, "size of the entropy's gradient", unit="reward", least=0)

@@ -36,8 +36,8 @@ class MAVENOnQMIX(LearnedEpisodeLatent, EpisodeAlgorithm):
     """MAVEN on QMIX."""
 
     latent_dim: int = option(16, "outcomes of the one-hot latent", least=2)
-    latent_entropy_weight: float = option(1e-3, "weight of the prior's entropy", least=0)
-    latent_lr: float = option(5e-4, "learning rate of the prior", above=0)
+    latent_entropy_weight: float = 1e-3
+    latent_lr: float = 5e-4
     mi_weight: float = option(0.01, "weight of the discriminator's log-probability", least=0)
     recurrent_discriminator: bool = option(True, "tell the latent from the whole episode")
 

@@ -21,11 +21,9 @@ __all__ = ["PRESETS", "VDAC"]
 class VDAC(EpisodeAlgorithm):
     """VDAC."""
 
-    epsilon_start: float = option(
-        0.5, "share of uniformly random actions in the policy at the start", least=0, most=1
-    )
-    epsilon_end: float = option(0.01, "the same at the end", least=0, most=1)
-    epsilon_frames: int = option(100_000, "how long it falls", unit="environment steps", least=0)
+    epsilon_start: float = 0.5
+    epsilon_end: float = 0.01
+    epsilon_frames: int = 100_000
     lam: float = option(0.8, "weight of the lambda-return", least=0, most=1)
     mixer: str = option(
         "qmix", "how agents' values are joined: monotone network, or sum", choices=("qmix", "sum")

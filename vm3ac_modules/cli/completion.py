@@ -10,7 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import ModuleType
 
 from vm3ac_modules.algorithms.registry import presets
@@ -105,7 +105,7 @@ def _choices(options: type[Options]) -> dict[str, list[str]]:
     """Every option with the words that it takes, if these are few."""
     hints = typing.get_type_hints(options)
     flags = {name: ["true", "false"] for name in options.names() if hints[name] is bool}
-    words = {field.name: [*map(str, field.metadata["choices"])] for field in fields(options)}
+    words = {row.name: [*map(str, row.choices)] for row in options().table()}
     return words | flags
 
 

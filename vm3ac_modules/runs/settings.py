@@ -115,13 +115,11 @@ class BattleTraining(Training):
         above=0,
     )
     start_episodes: int = option(96, "episodes before the first update; none on policy", least=0)
-    eval_every_frames: int = option(20_000, "frames between evaluations", least=1)
-    eval_episodes: int = option(32, "episodes of an evaluation, always the same starts", least=1)
-    checkpoint_every_frames: int = option(100_000, "frames between checkpoints", least=1)
-    log_every_updates: int = option(100, "updates between rows of metrics.csv", least=1)
-    replay_checkpoint_bytes: int = option(
-        500_000_000, "largest replay that goes into a checkpoint", unit="bytes", least=0
-    )
+    eval_every_frames: int = 20_000
+    eval_episodes: int = 32
+    checkpoint_every_frames: int = 100_000
+    log_every_updates: int = 100
+    replay_checkpoint_bytes: int = 500_000_000
 
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
