@@ -17,7 +17,7 @@ from vm3ac_modules.extras import require_extra
 __all__ = ["learning_curve", "rollout_gif"]
 
 # Okabe and Ito's colors: told apart by color-blind readers, and of unequal lightness.
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _TRAIL = 20
 
 
@@ -169,7 +169,7 @@ class _Scene:
         self.dots = axes.scatter(*self.preys[0].T, s=14, c="black", marker="D", zorder=2)
         self.trails, self.discs = [], []
         for agent in range(self.path.shape[1]):
-            color = _COLORS[agent % len(_COLORS)]
+            color = COLORS[agent % len(COLORS)]
             self.trails += axes.plot([], [], color=color, lw=1.5, alpha=0.6, zorder=1)
             disc = Circle((0.0, 0.0), radius, facecolor=color, edgecolor="black", zorder=3)
             self.discs.append(axes.add_patch(disc))
