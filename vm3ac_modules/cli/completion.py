@@ -20,9 +20,10 @@ from vm3ac_modules.cli.reproduce import ARTEFACTS
 from vm3ac_modules.envs.battles.factory import BACKENDS
 from vm3ac_modules.envs.tasks import available_environments
 from vm3ac_modules.options import Options, option
-from vm3ac_modules.runs.settings import LOOPS, BattleTraining, StepTraining
+from vm3ac_modules.runs.settings import COMMANDS as TRAININGS
+from vm3ac_modules.runs.settings import LOOPS, StepTraining, Training
 
-__all__ = ["Completion", "main", "words"]
+__all__ = ["Completion", "main"]
 
 # The word after "key=" is completed. bash takes "=" for the end of a word, zsh does not.
 SCRIPT = """\
@@ -64,7 +65,7 @@ def words() -> dict[str, list[str]]:
         ['default', 'demo', 'paper']
     """
     keys: dict[str, dict[str, list[str]]] = {}
-    for command, kind in (("train", StepTraining), ("battle", BattleTraining)):
+    for command, kind in TRAININGS.items():
         keys[command] = _training(kind)
     modules = {name: place.split(":")[0] for name, (place, _) in COMMANDS.items()}
     modules |= {f"reproduce {name}": f"vm3ac_modules.cli.reproduce.{name}" for name in ARTEFACTS}
@@ -78,7 +79,7 @@ def words() -> dict[str, list[str]]:
     return found | {"completion:": found["completion:shell="]}
 
 
-def _training(kind: type[StepTraining] | type[BattleTraining]) -> dict[str, list[str]]:
+def _training(kind: type[Training]) -> dict[str, list[str]]:
     """Keys of a training, those of every algorithm included, with their values."""
     found = {**_choices(kind), "algorithm": list(presets(kind.kind))}
     if kind is StepTraining:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vm3ac_modules.nn.blocks import AgentLinear
 
-__all__ = ["AgentGRU", "LatentInput", "RecurrentPolicyNet", "one_hot_or_zeros"]
+__all__ = ["AgentGRU", "LatentInput", "RecurrentPolicyNet"]
 
 LatentInput = Literal["head", "input"]
 """Where the latent enters a recurrent policy."""
@@ -265,19 +265,5 @@ class RecurrentPolicyNet(RecurrentNet):
 
 
 def one_hot_or_zeros(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """One-hot rows; zeros where the index is negative.
-
-    Args:
-        index: int64 ``[*B]``.
-        size: number of classes.
-        dtype: of the result.
-
-    Returns:
-        ``[*B, size]``.
-
-    Example:
-        >>> one_hot_or_zeros(torch.tensor([1, -1]), 2, torch.float32)
-        tensor([[0., 1.],
-                [0., 0.]])
-    """
+    """One-hot rows of ``[*B]``, ``[*B, size]``; zeros where the index is negative."""
     return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(dtype)

@@ -122,6 +122,9 @@ class BattleTraining(Training):
     replay_checkpoint_bytes: int = 500_000_000
 
 
+COMMANDS: dict[str, type[Training]] = {"train": StepTraining, "battle": BattleTraining}
+"""What each command of the console program trains."""
+
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("vectorized environments, two updates per step of all rows", {}),
     "demo": (
@@ -251,17 +254,7 @@ class Settings:
 
 
 def check_device(device: torch.device | str) -> None:
-    """Refuse a device that torch does not know or that is not here.
-
-    Args:
-        device: where to train or play.
-
-    Raises:
-        OptionsError: says what to do.
-
-    Example:
-        >>> check_device("cpu")
-    """
+    """Refuse a device that torch does not know or that is not here."""
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
@@ -271,32 +264,14 @@ def check_device(device: torch.device | str) -> None:
 
 
 def clean_name(text: str) -> str:
-    """Text as part of a path that every file system takes.
-
-    Args:
-        text: the text.
-
-    Example:
-        >>> clean_name("python:mine:make")
-        'python_mine_make'
-    """
+    """Text as part of a path that every file system takes."""
     for bad in ":/\\\"'*?<>| ":
         text = text.replace(bad, "_")
     return text
 
 
 def default_place(task: str, algorithm: str, seed: int) -> str:
-    """Where a run writes if nothing is said.
-
-    Args:
-        task: name of the task, or the map of a battle.
-        algorithm: name of the algorithm.
-        seed: its seed.
-
-    Example:
-        >>> default_place("vmas/balance", "vm3ac", 0)
-        'runs/vmas_balance/vm3ac/seed_0'
-    """
+    """Where a run writes if nothing is said."""
     return f"runs/{clean_name(task)}/{clean_name(algorithm)}/seed_{seed}"
 
 

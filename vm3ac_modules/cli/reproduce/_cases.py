@@ -10,7 +10,7 @@ from typing import Any
 from vm3ac_modules.cli.arguments import value_of
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.options import OptionsError
-from vm3ac_modules.runs.checkpoint import config_hash
+from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs.record import read_yaml
 from vm3ac_modules.runs.settings import LOOPS, MOVED, Settings
 

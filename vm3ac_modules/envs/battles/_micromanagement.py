@@ -25,14 +25,7 @@ REWARDS = ("sparse", "shaped")
 
 @dataclass(frozen=True)
 class SparseReward:
-    """Constants of the sparse reward; penalties are positive numbers that are taken away.
-
-    Args:
-        enemy_death: for each enemy that died in this step.
-        ally_death: taken away for each ally that died in this step.
-        step_cost: taken away in every step.
-        win: in the step that wins the battle.
-    """
+    """Constants of the sparse reward; penalties are positive numbers that are taken away."""
 
     enemy_death: float = 10.0
     ally_death: float = 1.0
@@ -51,14 +44,7 @@ CONSTANTS = frozenset(field.name for field in fields(SparseReward))
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the entries of a battle.
-
-    Args:
-        num_agents: ``N``.
-        num_actions: ``A``.
-        observation_size: ``O``.
-        state_size: ``S``.
-    """
+    """Sizes of the entries of a battle: N, A, O and S."""
 
     num_agents: int
     num_actions: int
@@ -108,29 +94,13 @@ class BattleEnv(EnvBase):
 
 
 def random_legal(mask: Tensor) -> Tensor:
-    """Legal actions, drawn uniformly from torch's default generator.
-
-    Args:
-        mask: which actions are legal, bool ``[*B, N, A]``.
-
-    Returns:
-        Actions, int64 ``[*B, N]``.
-    """
+    """Actions, int64 ``[*B, N]``, drawn uniformly from the legal ones, bool ``[*B, N, A]``."""
     # The legal ones score in [1, 2), the others in [0, 1).
     return (mask + torch.rand(mask.shape, device=mask.device)).argmax(-1)
 
 
 def check_legal(action: Tensor, mask: Tensor, owner: str) -> None:
-    """Check that every action is legal.
-
-    Args:
-        action: actions, int64 ``[*B, N]``.
-        mask: which actions are legal, bool ``[*B, N, A]``.
-        owner: name of the environment, for the message.
-
-    Raises:
-        ValueError: names the row, the agent, its action and the legal ones.
-    """
+    """Refuse actions ``[*B, N]`` that the mask ``[*B, N, A]`` bars; names the first one."""
     last = mask.shape[-1] - 1
     inside = action.clamp(0, last)
     legal = mask.gather(-1, inside.unsqueeze(-1)).squeeze(-1) & (inside == action)
@@ -146,16 +116,7 @@ def check_legal(action: Tensor, mask: Tensor, owner: str) -> None:
 
 
 def paid_by(reward: str, constants: Mapping[str, float], owner: str) -> SparseReward | None:
-    """What pays for a step; None: the game itself.
-
-    Args:
-        reward: ``"sparse"`` or ``"shaped"``.
-        constants: those of :class:`SparseReward` that are not its defaults.
-        owner: name of the environment, for messages.
-
-    Raises:
-        ValueError: an unknown reward or constant, or constants with ``"shaped"``, which has none.
-    """
+    """What pays for a step, by ``"sparse"`` or ``"shaped"``; None for the game itself."""
     if reward not in REWARDS:
         raise ValueError(f"{owner}: reward must be 'sparse' or 'shaped', got {reward!r}")
     for name in constants:

@@ -20,14 +20,6 @@ class BatchedSimulatorEnv(SeededRowsEnv):
 
     Simulation is on the CPU; each step converts one NumPy buffer and moves it to the device. A row
     whose episode is over waits for its reset: steps leave it as it is and pay 0.
-
-    Args:
-        make_simulator: makes one simulator; picklable if there are several workers.
-        layout: sizes and bounds.
-        num_envs: number of rows, ``B``.
-        device: device of the entries that go in and out.
-        seed: seed of the rows' streams; without one it is drawn from torch's default generator.
-        num_workers: number of processes ``W`` that share the rows; 1 simulates in this one.
     """
 
     def __init__(
@@ -91,14 +83,7 @@ class BatchedSimulatorEnv(SeededRowsEnv):
         return self._rows.step(action, self.device)
 
     def ask(self, method: str) -> Floats:
-        """What a method of every simulator says now, e.g. ``"positions"``.
-
-        Args:
-            method: its name; it takes nothing and gives an array.
-
-        Returns:
-            The answers of all rows, ``[B, ...]``.
-        """
+        """What a method of every simulator says now, e.g. ``"positions"``, ``[B, ...]``."""
         return self._rows.ask(method)
 
     def close(self, *, raise_if_closed: bool = True) -> None:
