@@ -26,7 +26,6 @@ from vm3ac_modules.runs.settings import (
     MOVED,
     Settings,
     clean_name,
-    default_place,
 )
 from vm3ac_modules.runs.training import train
 
@@ -167,9 +166,7 @@ def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
     swept = [key for key in str(config.pop("sweep", "") or "").split("/") if key]
     words = dict(text.lstrip("+").split("=", 1) for text in said if "=" in text)
     if not config.get("run_dir"):
-        spot = config["map"] if "map" in config else config["task"]["name"]
-        name, seed = config["algorithm"]["name"], config["seed"]
-        config["run_dir"] = default_place(spot, name, seed)
+        config["run_dir"] = Settings.of({**config, "run_dir": ""}).training.run_dir
         named = ("seed", "algorithm", "task", "map")
         swept = [key for key in swept if key not in named]
     if swept:

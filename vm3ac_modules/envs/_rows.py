@@ -46,14 +46,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Row:
-    """Where a simulator writes, as views of one buffer; a reset has no reward."""
+    """Where a simulator writes, as views of one buffer.
+
+    Observations ``[N, O]``, rewards ``[N]`` (a reset has none), state ``[S]``, metrics ``[K]``, and
+    whether the episode was terminated and whether it was truncated, ``[2]``.
+    """
 
     observation: Floats
     reward: Floats
     state: Floats
     metrics: Floats
     ends: Floats
-    """Whether the episode was terminated, and whether it was truncated, ``[2]``."""
 
 
 class Simulator(Protocol):

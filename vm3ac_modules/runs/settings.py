@@ -214,8 +214,8 @@ class Settings:
         words = ("algorithm", "task", "loop", *kind.shared)
         training = kind().changed({**loop, **given}, "the run", also=words)
         if not training.run_dir:
-            where = default_place(task.title, name, training.seed)
-            training = training.changed({"run_dir": where})
+            where = f"{clean_name(task.title)}/{clean_name(name)}/seed_{training.seed}"
+            training = training.changed({"run_dir": f"runs/{where}"})
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
@@ -268,11 +268,6 @@ def clean_name(text: str) -> str:
     for bad in ":/\\\"'*?<>| ":
         text = text.replace(bad, "_")
     return text
-
-
-def default_place(task: str, algorithm: str, seed: int) -> str:
-    """Where a run writes if nothing is said."""
-    return f"runs/{clean_name(task)}/{clean_name(algorithm)}/seed_{seed}"
 
 
 PLACE = ("task", "map", "backend", "reward", "env")
