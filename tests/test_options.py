@@ -221,12 +221,24 @@ def test_a_default_that_is_not_allowed_is_found():
 def test_the_table_says_what_is_allowed():
     rows = {row.name: row for row in replace(DEFAULTS, widths=(4,)).table()}
     assert list(rows) == DEFAULTS.names()
-    assert rows["whole"] == ("whole", 3, "an integer >= 1 and <= 9", "steps", "a count", "Table 1")
+    said = ("an integer >= 1 and <= 9", "steps", "a count", "Table 1", ())
+    assert rows["whole"] == ("whole", 3, *said)
     assert rows["widths"].default == [4]
     assert rows["maybe"].allowed == "a number > 0 or null"
     assert rows["each"].allowed == "a list of numbers >= 0 or a number >= 0"
     assert rows["count"].allowed == "an integer >= 0 or all"
     assert rows["text"].allowed == "text"
+
+
+def test_a_subclass_that_changes_a_default_keeps_what_is_said():
+    @dataclass(frozen=True, kw_only=True)
+    class Other(type(DEFAULTS)):
+        whole: int = 5
+
+    own, base = ({row.name: row for row in options.table()} for options in (Other(), DEFAULTS))
+    assert own["whole"] == base["whole"]._replace(default=5)
+    with pytest.raises(OptionsError, match="whole must be an integer >= 1 and <= 9, got 10"):
+        Other(whole=10)
 
 
 GROUPS = {

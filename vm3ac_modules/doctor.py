@@ -12,8 +12,9 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -269,20 +270,20 @@ def _requirements() -> list[str]:
 
 
 def _import_error(module: str) -> str:
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return ""
+    return _error_of(partial(importlib.import_module, module))
 
 
 def _smax_error() -> str:
     from vm3ac_modules.envs.battles._smax_game import load_jax
 
+    return _error_of(load_jax)
+
+
+def _error_of(load: Callable[[], object]) -> str:
     try:
-        load_jax()
+        load()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
@@ -21,6 +22,17 @@ class MissingKeysError(KeyError):
     def __str__(self) -> str:
         # KeyError would print the repr of the message, with its quotes and escapes.
         return str(self.args[0])
+
+
+class _Entry(property):
+    """The key of a per-agent entry, ``(group, name)``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lambda keys: keys.of_agents(name))
+
+    if TYPE_CHECKING:
+
+        def __get__(self, keys: Any, owner: Any = None, /) -> tuple[str, str]: ...  # type: ignore[override]
 
 
 @dataclass(frozen=True)
@@ -54,95 +66,42 @@ class Keys:
         """The key of a per-agent entry, ``(group, name)``."""
         return (self.group, name)
 
-    @property
-    def observation(self) -> tuple[str, str]:
-        """Observations, ``[*B, N, O]``."""
-        return self.of_agents("observation")
-
-    @property
-    def action(self) -> tuple[str, str]:
-        """Actions in the environment's own range, ``[*B, N, A]``."""
-        return self.of_agents("action")
-
-    @property
-    def action_mask(self) -> tuple[str, str]:
-        """Legal discrete actions, bool ``[*B, N, A]``."""
-        return self.of_agents("action_mask")
-
-    @property
-    def alive(self) -> tuple[str, str]:
-        """Agents that still act, bool ``[*B, N]``."""
-        return self.of_agents("alive")
-
-    @property
-    def logits(self) -> tuple[str, str]:
-        """Log-probabilities of discrete actions (nats), illegal ones -1e9, ``[*B, N, A]``."""
-        return self.of_agents("logits")
-
-    @property
-    def hidden(self) -> tuple[str, str]:
-        """Memory of recurrent policies, ``[*B, N, H]``."""
-        return self.of_agents("hidden")
-
-    @property
-    def last_action(self) -> tuple[str, str]:
-        """Discrete actions of the step before, -1 at the start of an episode, ``[*B, N]``."""
-        return self.of_agents("last_action")
-
-    @property
-    def next_action(self) -> tuple[str, str]:
-        """Actions of the following step in the same episode, ``[*B, N, A]``."""
-        return self.of_agents("next_action")
-
-    @property
-    def next_action_valid(self) -> tuple[str, str]:
-        """Whether there was a following step in the episode, bool ``[*B, N, 1]``."""
-        return self.of_agents("next_action_valid")
-
-    @property
-    def episode_reward(self) -> tuple[str, str]:
-        """Sum of an agent's rewards since the reset, ``[*B, N, 1]``."""
-        return self.of_agents("episode_reward")
-
-    @property
-    def reward(self) -> tuple[str, str]:
-        """Per-agent rewards, ``[*B, N, 1]``."""
-        return self.of_agents("reward")
-
-    @property
-    def loc(self) -> tuple[str, str]:
-        """Location of the pre-squash Gaussian policy, ``[*B, N, A]``."""
-        return self.of_agents("loc")
-
-    @property
-    def scale(self) -> tuple[str, str]:
-        """Standard deviation of the pre-squash Gaussian policy, ``[*B, N, A]``."""
-        return self.of_agents("scale")
-
-    @property
-    def action_log_prob(self) -> tuple[str, str]:
-        """Log-density of the action in the environment's range (nats), ``[*B, N]``."""
-        return self.of_agents("action_log_prob")
-
-    @property
-    def joint_action(self) -> tuple[str, str]:
-        """Joint action as each agent's critic reads it, own first, ``[*B, N, N, A]``."""
-        return self.of_agents("joint_action")
-
-    @property
-    def pair_log_prob(self) -> tuple[str, str]:
-        """Pair matrix ``log q_i(a_j | a_i)`` (nats), ``[*B, N, N]``, diagonal 0."""
-        return self.of_agents("pair_log_prob")
-
-    @property
-    def state_action_value(self) -> tuple[str, str]:
-        """Action values of the K critics, ``[*B, N, K]``."""
-        return self.of_agents("state_action_value")
-
-    @property
-    def state_value(self) -> tuple[str, str]:
-        """State values, ``[*B, N, 1]``."""
-        return self.of_agents("state_value")
+    observation = _Entry("observation")
+    """Observations, ``[*B, N, O]``."""
+    action = _Entry("action")
+    """Actions in the environment's own range, ``[*B, N, A]``."""
+    action_mask = _Entry("action_mask")
+    """Legal discrete actions, bool ``[*B, N, A]``."""
+    alive = _Entry("alive")
+    """Agents that still act, bool ``[*B, N]``."""
+    logits = _Entry("logits")
+    """Log-probabilities of discrete actions (nats), illegal ones -1e9, ``[*B, N, A]``."""
+    hidden = _Entry("hidden")
+    """Memory of recurrent policies, ``[*B, N, H]``."""
+    last_action = _Entry("last_action")
+    """Discrete actions of the step before, -1 at the start of an episode, ``[*B, N]``."""
+    next_action = _Entry("next_action")
+    """Actions of the following step in the same episode, ``[*B, N, A]``."""
+    next_action_valid = _Entry("next_action_valid")
+    """Whether there was a following step in the episode, bool ``[*B, N, 1]``."""
+    episode_reward = _Entry("episode_reward")
+    """Sum of an agent's rewards since the reset, ``[*B, N, 1]``."""
+    reward = _Entry("reward")
+    """Per-agent rewards, ``[*B, N, 1]``."""
+    loc = _Entry("loc")
+    """Location of the pre-squash Gaussian policy, ``[*B, N, A]``."""
+    scale = _Entry("scale")
+    """Standard deviation of the pre-squash Gaussian policy, ``[*B, N, A]``."""
+    action_log_prob = _Entry("action_log_prob")
+    """Log-density of the action in the environment's range (nats), ``[*B, N]``."""
+    joint_action = _Entry("joint_action")
+    """Joint action as each agent's critic reads it, own first, ``[*B, N, N, A]``."""
+    pair_log_prob = _Entry("pair_log_prob")
+    """Pair matrix ``log q_i(a_j | a_i)`` (nats), ``[*B, N, N]``, diagonal 0."""
+    state_action_value = _Entry("state_action_value")
+    """Action values of the K critics, ``[*B, N, K]``."""
+    state_value = _Entry("state_value")
+    """State values, ``[*B, N, 1]``."""
 
 
 def require_keys(td: TensorDictBase, keys: Iterable[NestedKey], owner: str) -> None:

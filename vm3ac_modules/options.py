@@ -81,13 +81,15 @@ class Row(typing.NamedTuple):
     unit: str
     meaning: str
     source: str
+    choices: tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of every group of options: fields of :func:`option`, checked when an instance is made.
 
-    Variants are instances: ``dataclasses.replace(preset, name=value)`` checks again.
+    Variants are instances: ``dataclasses.replace(preset, name=value)`` checks again. A subclass
+    that changes only a default says only that: ``beta: float = 0.2``.
 
     Raises:
         OptionsError: for a value of another type or outside its range; says what is allowed.
@@ -131,9 +133,10 @@ class Options:
 
     def table(self) -> list[Row]:
         """A row per option, for help and docs, with the values of this instance."""
+        values = self.to_dict()
         return [
-            Row(name, _plain(getattr(self, name)), f.allowed(), f.unit, f.meaning, f.source)
-            for name, f in _fields(type(self)).items()
+            Row(f.name, values[f.name], f.allowed(), f.unit, f.meaning, f.source, f.choices)
+            for f in _fields(type(self)).values()
         ]
 
 
@@ -209,8 +212,8 @@ def _fields(cls: type[Options]) -> dict[str, _Field]:
     hints = typing.get_type_hints(cls)
     found = {}
     for field in dataclasses.fields(cls):
-        hint, known = hints[field.name], dict(field.metadata)
-        if "meaning" not in known:
+        hint, known = hints[field.name], _metadata(cls, field.name)
+        if not known:
             raise OptionsError(f"{cls.__name__}.{field.name} must be made by option(...).")
         parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         kinds = tuple(typing.get_origin(part) or part for part in parts)
@@ -224,6 +227,12 @@ def _fields(cls: type[Options]) -> dict[str, _Field]:
         )
     _KNOWN[cls] = found
     return found
+
+
+def _metadata(cls: type[Options], name: str) -> Mapping[str, Any]:
+    """What is said of a field where its class, or the nearest base, says it."""
+    own = (vars(base).get("__dataclass_fields__", {}).get(name) for base in cls.__mro__)
+    return next((field.metadata for field in own if field is not None and field.metadata), {})
 
 
 def _plain(value: Any) -> Any:

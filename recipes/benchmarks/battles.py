@@ -10,11 +10,9 @@ environment at a time, as EPyMARL's episode runner does, with the same updates.
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +20,7 @@ import torch
 from vm3ac_modules.algorithms import build, presets
 from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import make_battle_env, time_limit
+from vm3ac_modules.files import write_csv
 from vm3ac_modules.learning import Agent, EpisodeCollector, OnPolicy, SourceSizes
 from vm3ac_modules.learning.sources import Source
 from vm3ac_modules.options import Options, option
@@ -119,12 +118,11 @@ def compare(args: Battles) -> None:
                 flush=True,
             )
     if args.csv:
-        with Path(args.csv).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Timing._fields)
-            writer.writerows(
-                [[x if isinstance(x, (str, int)) else f"{x:.6g}" for x in t] for t in table]
-            )
+        cells = [
+            {k: x if isinstance(x, (str, int)) else f"{x:.6g}" for k, x in t._asdict().items()}
+            for t in table
+        ]
+        write_csv(args.csv, cells)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from timing import take_turns
 from torchrl.envs import EnvBase, MarlGroupMapType, PettingZooWrapper
 
 from vm3ac_modules.cli.arguments import run
@@ -96,13 +98,9 @@ def contestants(num_agents: int) -> dict[str, Callable[[int], None]]:
 
 def measure(num_agents: int, steps: int, rounds: int) -> dict[str, float]:
     """Median steps per second of each contestant."""
-    players = contestants(num_agents)
-    rates: dict[str, list[float]] = {name: [] for name in players}
-    for _ in range(rounds):
-        for name, play in players.items():
-            start = time.process_time()
-            play(steps)
-            rates[name].append(steps / (time.process_time() - start))
+    jobs = {name: partial(play, steps) for name, play in contestants(num_agents).items()}
+    times = take_turns(jobs, rounds, clock=time.process_time)
+    rates = {name: [steps / seconds for seconds in values] for name, values in times.items()}
     return {name: round(statistics.median(values), 1) for name, values in rates.items()}
 
 

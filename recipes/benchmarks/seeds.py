@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from timing import take_turns
 
 from vm3ac_modules.algorithms import build, presets
 from vm3ac_modules.cli.arguments import run
@@ -63,22 +63,14 @@ def contestants(args: Seeds, seeds: int) -> dict[str, Callable[[], None]]:
 
 def measure(args: Seeds) -> dict[str, dict[str, float]]:
     """Median milliseconds per number of seeds."""
-    jobs = {seeds: contestants(args, seeds) for seeds in args.seeds}
-    cuda = torch.device(args.device).type == "cuda"
-    times: dict[tuple[int, str], list[float]] = {}
-    for repeat in range(args.repeats + 5):
-        for seeds, named in jobs.items():
-            for name, job in named.items():
-                start = time.perf_counter()
-                job()
-                if cuda:
-                    torch.cuda.synchronize()
-                if repeat >= 5:
-                    times.setdefault((seeds, name), []).append(time.perf_counter() - start)
-    return {
-        str(seeds): {f"{name}_ms": 1e3 * statistics.median(times[seeds, name]) for name in named}
-        for seeds, named in jobs.items()
+    jobs = {
+        (seeds, name): job for seeds in args.seeds for name, job in contestants(args, seeds).items()
     }
+    times = take_turns(jobs, args.repeats, warmup=5)
+    result: dict[str, dict[str, float]] = {str(seeds): {} for seeds in args.seeds}
+    for (seeds, name), values in times.items():
+        result[str(seeds)][f"{name}_ms"] = 1e3 * statistics.median(values)
+    return result
 
 
 def compare(args: Seeds) -> None:

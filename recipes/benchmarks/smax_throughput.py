@@ -9,20 +9,20 @@ The first step, which compiles, is not counted but given in a column of its own.
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from timing import take_turns
 
 from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import SMAXEnv
+from vm3ac_modules.files import write_csv
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning import seed_everything
 from vm3ac_modules.options import Options, option
@@ -44,12 +44,8 @@ class Throughput(Options):
 
 def best_rate(play: Callable[[int], None], steps: int, rows: int, rounds: int) -> int:
     """Most row-steps per second of CPU time, of the rounds."""
-    seconds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        play(steps)
-        seconds.append(time.process_time() - start)
-    return round(steps * rows / min(seconds))
+    times = take_turns({"play": lambda: play(steps)}, rounds, clock=time.process_time)
+    return round(steps * rows / min(times["play"]))
 
 
 def play_step_alone(env: SMAXEnv) -> Callable[[int], None]:
@@ -95,10 +91,7 @@ def compare(args: Throughput) -> None:
             found.append(measure(map_name, rows, args.steps, args.rounds))
             print("| " + " | ".join(map(str, found[-1].values())) + " |", flush=True)
     if args.csv:
-        with Path(args.csv).open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(found)
+        write_csv(args.csv, found)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict
 from tensordict.nn import NormalParamExtractor, TensorDictModule
+from timing import take_turns
 from torch import Tensor, nn
 from torchrl.data import Bounded
 from torchrl.modules import MultiAgentMLP, ProbabilisticActor, TanhNormal
@@ -174,13 +174,7 @@ def reference_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
 
 def measure(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
     """Median milliseconds of every contestant, alternating, after a warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for index in range(repeats + 20):
-        for name, update in contestants.items():
-            start = time.perf_counter()
-            update()
-            if index >= 20:
-                times[name].append(time.perf_counter() - start)
+    times = take_turns(contestants, repeats, warmup=20)
     return {f"{name}_ms": 1e3 * statistics.median(values) for name, values in times.items()}
 
 

@@ -1,9 +1,4 @@
-"""Is there coordination, and does it matter? Information, the latent's share, and an intervention.
-
-    python recipes/reproduce/coordination.py --budget cpu [key=value]
-
-``vm3ac reproduce coordination`` is the same program; ``--help`` says what it makes.
-"""
+"""Coordination: ``vm3ac reproduce coordination`` is the same program."""
 
 import sys
 

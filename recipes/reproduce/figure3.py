@@ -1,9 +1,4 @@
-"""Figure 3: VM3-AC against its baselines on the eight continuous tasks, learning curves over seeds.
-
-    python recipes/reproduce/figure3.py --budget cpu [key=value]
-
-``vm3ac reproduce figure3`` is the same program; ``--help`` says what it makes.
-"""
+"""Figure 3: ``vm3ac reproduce figure3`` is the same program."""
 
 import sys
 

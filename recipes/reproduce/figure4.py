@@ -1,9 +1,4 @@
-"""Figure 4: VM3-AC on FOP against its baselines on StarCraft-like battles, win rates over seeds.
-
-    python recipes/reproduce/figure4.py --budget cpu [key=value]
-
-``vm3ac reproduce figure4`` is the same program; ``--help`` says what it makes.
-"""
+"""Figure 4: ``vm3ac reproduce figure4`` is the same program."""
 
 import sys
 

@@ -1,9 +1,4 @@
-"""Figure 5: where four predators are five steps after they all started at the center.
-
-    python recipes/reproduce/figure5.py --budget cpu [key=value]
-
-``vm3ac reproduce figure5`` is the same program; ``--help`` says what it makes.
-"""
+"""Figure 5: ``vm3ac reproduce figure5`` is the same program."""
 
 import sys
 

@@ -1,9 +1,4 @@
-"""Figure 6: what the latent and the temperature beta do for VM3-AC on multi-walker, N = 3 and 4.
-
-    python recipes/reproduce/figure6.py --budget cpu [key=value]
-
-``vm3ac reproduce figure6`` is the same program; ``--help`` says what it makes.
-"""
+"""Figure 6: ``vm3ac reproduce figure6`` is the same program."""
 
 import sys
 

@@ -1,9 +1,4 @@
-"""Table 3: VM3-AC executed with z ~ N(0, I) and with z = E[z], on predator-prey.
-
-    python recipes/reproduce/table3.py --budget cpu [key=value]
-
-``vm3ac reproduce table3`` is the same program; ``--help`` says what it makes.
-"""
+"""Table 3: ``vm3ac reproduce table3`` is the same program."""
 
 import sys
 

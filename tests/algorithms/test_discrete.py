@@ -14,7 +14,7 @@ if find_spec("jaxmarl") is None:
 from vm3ac_modules.algorithms import build, find_preset, presets
 from vm3ac_modules.envs import make_battle_env
 from vm3ac_modules.learning import EpisodeCollector, SourceSizes
-from vm3ac_modules.learning.collecting import EpisodeCollecting
+from vm3ac_modules.learning._collecting import EpisodeCollecting
 from vm3ac_modules.options import OptionsError
 
 MAX_STEPS = 8

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 
 from vm3ac_modules.runs import Settings, to_yaml
 
@@ -72,10 +71,3 @@ def say(tmp_path, monkeypatch, capsys):
         return said
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)

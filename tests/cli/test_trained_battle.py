@@ -6,7 +6,6 @@ import json
 from importlib.util import find_spec
 
 import pytest
-import torch
 from contracts.training import BATTLES, configuration
 
 if find_spec("jaxmarl") is None:
@@ -15,13 +14,6 @@ pytest.importorskip("tensorboard")
 
 from vm3ac_modules.cli import decentralize, evaluate, export
 from vm3ac_modules.runs import train
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from vm3ac_modules.cli.reproduce import results
+from vm3ac_modules.cli.reproduce import _results as results
 from vm3ac_modules.files import write_json
 
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")

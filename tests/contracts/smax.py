@@ -1,4 +1,4 @@
-"""Steps of SMAX."""
+"""Steps of SMAX, and a scripted player."""
 
 from __future__ import annotations
 
@@ -31,3 +31,25 @@ def play(env, steps=None, policy=None, after=None):
 
 def same(one, other):
     return bool((one == other).all())
+
+
+def focus_fire_action(env):
+    """Attack the weakest enemy in reach; with none in reach walk towards the nearest one.
+
+    All allies rank the enemies alike, by the fraction of health left, so that those who reach the
+    same enemies shoot at the same one. The script sees the whole battle, which the agents do not.
+    """
+    units, n = env.units, env.num_agents
+    mask = env.action_mask
+    ally, enemy = units.positions[:, :n], units.positions[:, n:]
+    alive = units.alive[:, n:].unsqueeze(1)
+    health = units.health[:, n:].unsqueeze(1).expand(-1, n, -1)
+    reachable = mask[..., STOP + 1 :]
+    target = health.masked_fill(~reachable, torch.inf).argmin(-1)
+    distance = torch.cdist(ally, enemy).masked_fill(~alive, torch.inf)
+    nearest = distance.argmin(-1, keepdim=True)
+    way = enemy.gather(1, nearest.expand(-1, -1, 2)) - ally
+    # north, east, south, west
+    steps = torch.stack([way[..., 1], way[..., 0], -way[..., 1], -way[..., 0]], dim=-1)
+    action = torch.where(reachable.any(-1), STOP + 1 + target, steps.argmax(-1))
+    return action.where(units.alive[:, :n], torch.full_like(action, STOP))

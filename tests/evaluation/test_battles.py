@@ -11,8 +11,10 @@ if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("imageio")
 
+from contracts.smax import focus_fire_action
+
 from vm3ac_modules.algorithms import build
-from vm3ac_modules.envs import focus_fire_action, make_battle_env
+from vm3ac_modules.envs import make_battle_env
 from vm3ac_modules.evaluation import battle_gif, evaluate, unit_trace
 from vm3ac_modules.modules import Policy
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from vm3ac_modules.evaluation import bar_comparison, learning_curve, rollout_gif
+from vm3ac_modules.evaluation import learning_curve, rollout_gif
 
 iio = pytest.importorskip("imageio.v3")
 pytest.importorskip("matplotlib")
@@ -51,17 +51,6 @@ def test_learning_curve_lacks_a_column(tmp_path):
         learning_curve(
             tmp_path / "a.png", {"frame": [1], "return_mean": [1]}, baseline=None, title="t"
         )
-
-
-def test_bar_comparison(tmp_path):
-    labels = ["ma_ac", "vm3ac"]
-    options = {"ylabel": "return", "title": "t"}
-    low = picture(bar_comparison, tmp_path, labels, [1.0, 1.0], [0.1, 0.1], **options)
-    high = picture(bar_comparison, tmp_path, labels, [0.1, 1.0], [0.1, float("nan")], **options)
-    grey = [(image == 178).all(-1).sum() for image in (low, high)]
-    assert grey[0] > 1.3 * grey[1] > 1000
-    with pytest.raises(ValueError, match="got 2, 1, 2"):
-        bar_comparison(tmp_path / "a.png", labels, [1.0], [0.1, 0.1], **options)
 
 
 def test_rollout_gif_of_a_whole_episode_is_small(tmp_path):

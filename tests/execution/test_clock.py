@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from contracts.priors import prior_from
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ import vm3ac_modules.execution
 from vm3ac_modules.execution import clock
 from vm3ac_modules.execution.clock import LatentClock, latent_at
 from vm3ac_modules.modules.latent import latent_at as torch_latent_at
-from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior, prior_from
+from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior
 
 GAUSSIAN = {"law": "gaussian", "dim": 4}
 LAWS = [

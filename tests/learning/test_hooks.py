@@ -12,8 +12,9 @@ from contracts.si_moa import make_simoa_parts
 from tensordict import TensorDict
 from torch.nn.functional import one_hot
 
+from vm3ac_modules.algorithms import SIMOA
 from vm3ac_modules.baselines import MAVENLoss, SIMOALoss
-from vm3ac_modules.learning import Hook, InfluenceSchedule, LatentPolicyLearner
+from vm3ac_modules.learning import Hook, LatentPolicyLearner
 from vm3ac_modules.learning.hooks import MAX_ADVANTAGE, Schedule
 
 X = 2 * OBS_DIM
@@ -53,6 +54,10 @@ def test_a_schedule_sets_every_buffer_before_a_collection():
 # --- influence --------------------------------------------------------------------------------
 
 
+def influence(loss, start, full):
+    return SIMOA(influence_start_frames=start, influence_full_frames=full).rising(loss)
+
+
 @pytest.mark.parametrize(
     ("start", "full", "shares"),
     [
@@ -64,8 +69,11 @@ def test_a_schedule_sets_every_buffer_before_a_collection():
 )
 def test_influence_rises_linearly(start, full, shares):
     loss = SIMOALoss(*make_simoa_parts(), influence_weight=0.4)
-    schedule = InfluenceSchedule(loss, start, full)
+    schedule = influence(loss, start, full)
     assert loss.terms[0].weight == 0.0
+    schedule.before_collect(10_000)
+    assert loss.terms[0].weight == 0.0
+    assert schedule.logged == ()
     for frames, share in shares.items():
         schedule.after_step(TensorDict(batch_size=[3, 1]), frames)
         assert float(loss.terms[0].weight) == pytest.approx(0.4 * share)
@@ -73,17 +81,20 @@ def test_influence_rises_linearly(start, full, shares):
 
 def test_influence_of_a_loss_that_was_cast_later():
     loss = SIMOALoss(*make_simoa_parts(), influence_weight=0.5)
-    schedule = InfluenceSchedule(loss, 0, 100)
+    schedule = influence(loss, 0, 100)
     loss.double()
     schedule.after_step(TensorDict(batch_size=[3, 1]), 50)
     assert float(loss.terms[0].weight) == 0.25
     assert loss.terms[0].weight.dtype == torch.float64
 
 
-@pytest.mark.parametrize(("start", "full"), [(100, 50), (-1, 50)])
-def test_frames_of_the_influence_are_in_order(start, full):
-    with pytest.raises(ValueError, match=f"influence_full_frames, got {start} and {full}"):
-        InfluenceSchedule(SIMOALoss(*make_simoa_parts()), start, full)
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(100, "influence_full_frames, got 100 and 50"), (-1, "must be an integer >= 0, got -1")],
+)
+def test_frames_of_the_influence_are_in_order(start, said):
+    with pytest.raises(ValueError, match=said):
+        influence(SIMOALoss(*make_simoa_parts()), start, 50)
 
 
 # --- the prior of the latent ------------------------------------------------------------------

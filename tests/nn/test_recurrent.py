@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from contracts.recurrent import torch_gru
 from torch.nn.functional import one_hot
 
 from vm3ac_modules.nn import AgentGRU, RecurrentPolicyNet
@@ -15,18 +15,6 @@ AGENTS, IN, HIDDEN, OBS, ACTIONS, LATENT = 3, 4, 6, 4, 5, 3
 
 def randn(*shape):
     return torch.randn(*shape, dtype=torch.float64)
-
-
-def torch_gru(gru, agent):
-    """torch.nn.GRU with one agent's weights."""
-    copy = nn.GRU(gru.input_map.weight.shape[-2], gru.hidden_size, batch_first=True).double()
-    row = 0 if gru.input_map.weight.shape[0] == 1 else agent
-    with torch.no_grad():
-        copy.weight_ih_l0.copy_(gru.input_map.weight[row].T)
-        copy.weight_hh_l0.copy_(gru.memory_map.weight[row].T)
-        copy.bias_ih_l0.copy_(gru.input_map.bias[row, 0])
-        copy.bias_hh_l0.copy_(gru.memory_map.bias[row, 0])
-    return copy
 
 
 @pytest.mark.parametrize("share_params", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nn.test_recurrent import torch_gru
+from contracts.recurrent import torch_gru
 from torch.nn.functional import one_hot
 
 from vm3ac_modules.nn import EpisodeDiscriminatorNet, LatentUtilityNet

@@ -11,27 +11,19 @@ from contracts.episode_contract import (
     ACTIONS,
     ENDS,
     LENGTHS,
-    OBS,
-    STATE,
     EpisodeLossContract,
     discounted,
     episode,
     make_actor,
     make_episodes,
 )
+from contracts.fop import make_critic
 
 from vm3ac_modules.functional.categorical import draw_categorical
-from vm3ac_modules.modules.factorized_critic import FactorizedCritic
-from vm3ac_modules.nn import FOPMixer
 from vm3ac_modules.objectives import FOPLoss
 from vm3ac_modules.objectives.episodic import read_episodes
 
 ALPHA, GAMMA, LAM = 0.3, 0.9, 0.7
-
-
-def make_critic(num_agents=3):
-    mixer = FOPMixer(STATE, num_agents, ACTIONS, embed_dim=8)
-    return FactorizedCritic(OBS, ACTIONS, num_agents, mixer, hidden=(8,))
 
 
 class TestFOPContract(EpisodeLossContract):

@@ -19,7 +19,7 @@ from contracts.episode_contract import (
     make_episodes,
     with_targets_moved,
 )
-from objectives.test_fop import make_critic
+from contracts.fop import make_critic
 
 from vm3ac_modules.functional.categorical import expectation, masked_log_softmax
 from vm3ac_modules.functional.correlation import (

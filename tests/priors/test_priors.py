@@ -7,23 +7,11 @@ import math
 
 import pytest
 import torch
+from contracts.priors import prior_from, priors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vm3ac_modules.priors import (
-    CategoricalPrior,
-    GaussianPrior,
-    UniformPrior,
-    prior_from,
-)
-
-
-def priors():
-    return [
-        pytest.param(GaussianPrior(6), id="gaussian"),
-        pytest.param(UniformPrior(6, low=-2.0, high=3.0), id="uniform"),
-        pytest.param(CategoricalPrior(3, probs=[0.2, 0.5, 0.3]), id="categorical"),
-    ]
+from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior
 
 
 @pytest.mark.parametrize("prior", priors())
@@ -225,23 +213,3 @@ def test_a_draw_from_tensors_of_the_numbers_has_the_same_bits(prior):
     word = torch.cat((torch.arange(4000), torch.randint(2**32, (40_000,))))
     u = ((word.double() + 0.5) * 2.0**-32).unsqueeze(-1).expand(-1, prior.num_uniforms)
     assert torch.equal(prior.from_uniforms(u, numbers), prior.from_uniforms(u))
-
-
-@pytest.mark.parametrize(
-    ("description", "message"),
-    [
-        (
-            {"law": "cauchy", "dim": 2},
-            "unknown law 'cauchy'; known: gaussian, uniform, categorical",
-        ),
-        ({"dim": 2}, "unknown law None"),
-        ({"law": "gaussian"}, "described by dim, got nothing"),
-        ({"law": "uniform", "dim": 2, "low": 0.0}, "described by dim, high, low, got dim, low"),
-        ({"law": "gaussian", "dim": 2, "std": 2.0}, "described by dim, got dim, std"),
-        ({"law": "gaussian", "dim": -1}, "must be >= 0, got -1"),
-        ({"law": "categorical", "probs": []}, "num_outcomes must be >= 1, got 0"),
-    ],
-)
-def test_bad_descriptions_are_refused(description, message):
-    with pytest.raises(ValueError, match=message):
-        prior_from(description)

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from contracts.training import BATTLES, STEPS, configuration
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from vm3ac_modules.runs import (
     _step_directory,
     checkpoint_identity,
     common_frame,
-    config_hash,
     has_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
+from vm3ac_modules.runs._configs import config_hash
 
 CONFIG = {"algorithm": "vm3ac", "task": {"beta": 0.1, "hidden": (128, 128)}}
 

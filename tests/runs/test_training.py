@@ -269,7 +269,7 @@ def test_load_agent_gives_the_trained_policy(compose, tmp_path):
     assert all(torch.equal(loaded[key], value) for key, value in saved.items())
     assert trained.agent.policy(env.reset())["agents", "action"].shape == (3, 2, 2)
     assert (trained.frame, trained.task_name, trained.seed) == (32, "predator_prey_2", 0)
-    assert trained.config["algorithm"]["name"] == "vm3ac"
+    assert trained.settings.to_dict()["algorithm"]["name"] == "vm3ac"
 
 
 def test_no_random_frames_with_a_replay_that_lags(compose):

@@ -1,5 +1,4 @@
 from vm3ac_modules.algorithms.base import Algorithm as Algorithm
-from vm3ac_modules.algorithms.base import Built as Built
 from vm3ac_modules.algorithms.base import Plan as Plan
 from vm3ac_modules.algorithms.base import Preset as Preset
 from vm3ac_modules.algorithms.dop import DOP as DOP

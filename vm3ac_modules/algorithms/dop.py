@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import DOPLoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import Both
 from vm3ac_modules.nn import DecomposedCriticNet
 
@@ -20,11 +21,9 @@ __all__ = ["DOP", "PRESETS"]
 class DOP(EpisodeAlgorithm):
     """DOP."""
 
-    epsilon_start: float = option(
-        0.5, "share of uniformly random actions in the policy at the start", least=0, most=1
-    )
-    epsilon_frames: int = option(500_000, "how long it falls", unit="environment steps", least=0)
-    target_interval: int = option(50, "updates between copies into the targets", least=1)
+    epsilon_start: float = 0.5
+    epsilon_frames: int = 500_000
+    target_interval: int = 50
     lam: float = option(0.8, "weight of the lambda-return on policy", least=0, most=1)
     tree_backup_lam: float = option(0.93, "weight of the tree backup's trace", least=0, most=1)
     tree_backup_steps: int = option(5, "transitions that a tree backup looks at", least=1)
@@ -33,7 +32,7 @@ class DOP(EpisodeAlgorithm):
     )
     critic_lr: float = option(1e-4, "learning rate of the critic", above=0)
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """DOP."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -47,7 +46,7 @@ class DOP(EpisodeAlgorithm):
         )
         names = ("lam", "tree_backup_lam", "tree_backup_steps")
         loss = DOPLoss(actor, critic, **self.loss_options(plan, *names))
-        return self.built(plan, actor, loss, rates={"loss_qvalue": self.critic_lr}, source=Both)
+        return self.agent(plan, actor, loss, rates={"loss_qvalue": self.critic_lr}, source=Both)
 
 
 PRESETS = {"dop": Preset(DOP(), "decomposed policy gradients, on and off policy")}

@@ -8,15 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vm3ac_modules.algorithms.base import Algorithm, Built, Plan, option
+from vm3ac_modules.algorithms.base import Algorithm, option
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.hooks import LatentPolicyLearner
 
-__all__ = ["LearnedEpisodeLatent", "latent_learner"]
+__all__ = ["LearnedEpisodeLatent"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedEpisodeLatent(Algorithm):
-    """Options of the prior of an episode's latent."""
+    """Options of the prior of an episode's latent, and what trains it."""
 
     latent_policy: str = option(
         "learned",
@@ -27,23 +28,16 @@ class LearnedEpisodeLatent(Algorithm):
     latent_episodes: int = option(8, "finished episodes per gradient step of the prior", least=2)
     latent_lr: float = option(3e-4, "learning rate of the prior", above=0)
 
-
-def latent_learner(options: LearnedEpisodeLatent, plan: Plan, built: Built) -> Built:
-    """What was built, with the hook that trains the prior unless it is uniform.
-
-    Args:
-        options: the prior's options.
-        plan: what it is built for.
-        built: what was built.
-    """
-    if options.latent_policy == "uniform":
-        return built
-    loss: Any = built.loss
-    learner = LatentPolicyLearner(
-        loss,
-        lr=options.latent_lr,
-        episodes=options.latent_episodes,
-        seeds=plan.seeds,
-        keys=plan.keys,
-    )
-    return replace(built, hooks=[*built.hooks, learner])
+    def with_learner(self, agent: Agent) -> Agent:
+        """The agent with the hook that trains the prior, unless it is uniform."""
+        if self.latent_policy == "uniform":
+            return agent
+        loss: Any = agent.loss
+        learner = LatentPolicyLearner(
+            loss,
+            lr=self.latent_lr,
+            episodes=self.latent_episodes,
+            seeds=agent.seeds,
+            keys=agent.keys,
+        )
+        return replace(agent, hooks=[*agent.hooks, learner])

@@ -16,20 +16,19 @@ import torch
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import EnvBase, StepCounter, Transform
-from torchrl.objectives import HardUpdate, LossModule
+from torchrl.objectives import HardUpdate
 
-from vm3ac_modules.algorithms.base import Algorithm, Built, Kind, Plan, option
+from vm3ac_modules.algorithms.base import Algorithm, Kind, Plan, option
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.functional.schedules import linear_schedule
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.hooks import Schedule
 from vm3ac_modules.modules.latent import LatentSampler
-from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor, make_recurrent_policy
 from vm3ac_modules.nn import RecurrentPolicyNet
+from vm3ac_modules.objectives import MultiAgentLoss
 
 __all__ = ["EpisodeAlgorithm"]
-
-RMSPROP = partial(torch.optim.RMSprop, alpha=0.99, eps=1e-5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +73,14 @@ class EpisodeAlgorithm(Algorithm):
         """Options of a loss: those of every loss, and these."""
         return {**self.pick("gamma", "reward_scale", *names), "keys": plan.keys}
 
-    def built(
+    def agent(
         self,
         plan: Plan,
         actor: Any,
-        loss: LossModule,
+        loss: MultiAgentLoss,
         sampler: LatentSampler | None = None,
         **data: Any,
-    ) -> Built:
+    ) -> Agent:
         """What :meth:`build` returns, with RMSprop and copies into the targets.
 
         Args:
@@ -89,29 +88,22 @@ class EpisodeAlgorithm(Algorithm):
             actor: the actor with the exploration floor.
             loss: the loss.
             sampler: draws the latent at every step; None without one.
-            data: further fields of :class:`Built`.
+            data: ``rates``, learning rates by name of the loss, ``optimizer``, and further fields
+                of :class:`~vm3ac_modules.learning.Agent`.
         """
-        policy = self.sequence(actor, sampler)
-        policy.to(plan.device)
-        loss.to(plan.device)
-        has_targets = any("target" in name for name, _ in loss.named_buffers())
-        # It copies at every (interval + 1)-th call.
-        interval = self.target_interval - 1
-        return Built(
-            Policy(policy, keys=plan.keys),
-            loss,
-            self.lr,
-            clips_per_agent=False,
-            hooks=[self._exploration(actor, loss), *data.pop("hooks", ())],
-            target=HardUpdate(loss, value_network_update_interval=interval)
-            if has_targets
-            else None,
-            **{
-                "optimizer": RMSPROP,
-                "env_transforms": partial(memory_transforms, actor, sampler is not None),
-                **data,
-            },
-        )
+        data = {
+            "optimizer": partial(torch.optim.RMSprop, alpha=0.99, eps=1e-5),
+            "env_transforms": partial(memory_transforms, actor, sampler is not None),
+            **data,
+        }
+        made = self._agent(plan, self.sequence(actor, sampler), loss, lr=self.lr, **data)
+        made.hooks = [self._exploration(actor, loss), *made.hooks]
+        made.clips_per_agent = False
+        if any("target" in name for name, _ in loss.named_buffers()):
+            # It copies at every (interval + 1)-th call.
+            interval = self.target_interval - 1
+            made.target = HardUpdate(loss, value_network_update_interval=interval)
+        return made
 
     def _exploration(self, actor: Any, loss: Any) -> Schedule:
         """The floor of uniformly random actions, in the policy and in the loss."""

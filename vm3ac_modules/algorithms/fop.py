@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.functional.schedules import constant_rate_schedule, linear_schedule
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.hooks import Schedule
 from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.nn import FOPMixer
@@ -100,11 +101,11 @@ class SoftFactorized(EpisodeAlgorithm):
 class FOP(SoftFactorized):
     """FOP."""
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """FOP."""
         actor = self.actor(plan)
         loss = FOPLoss(actor, self.factorized_critic(plan), **self.soft_options(plan))
-        return self.built(plan, actor, loss, hooks=[self.cooling(loss)])
+        return self.agent(plan, actor, loss, hooks=[self.cooling(loss)])
 
 
 PRESETS = {"fop": Preset(FOP(), "factorized maximum-entropy actor-critic, off policy")}

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import LICALoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import OnPolicy
 from vm3ac_modules.nn import LICACritic
 
@@ -22,11 +23,9 @@ __all__ = ["LICA", "PRESETS"]
 class LICA(EpisodeAlgorithm):
     """LICA."""
 
-    lr: float = option(2.5e-3, "learning rate", above=0)
-    epsilon_start: float = option(
-        0.0, "share of uniformly random actions in the policy at the start", least=0, most=1
-    )
-    epsilon_end: float = option(0.0, "the same at the end", least=0, most=1)
+    lr: float = 2.5e-3
+    epsilon_start: float = 0.0
+    epsilon_end: float = 0.0
     lam: float = option(0.8, "weight of the lambda-return", least=0, most=1)
     critic_lr: float = option(5e-4, "learning rate of the critic", above=0)
     entropy_weight: float = option(0.06, "size of the entropy's gradient", unit="reward", least=0)
@@ -35,7 +34,7 @@ class LICA(EpisodeAlgorithm):
         None, "width of the critic's first layer's weights in between; null for none", least=1
     )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """LICA."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -48,7 +47,7 @@ class LICA(EpisodeAlgorithm):
             bottleneck=self.critic_bottleneck,
         )
         loss = LICALoss(actor, critic, **self.loss_options(plan, "lam", "entropy_weight"))
-        return self.built(
+        return self.agent(
             plan,
             actor,
             loss,

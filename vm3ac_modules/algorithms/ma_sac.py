@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset
+from vm3ac_modules.algorithms.base import Plan, Preset
 from vm3ac_modules.algorithms.temperature import LearnedTemperature
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.objectives import MASACLoss
 
 __all__ = ["MASAC", "PRESETS"]
@@ -18,12 +19,12 @@ __all__ = ["MASAC", "PRESETS"]
 class MASAC(LearnedTemperature):
     """MA-SAC: MA-AC with the policies' entropy."""
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """MA-SAC."""
         policy = self.actor(plan)
         options = self.loss_options(plan, "policy_q", "beta")
         loss = MASACLoss(policy, *self.critics(plan), **options)
-        return self.with_learner(plan, self.built(plan, policy, loss))
+        return self.with_learner(plan, self.agent(plan, policy, loss))
 
 
 PRESETS = {"ma_sac": Preset(MASAC(), "the return plus the policies' entropy")}

@@ -11,9 +11,10 @@ from tensordict.nn import TensorDictSequential
 from torchrl.data import Composite
 from torchrl.modules import AdditiveGaussianModule
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.transitions import TransitionAlgorithm
 from vm3ac_modules.baselines import MADDPGLoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.actors import action_bounds, make_deterministic_actor
 
 __all__ = ["MADDPG", "PRESETS"]
@@ -27,7 +28,7 @@ class MADDPG(TransitionAlgorithm):
         0.1, "standard deviation of the exploration noise", unit="half ranges", least=0
     )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """MADDPG."""
         actor = make_deterministic_actor(
             plan.sizes.obs_dim, plan.action_spec, keys=plan.keys, **self.net_options(plan)
@@ -35,7 +36,7 @@ class MADDPG(TransitionAlgorithm):
         critic = self.action_value(plan, num_critics=1)
         loss = MADDPGLoss(actor, critic, **self.loss_options(plan))
         policy = TensorDictSequential(actor, self._noise(plan))
-        return self.built(plan, policy, loss)
+        return self.agent(plan, policy, loss)
 
     def _noise(self, plan: Plan) -> AdditiveGaussianModule:
         low, high = action_bounds(plan.action_spec)

@@ -10,11 +10,12 @@ from functools import partial
 
 from torchrl.envs import EnvBase, RewardSum, Transform
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
-from vm3ac_modules.algorithms.episode_latent import LearnedEpisodeLatent, latent_learner
+from vm3ac_modules.algorithms.base import Plan, Preset, option
+from vm3ac_modules.algorithms.episode_latent import LearnedEpisodeLatent
 from vm3ac_modules.algorithms.transitions import ActorCritic
 from vm3ac_modules.baselines import EpisodeLatentPolicy, MAVENLoss
 from vm3ac_modules.envs.episode_latent import EpisodeLatent
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.per_seed import PerSeed
 from vm3ac_modules.nn import JointNet
 
@@ -42,7 +43,7 @@ class MAVEN(LearnedEpisodeLatent, ActorCritic):
         "policy", "where it enters: the policies' loss or the reward", choices=("policy", "reward")
     )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """MAVEN; the environment draws the latent."""
         sizes, keys = plan.sizes, plan.keys
         on_state = self.critic_input == "state" and sizes.state_dim is not None
@@ -70,8 +71,8 @@ class MAVEN(LearnedEpisodeLatent, ActorCritic):
             **self.loss_options(plan, "policy_q", "mi_weight", "mi_mode"),
         )
         transforms = partial(episode_transforms, plan, prior)
-        built = self.built(plan, policy, loss, env_transforms=transforms)
-        return latent_learner(self, plan, built)
+        agent = self.agent(plan, policy, loss, env_transforms=transforms)
+        return self.with_learner(agent)
 
 
 PRESETS = {"maven": Preset(MAVEN(), "MA-AC with a latent per episode and a discriminator of it")}

@@ -13,11 +13,12 @@ from typing import Any
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, Transform
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
-from vm3ac_modules.algorithms.episode_latent import LearnedEpisodeLatent, latent_learner
+from vm3ac_modules.algorithms.base import Plan, Preset, option
+from vm3ac_modules.algorithms.episode_latent import LearnedEpisodeLatent
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import EpisodeLatentPolicy, MAVENDiscreteLoss
 from vm3ac_modules.envs.episode_latent import EpisodeLatent
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.modules.utility_actor import EpsilonGreedyActor, make_utility_policy
 from vm3ac_modules.nn import EpisodeDiscriminatorNet, LatentUtilityNet, QMixer
@@ -35,8 +36,8 @@ class MAVENOnQMIX(LearnedEpisodeLatent, EpisodeAlgorithm):
     """MAVEN on QMIX."""
 
     latent_dim: int = option(16, "outcomes of the one-hot latent", least=2)
-    latent_entropy_weight: float = option(1e-3, "weight of the prior's entropy", least=0)
-    latent_lr: float = option(5e-4, "learning rate of the prior", above=0)
+    latent_entropy_weight: float = 1e-3
+    latent_lr: float = 5e-4
     mi_weight: float = option(0.01, "weight of the discriminator's log-probability", least=0)
     recurrent_discriminator: bool = option(True, "tell the latent from the whole episode")
 
@@ -44,7 +45,7 @@ class MAVENOnQMIX(LearnedEpisodeLatent, EpisodeAlgorithm):
         """The policy around an actor; the latent comes from the environment."""
         return make_utility_policy(actor)
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """MAVEN on QMIX; the environment draws the latent."""
         sizes, keys = plan.sizes, plan.keys
         assert sizes.state_dim is not None
@@ -79,7 +80,7 @@ class MAVENOnQMIX(LearnedEpisodeLatent, EpisodeAlgorithm):
             **self.loss_options(plan, "mi_weight"),
         )
         transforms = partial(latent_transforms, actor, prior)
-        return latent_learner(self, plan, self.built(plan, actor, loss, env_transforms=transforms))
+        return self.with_learner(self.agent(plan, actor, loss, env_transforms=transforms))
 
 
 PRESETS = {"maven": Preset(MAVENOnQMIX(), "QMIX under a latent per episode that must show")}

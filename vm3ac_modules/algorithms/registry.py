@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from typing import Any, get_args
@@ -201,20 +202,5 @@ def build_from(
     if seeds > 1 and options.kind == "discrete":
         raise ValueError(f"{name} trains one seed at a time, got seeds={seeds}.")
     sizes, spec = group_sizes(env, keys), env.full_action_spec[keys.action]
-    built = options.build(Plan(sizes, spec, keys, seeds, torch.device(device)))
-    return Agent(
-        policy=built.policy,
-        loss=built.loss,
-        optimizers=built.make_optimizers(built.loss.parameter_groups()),
-        target=built.target,
-        algorithm=name,
-        options=options,
-        source=built.source,
-        env_transforms=built.env_transforms,
-        replay_transforms=built.replay_transforms,
-        added_by_replay=built.added_by_replay,
-        hooks=built.hooks,
-        clips_per_agent=built.clips_per_agent,
-        seeds=seeds,
-        keys=keys,
-    )
+    agent = options.build(Plan(sizes, spec, keys, seeds, torch.device(device)))
+    return replace(agent, algorithm=name)

@@ -6,12 +6,15 @@ Sources: Jaques et al. 2019, arXiv:1810.08647; Kim et al. 2023, arXiv:2303.00451
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.transitions import ActorCritic
-from vm3ac_modules.baselines import NextAction, SIMOALoss
+from vm3ac_modules.baselines import NextAction, SIMOALoss, SocialInfluence
 from vm3ac_modules.functional.influence import INFLUENCE_FORMS
-from vm3ac_modules.learning.hooks import InfluenceSchedule
+from vm3ac_modules.functional.schedules import linear_schedule
+from vm3ac_modules.learning.agent import Agent
+from vm3ac_modules.learning.hooks import Schedule
 from vm3ac_modules.nn import NextActionNet
 from vm3ac_modules.options import OptionsError
 
@@ -49,7 +52,7 @@ class SIMOA(ActorCritic):
                 f"{self.influence_start_frames} and {self.influence_full_frames}."
             )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """SI-MOA; a transform of the replay adds the next action."""
         sizes, keys = plan.sizes, plan.keys
         policy = self.actor(plan)
@@ -58,16 +61,30 @@ class SIMOA(ActorCritic):
         names = ("influence_weight", "num_counterfactuals", "moa_sigma", "influence_form")
         options = self.loss_options(plan, "policy_q", *names)
         loss = SIMOALoss(policy, *self.critics(plan), models, **options)
-        built = self.built(
+        return self.agent(
             plan,
             policy,
             loss,
+            hooks=[self.rising(loss)],
             replay_transforms=lambda: [NextAction(keys)],
             added_by_replay=(keys.next_action, keys.next_action_valid),
         )
-        ramp = self.influence_start_frames, self.influence_full_frames
-        built.hooks = [InfluenceSchedule(loss, *ramp)]
-        return built
+
+    def rising(self, loss: SIMOALoss) -> Schedule:
+        r"""The hook that raises the influence's weight while its models learn.
+
+        .. math:: \lambda(t) = \lambda\, \mathrm{clip}((t - t_0) / (t_1 - t_0), 0, 1)
+        """
+        term, start = loss.term(SocialInfluence), self.influence_start_frames
+        span = self.influence_full_frames - start
+        ramp = partial(linear_schedule, start=0.0, end=float(term.weight), duration=span)
+        term.weight.zero_()
+
+        def law(frames: int) -> float:
+            # The ramp is over before it begins if it has no length.
+            return 0.0 if frames < start else ramp(frames - start)
+
+        return Schedule(None, law, lambda: [term.weight], late=True)
 
 
 PRESETS = {"si_moa": Preset(SIMOA(), "MA-AC with influence on the others' next actions rewarded")}

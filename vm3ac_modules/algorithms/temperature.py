@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vm3ac_modules.algorithms.base import Built, Plan, option
+from vm3ac_modules.algorithms.base import Plan, option
 from vm3ac_modules.algorithms.transitions import ActorCritic
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.hooks import TemperatureLearner
 
 __all__ = ["LearnedTemperature"]
@@ -38,11 +39,11 @@ class LearnedTemperature(ActorCritic):
     )
     beta_lr: float = option(3e-4, "learning rate of log(beta)", above=0)
 
-    def with_learner(self, plan: Plan, built: Built) -> Built:
-        """What was built, with the hook that learns beta if one is asked for."""
+    def with_learner(self, plan: Plan, agent: Agent) -> Agent:
+        """The agent with the hook that learns beta if one is asked for."""
         if self.auto_beta is None:
-            return built
-        loss: Any = built.loss
+            return agent
+        loss: Any = agent.loss
         target = self.beta_target
         if target is None and self.auto_beta == "entropy":
             # SAC's minus the number of dimensions, for actions of half range 1.
@@ -51,4 +52,4 @@ class LearnedTemperature(ActorCritic):
         learner = TemperatureLearner(
             loss, self.auto_beta, target=target, lr=self.beta_lr, seeds=plan.seeds
         )
-        return replace(built, hooks=[*built.hooks, learner])
+        return replace(agent, hooks=[*agent.hooks, learner])

@@ -7,19 +7,19 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 6, Tables 1 and 2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from tensordict.nn import TensorDictModuleBase
-from torchrl.objectives import LossModule
 
-from vm3ac_modules.algorithms.base import Algorithm, Built, Kind, Plan, option
+from vm3ac_modules.algorithms.base import Algorithm, Kind, Plan, option
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.target import FusedSoftUpdate
 from vm3ac_modules.modules.actors import make_actor
 from vm3ac_modules.modules.critics import make_action_value, make_state_value
-from vm3ac_modules.modules.policy import Policy
+from vm3ac_modules.objectives import MultiAgentLoss
 
 __all__ = ["ActorCritic", "TransitionAlgorithm"]
 
@@ -85,31 +85,21 @@ class TransitionAlgorithm(Algorithm):
             **self.net_options(plan),
         }
 
-    def built(
-        self,
-        plan: Plan,
-        policy: TensorDictModuleBase,
-        loss: LossModule,
-        **data: Any,
-    ) -> Built:
+    def agent(
+        self, plan: Plan, policy: TensorDictModuleBase, loss: MultiAgentLoss, **data: Any
+    ) -> Agent:
         """What :meth:`build` returns, with Adam and a soft update of the targets.
 
         Args:
             plan: what it is built for.
             policy: the policy's sequence.
             loss: the loss.
-            data: further fields of :class:`Built`.
+            data: ``rates``, learning rates by name of the loss, and further fields of
+                :class:`~vm3ac_modules.learning.Agent`.
         """
-        policy.to(plan.device)
-        loss.to(plan.device)
-        return Built(
-            Policy(policy, seeds=plan.seeds, keys=plan.keys),
-            loss,
-            self.lr,
-            optimizer=partial(torch.optim.Adam, fused=True),
-            target=FusedSoftUpdate(loss, tau=self.tau),
-            **data,
-        )
+        adam = partial(torch.optim.Adam, fused=True)
+        made = self._agent(plan, policy, loss, adam, self.lr, **data)
+        return replace(made, target=FusedSoftUpdate(loss, tau=self.tau))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
 from vm3ac_modules.baselines import VDACLoss
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import OnPolicy
 from vm3ac_modules.nn import QMixer, ValueHead
 
@@ -20,11 +21,9 @@ __all__ = ["PRESETS", "VDAC"]
 class VDAC(EpisodeAlgorithm):
     """VDAC."""
 
-    epsilon_start: float = option(
-        0.5, "share of uniformly random actions in the policy at the start", least=0, most=1
-    )
-    epsilon_end: float = option(0.01, "the same at the end", least=0, most=1)
-    epsilon_frames: int = option(100_000, "how long it falls", unit="environment steps", least=0)
+    epsilon_start: float = 0.5
+    epsilon_end: float = 0.01
+    epsilon_frames: int = 100_000
     lam: float = option(0.8, "weight of the lambda-return", least=0, most=1)
     mixer: str = option(
         "qmix", "how agents' values are joined: monotone network, or sum", choices=("qmix", "sum")
@@ -32,7 +31,7 @@ class VDAC(EpisodeAlgorithm):
     value_weight: float = option(0.1, "weight of the value's loss", least=0)
     entropy_weight: float = option(0.0, "weight of the policies' entropy", least=0)
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """VDAC."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -43,7 +42,7 @@ class VDAC(EpisodeAlgorithm):
         )
         names = ("lam", "value_weight", "entropy_weight")
         loss = VDACLoss(actor, values, **self.loss_options(plan, *names))
-        return self.built(plan, actor, loss, source=OnPolicy)
+        return self.agent(plan, actor, loss, source=OnPolicy)
 
 
 PRESETS = {"vdac": Preset(VDAC(), "advantages of a decomposed state value, on policy")}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.temperature import LearnedTemperature
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.actors import make_policy
 from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.modules.predictor import VariationalPredictor
@@ -61,7 +62,7 @@ class VM3AC(LearnedTemperature):
     )
     latent_gain: float = option(1.0, "factor on the latent's initial weights in the policies")
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """VM3-AC, with or without a latent."""
         latent_dim = 0 if self.prior is None else self.latent_dim
         actor = self.actor(plan, latent_dim, latent_gain=self.latent_gain)
@@ -82,8 +83,8 @@ class VM3AC(LearnedTemperature):
         )
         names = ("policy_q", "beta", "num_latents", "pair_weight", "reverse_model")
         loss = VM3ACLoss(policy, *self.critics(plan), predictor, **self.loss_options(plan, *names))
-        built = self.built(plan, policy, loss, rates={"loss_predictor": self.predictor_lr})
-        return self.with_learner(plan, built)
+        agent = self.agent(plan, policy, loss, rates={"loss_predictor": self.predictor_lr})
+        return self.with_learner(plan, agent)
 
 
 PAPER = VM3AC()

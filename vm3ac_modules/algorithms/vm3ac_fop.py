@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.algorithms.base import Built, Plan, Preset, option
+from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.fop import SoftFactorized
+from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.nn import HyperPairNet
 from vm3ac_modules.objectives import VM3FOPLoss
@@ -48,7 +49,7 @@ class VM3ACOnFOP(SoftFactorized):
         None, "learning rate of the predictor; null: that of the rest", above=0
     )
 
-    def build(self, plan: Plan) -> Built:
+    def build(self, plan: Plan) -> Agent:
         """VM3-AC on FOP."""
         sizes = plan.sizes
         assert sizes.state_dim is not None
@@ -71,7 +72,7 @@ class VM3ACOnFOP(SoftFactorized):
             **self.soft_options(plan, *names),
         )
         rates = {"loss_predictor": self.predictor_lr}
-        return self.built(plan, actor, loss, sampler, rates=rates, hooks=[self.cooling(loss)])
+        return self.agent(plan, actor, loss, sampler, rates=rates, hooks=[self.cooling(loss)])
 
 
 PRESETS = {"vm3ac": Preset(VM3ACOnFOP(), "FOP with a latent of 3 outcomes and action MI")}

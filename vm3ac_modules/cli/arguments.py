@@ -7,12 +7,12 @@ checks come from it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from vm3ac_modules.options import Options, OptionsError, Row
 
-__all__ = ["ERRORS", "fail", "parse", "parse_some", "run", "say", "table", "value_of"]
+__all__ = ["ERRORS", "run"]
 
 _Options = TypeVar("_Options", bound=Options)
 _Result = TypeVar("_Result")
@@ -21,31 +21,19 @@ ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, RuntimeError, OS
 
 
 def fail(message: str) -> NoReturn:
-    """End the program with one sentence on standard error and exit code 2.
-
-    Args:
-        message: the sentence.
-    """
+    """End the program with one sentence on standard error and exit code 2."""
     sys.stderr.write(message.rstrip() + "\n")
     sys.exit(2)
 
 
 def say(message: str) -> None:
-    """Write a line to standard output at once.
-
-    Args:
-        message: the line.
-    """
+    """Write a line to standard output at once."""
     sys.stdout.write(message + "\n")
     sys.stdout.flush()
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Options as lines of help.
-
-    Args:
-        rows: what :meth:`~vm3ac_modules.options.Options.table` gives.
-    """
+    """Options as lines of help."""
     width = max(len(row.name) + len(_shown(row.default)) for row in rows) + 1
     lines = []
     for row in rows:
@@ -87,6 +75,18 @@ def run(
         fail(str(error))
 
 
+def program(
+    function: Callable[[_Options], None], name: str, doc: str | None, options: type[_Options]
+) -> Callable[..., None]:
+    """The ``main`` of a program on a run."""
+
+    def main(arguments: Sequence[str] | None = None, *, program: str = name) -> None:
+        given = sys.argv[1:] if arguments is None else arguments
+        run(function, program, doc, options, given, of_run=True)
+
+    return main
+
+
 def parse(
     program: str,
     doc: str | None,
@@ -95,18 +95,7 @@ def parse(
     *,
     positional: str | None = None,
 ) -> _Options:
-    """Read a command line; end with one sentence if it cannot be meant.
-
-    Args:
-        program: name of the program, for its help.
-        doc: what it does.
-        options: its options.
-        arguments: the command line.
-        positional: an option that may be given without its name.
-
-    Returns:
-        The options.
-    """
+    """Read a command line; end with one sentence if it cannot be meant."""
     chosen, rest = parse_some(program, doc, options, arguments, positional=positional)
     try:
         return chosen.changed(rest, program)
@@ -122,18 +111,7 @@ def parse_some(
     *,
     positional: str | None = None,
 ) -> tuple[_Options, dict[str, str]]:
-    """Read a command line that also has keys which are no options of the program.
-
-    Args:
-        program: name of the program, for its help.
-        doc: what it does.
-        options: its options.
-        arguments: the command line.
-        positional: an option that may be given without its name.
-
-    Returns:
-        The options, and the text of every other key.
-    """
+    """Read a command line that also has keys which are no options of the program: text by key."""
     defaults = options()
     if any(argument in ("-h", "--help") for argument in arguments):
         say(f"usage: {program} [key=value ...]\n\n{(doc or '').strip()}\n")
@@ -149,22 +127,11 @@ def parse_some(
 
 
 def _pairs(arguments: Sequence[str], options: Options, positional: str | None) -> dict[str, str]:
-    """Text by key; a flag may stand alone."""
+    """Text by key."""
     found: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        text = rest.pop(0)
+    for text in spelled(arguments, options):
         key, separator, value = text.partition("=")
-        if text.startswith("--"):
-            key = key[2:].replace("-", "_")
-            flag = isinstance(getattr(options, key, None), bool)
-            if not separator and flag:
-                value = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
-            elif not separator:
-                if not rest or rest[0].startswith("--"):
-                    fail(f"{text} needs a value; see --help.")
-                value = rest.pop(0)
-        elif not separator or "/" in key:
+        if not separator or "/" in key:
             if positional is None or positional in found:
                 fail(f"{text!r} is not of the form key=value; see --help.")
             key, value = positional, text
@@ -172,15 +139,30 @@ def _pairs(arguments: Sequence[str], options: Options, positional: str | None) -
     return found
 
 
+def spelled(
+    arguments: Sequence[str], options: Options, keep: Collection[str] = ()
+) -> Iterator[str]:
+    """``--key value`` as ``key=value``; a flag may stand alone, and what is to be kept stays."""
+    flags = {key for key, value in options.to_dict().items() if isinstance(value, bool)}
+    rest = list(arguments)
+    while rest:
+        text = rest.pop(0)
+        key, separator, value = text[2:].partition("=")
+        if not text.startswith("--") or key in keep:
+            yield text
+            continue
+        key = key.replace("-", "_")
+        if not separator and key in flags:
+            value = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
+        elif not separator:
+            if not rest or rest[0].startswith("--"):
+                fail(f"{text} needs a value; see --help.")
+            value = rest.pop(0)
+        yield f"{key}={value}"
+
+
 def value_of(text: str) -> Any:
-    """What text means: a number, true or false, null, a list, or itself.
-
-    Args:
-        text: e.g. ``3e-4``, ``1_000``, ``[16,16]``.
-
-    Raises:
-        OptionsError: if it is none of these.
-    """
+    """What text means: a number (3e-4, 1_000), true or false, null, a list, or itself."""
     import yaml
 
     try:

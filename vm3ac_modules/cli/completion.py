@@ -10,7 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import ModuleType
 
 from vm3ac_modules.algorithms.registry import presets
@@ -20,9 +20,10 @@ from vm3ac_modules.cli.reproduce import ARTEFACTS
 from vm3ac_modules.envs.battles.factory import BACKENDS
 from vm3ac_modules.envs.tasks import available_environments
 from vm3ac_modules.options import Options, option
-from vm3ac_modules.runs.settings import LOOPS, BattleTraining, StepTraining
+from vm3ac_modules.runs.settings import COMMANDS as TRAININGS
+from vm3ac_modules.runs.settings import LOOPS, StepTraining, Training
 
-__all__ = ["Completion", "main", "words"]
+__all__ = ["Completion", "main"]
 
 # The word after "key=" is completed. bash takes "=" for the end of a word, zsh does not.
 SCRIPT = """\
@@ -64,7 +65,7 @@ def words() -> dict[str, list[str]]:
         ['default', 'demo', 'paper']
     """
     keys: dict[str, dict[str, list[str]]] = {}
-    for command, kind in (("train", StepTraining), ("battle", BattleTraining)):
+    for command, kind in TRAININGS.items():
         keys[command] = _training(kind)
     modules = {name: place.split(":")[0] for name, (place, _) in COMMANDS.items()}
     modules |= {f"reproduce {name}": f"vm3ac_modules.cli.reproduce.{name}" for name in ARTEFACTS}
@@ -78,7 +79,7 @@ def words() -> dict[str, list[str]]:
     return found | {"completion:": found["completion:shell="]}
 
 
-def _training(kind: type[StepTraining] | type[BattleTraining]) -> dict[str, list[str]]:
+def _training(kind: type[Training]) -> dict[str, list[str]]:
     """Keys of a training, those of every algorithm included, with their values."""
     found = {**_choices(kind), "algorithm": list(presets(kind.kind))}
     if kind is StepTraining:
@@ -105,7 +106,7 @@ def _choices(options: type[Options]) -> dict[str, list[str]]:
     """Every option with the words that it takes, if these are few."""
     hints = typing.get_type_hints(options)
     flags = {name: ["true", "false"] for name in options.names() if hints[name] is bool}
-    words = {field.name: [*map(str, field.metadata["choices"])] for field in fields(options)}
+    words = {row.name: [*map(str, row.choices)] for row in options().table()}
     return words | flags
 
 

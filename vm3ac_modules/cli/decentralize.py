@@ -28,7 +28,6 @@ what happened; with it the agent is started again and goes on, in step with the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,12 +35,12 @@ from typing import Any
 
 import torch
 
-from vm3ac_modules.cli.arguments import run
+from vm3ac_modules.cli.arguments import program
 from vm3ac_modules.cli.export import export
 from vm3ac_modules.evaluation import EvaluationResult, evaluate
+from vm3ac_modules.execution.export._latent_source import LatentInput
+from vm3ac_modules.execution.export._parity import with_clock
 from vm3ac_modules.execution.export.agents import default_latent
-from vm3ac_modules.execution.export.latent_source import LatentInput
-from vm3ac_modules.execution.export.parity import with_clock
 from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError, check_team
 from vm3ac_modules.execution.team.disturbance import Disturbance
 from vm3ac_modules.execution.team.team import DecentralizedTeam
@@ -85,7 +84,7 @@ class Bench:
     def __init__(self, options: Decentralized) -> None:
         self.options, self.run_dir = options, Path(str(options.run_dir))
         best = "onnx" if find_spec("onnx") and find_spec("onnxruntime") else "torch"
-        self.format: Any = options.format or best
+        self.format = options.format or best
         self.identity = checkpoint_identity(self.run_dir)
         self.trained: TrainedAgent = load_agent(self.run_dir)
         own = evaluation_seed(self.trained.seed)
@@ -258,17 +257,6 @@ def killed(text: str) -> tuple[int, int]:
     return int(agent), int(step)
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac decentralize") -> None:
-    """Parse the command line, play, print and write.
-
-    Args:
-        arguments: the command line.
-        program: its name, for help.
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    run(_decentralize, program, __doc__, Decentralized, given, of_run=True)
-
-
 def _decentralize(options: Decentralized) -> None:
     torch.set_num_threads(options.threads)
     bench = Bench(options)
@@ -277,6 +265,9 @@ def _decentralize(options: Decentralized) -> None:
     else:
         kill(bench)
 
+
+main = program(_decentralize, "vm3ac decentralize", __doc__, Decentralized)
+"""Read a command line, and do what it says."""
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +25,7 @@ from typing import Any, get_args
 import torch
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.cli.arguments import run
+from vm3ac_modules.cli.arguments import program
 from vm3ac_modules.evaluation import (
     coordination_table,
     evaluate,
@@ -39,7 +39,7 @@ from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.options import Options, option
 from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
 
-__all__ = ["Evaluation", "main", "play", "play_modes", "report"]
+__all__ = ["Evaluation", "main"]
 
 RETURNS = ("return_mean", "return_ci95")
 MODES: tuple[str, ...] = get_args(LatentMode)
@@ -61,17 +61,6 @@ class Evaluation(Options):
     coordination_draws: int = option(64, "joint actions per state", least=2)
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac evaluate") -> None:
-    """Parse, play, print, write.
-
-    Args:
-        arguments: the command line.
-        program: its name, for help.
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    run(_evaluate, program, __doc__, Evaluation, given, of_run=True)
-
-
 def _evaluate(options: Evaluation) -> None:
     found = report(options)
     write_json(f"{options.run_dir}/evaluation.json", found)
@@ -85,15 +74,7 @@ def _evaluate(options: Evaluation) -> None:
 
 
 def report(options: Evaluation) -> dict[str, Any]:
-    """Play, measure and collect the results.
-
-    Args:
-        options: what is asked for; ``run_dir`` is given.
-
-    Raises:
-        CheckpointError: if there is no readable checkpoint.
-        ValueError: for a latent that the policy cannot be played with.
-    """
+    """Play, measure and collect the results."""
     torch.set_num_threads(options.threads)
     trained = load_agent(str(options.run_dir), device=options.device)
     seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
@@ -124,15 +105,7 @@ def report(options: Evaluation) -> dict[str, Any]:
 
 
 def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
-    """Returns of a run in every mode, on the starts of its own evaluations.
-
-    Args:
-        run_dir: directory of the run.
-        episodes: number of episodes.
-
-    Returns:
-        ``return_mean`` and ``return_ci95`` by mode, as :func:`play_modes` names them.
-    """
+    """Mean and interval of a run's returns in every mode, on the starts of its own evaluations."""
     trained = load_agent(run_dir)
     seed = evaluation_seed(trained.seed)
     env = trained.make_env(episodes, seed=seed)
@@ -143,19 +116,7 @@ def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
 def play_modes(
     trained: TrainedAgent, env: EnvBase, latent: str, seed: int, *, episodes: int
 ) -> dict[str, Any]:
-    """Play the episodes of every mode, and of the random policy.
-
-    Args:
-        trained: the agent.
-        env: its environment.
-        latent: a mode, or ``"all"`` that the policy has.
-        seed: seed of starts and latents.
-        episodes: number of episodes.
-
-    Returns:
-        ``return_mean``, ``return_ci95`` and the environment's own metrics by mode; ``"none"`` is
-        that of a policy without a latent, ``"random"`` are uniformly random actions.
-    """
+    """Returns and the environment's metrics by mode; ``"random"`` are uniformly random actions."""
     rows: dict[str, Any] = {}
     for name in [*modes_of(trained.policy, latent), "random"]:
         mode: Any = "sample" if name in ("none", "random") else name
@@ -197,6 +158,9 @@ def text_of(found: Mapping[str, Any]) -> str:
         lines.append(coordination_table(found["coordination"]))
     return "\n".join(lines) + "\n"
 
+
+main = program(_evaluate, "vm3ac evaluate", __doc__, Evaluation)
+"""Read a command line, and do what it says."""
 
 if __name__ == "__main__":
     main()

@@ -26,24 +26,23 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
-from vm3ac_modules.cli.arguments import run
+from vm3ac_modules.cli.arguments import program
+from vm3ac_modules.execution.export._latent_source import LatentInput
+from vm3ac_modules.execution.export._parity import TOLERANCE, largest_difference
 from vm3ac_modules.execution.export.agents import default_latent, export_agents
-from vm3ac_modules.execution.export.latent_source import LatentInput
-from vm3ac_modules.execution.export.parity import TOLERANCE, largest_difference
 from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, option
 from vm3ac_modules.runs import CheckpointError, TrainedAgent, checkpoint_identity, load_agent
 
-__all__ = ["Export", "export", "main"]
+__all__ = ["Export", "main"]
 
 ROWS, STEPS = 16, 20
 
@@ -62,24 +61,9 @@ class Export(Options):
 
 
 def export(
-    run_dir: Path, trained: TrainedAgent, kind: Any, latent: LatentInput, folder: Path
+    run_dir: Path, trained: TrainedAgent, kind: str, latent: LatentInput, folder: Path
 ) -> float:
-    """Write the files of all agents and compare them with the joint policy.
-
-    Args:
-        run_dir: directory of the run.
-        trained: its agent.
-        kind: format of the files.
-        latent: source of the latent.
-        folder: where they go.
-
-    Returns:
-        The largest difference.
-
-    Raises:
-        CheckpointError: if the run goes on meanwhile.
-        AgentFileError: if the agents differ from the joint policy.
-    """
+    """Write the files of all agents; the largest difference from the joint policy."""
     identity = checkpoint_identity(run_dir)
     if identity["frame"] != trained.frame:
         raise CheckpointError(
@@ -113,26 +97,8 @@ def export(
     return found
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac export") -> None:
-    """Parse the command line, export, compare, print.
-
-    Args:
-        arguments: the command line.
-        program: its name, for help.
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    sys.stdout.write(run(report, program, __doc__, Export, given, of_run=True))
-
-
 def report(options: Export) -> str:
-    """Load, export and compare.
-
-    Args:
-        options: what is asked for; ``run_dir`` is given.
-
-    Returns:
-        What to print.
-    """
+    """Load, export and compare; what to print."""
     torch.set_num_threads(options.threads)
     run_dir = Path(str(options.run_dir))
     # The run's own complaint about a missing checkpoint, before anything is built.
@@ -152,6 +118,13 @@ def report(options: Export) -> str:
     lines.append(f"largest difference from the joint policy: {found:.1e} {compared}")
     return "\n".join(lines) + "\n"
 
+
+def _export(options: Export) -> None:
+    sys.stdout.write(report(options))
+
+
+main = program(_export, "vm3ac export", __doc__, Export)
+"""Read a command line, and do what it says."""
 
 if __name__ == "__main__":
     main()

@@ -14,20 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.algorithms.registry import find_preset
-from vm3ac_modules.cli.arguments import ERRORS, fail
-from vm3ac_modules.cli.config import GROUPS, chosen_algorithm, help_text, register
+from vm3ac_modules.cli._config import GROUPS, chosen_algorithm, help_text, register
+from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs.record import read_yaml
 from vm3ac_modules.runs.settings import (
+    COMMANDS,
     LOOPS,
     MOVED,
-    BattleTraining,
     Settings,
-    StepTraining,
     clean_name,
-    default_place,
 )
 from vm3ac_modules.runs.training import train
 
@@ -38,30 +36,19 @@ HYDRA = ("help", "multirun", "hydra-help", "version", "cfg", "info", "resolve", 
 Loop = Callable[[Settings], dict[str, Any]]
 
 
-def train_main(
-    arguments: Sequence[str], *, program: str = "vm3ac train", loop: Loop = train
-) -> None:
-    """Train on a task with continuous actions.
+def _main(command: str) -> Callable[..., None]:
+    def main(
+        arguments: Sequence[str], *, program: str = f"vm3ac {command}", loop: Loop = train
+    ) -> None:
+        _run(command, arguments, program, loop)
 
-    Args:
-        arguments: the command line.
-        program: its name, for help.
-        loop: trains as settings say and returns a summary.
-    """
-    _run("train", arguments, program, loop)
+    return main
 
 
-def battle_main(
-    arguments: Sequence[str], *, program: str = "vm3ac battle", loop: Loop = train
-) -> None:
-    """Train on battles.
-
-    Args:
-        arguments: the command line.
-        program: its name, for help.
-        loop: trains as settings say and returns a summary.
-    """
-    _run("battle", arguments, program, loop)
+train_main = _main("train")
+"""Train on a task with continuous actions; ``loop`` trains as settings say, ``train`` unasked."""
+battle_main = _main("battle")
+"""The same on battles."""
 
 
 def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> None:
@@ -78,7 +65,7 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
         # TorchRL says how large its storages are.
         logging.getLogger("torchrl").setLevel(logging.WARNING)
     # Hydra's parser wants its flags behind all overrides.
-    given = list(rewritten(list(spelled(arguments, command)), command))
+    given = list(rewritten(list(spelled(arguments, COMMANDS[command](), HYDRA)), command))
     given.sort(key=lambda text: text.startswith("-"))
     chosen = chosen_algorithm(given)
     if any(a in ("-h", "--help") for a in given):
@@ -115,32 +102,6 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
         sys.exit(2)
 
 
-def spelled(arguments: Sequence[str], command: str) -> Iterator[str]:
-    """``--key value`` and ``--key=value`` as ``key=value``; Hydra's own flags stay.
-
-    Args:
-        arguments: the command line.
-        command: ``"train"`` or ``"battle"``.
-    """
-    kind = StepTraining if command == "train" else BattleTraining
-    flags = {key for key, value in kind().to_dict().items() if isinstance(value, bool)}
-    rest = list(arguments)
-    while rest:
-        text = rest.pop(0)
-        key, separator, value = text[2:].partition("=")
-        if not text.startswith("--") or key in HYDRA:
-            yield text
-            continue
-        key = key.replace("-", "_")
-        if not separator and key in flags:
-            value = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
-        elif not separator:
-            if not rest or rest[0].startswith("--"):
-                fail(f"{text} needs a value; see --help.")
-            value = rest.pop(0)
-        yield f"{key}={value}"
-
-
 def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
     """The command line as Hydra takes it.
 
@@ -173,22 +134,13 @@ def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:
 
 
 def check_groups(command: str, arguments: Sequence[str]) -> None:
-    """Refuse names of algorithms, tasks and loops that do not exist, those of a sweep included.
-
-    Args:
-        command: ``"train"`` or ``"battle"``.
-        arguments: the command line.
-
-    Raises:
-        OptionsError: says which names there are.
-    """
-    kind = StepTraining if command == "train" else BattleTraining
+    """Refuse names of algorithms, tasks and loops that do not exist, those of a sweep included."""
     for argument in arguments:
         key, _, value = argument.partition("=")
         names = [] if value.startswith(("choice(", "glob(")) else value.split(",")
         for name in names:
             if key == "algorithm":
-                find_preset(name, kind.kind)
+                find_preset(name, COMMANDS[command].kind)
             elif key == "loop" and name not in LOOPS:
                 raise OptionsError(f"unknown loop {name!r}; valid: {', '.join(LOOPS)}.")
             elif key == "task" and command == "train":
@@ -210,21 +162,11 @@ def _is_sweep(argument: str) -> bool:
 
 
 def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
-    """What a job trains with: a resumed run's own configuration, or a directory by default.
-
-    Args:
-        config: what Hydra composed; its ``run_dir`` is filled in.
-        said: the overrides of this job.
-
-    Raises:
-        OptionsError: if a resumed run is another one than what is said.
-    """
+    """What a job trains with: a resumed run's own configuration, or a directory by default."""
     swept = [key for key in str(config.pop("sweep", "") or "").split("/") if key]
     words = dict(text.lstrip("+").split("=", 1) for text in said if "=" in text)
     if not config.get("run_dir"):
-        spot = config["map"] if "map" in config else config["task"]["name"]
-        name, seed = config["algorithm"]["name"], config["seed"]
-        config["run_dir"] = default_place(spot, name, seed)
+        config["run_dir"] = Settings.of({**config, "run_dir": ""}).training.run_dir
         named = ("seed", "algorithm", "task", "map")
         swept = [key for key in swept if key not in named]
     if swept:
@@ -239,16 +181,7 @@ def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
 def resumed(
     config: Mapping[str, Any], saved: dict[str, Any], words: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The configuration that a run was started with, and what the command line changes in it.
-
-    Args:
-        config: what is composed now.
-        saved: the run's own.
-        words: overrides of the command line by key.
-
-    Raises:
-        OptionsError: for another algorithm, task, loop or number of seeds.
-    """
+    """The configuration that a run was started with, and what the command line changes in it."""
     place = config["run_dir"]
     known = {key: value for key, value in config.items() if key in saved}
     base = {**known, **saved, "run_dir": place}
@@ -273,11 +206,7 @@ def resumed(
 
 
 def result_line(summary: Mapping[str, Any]) -> str:
-    """The result of a training in a line.
-
-    Args:
-        summary: as ``summary.json`` holds it.
-    """
+    """The result of a training in a line."""
     seeds = f", {len(summary['seeds'])} seeds" if "seeds" in summary else ""
     backend = (
         f" ({summary['backend'].upper()}, {summary['reward']} reward)" if "map" in summary else ""

@@ -5,7 +5,6 @@ from vm3ac_modules.envs.battles.smac import SMACEnv as SMACEnv
 from vm3ac_modules.envs.battles.smac import make_smac_env as make_smac_env
 from vm3ac_modules.envs.battles.smax import SMAXEnv as SMAXEnv
 from vm3ac_modules.envs.battles.smax import SMAXUnits as SMAXUnits
-from vm3ac_modules.envs.battles.smax_scripts import focus_fire_action as focus_fire_action
 from vm3ac_modules.envs.checks import check_homogeneous_continuous as check_homogeneous_continuous
 from vm3ac_modules.envs.episode_latent import EpisodeLatent as EpisodeLatent
 from vm3ac_modules.envs.guard import GuardEnv as GuardEnv

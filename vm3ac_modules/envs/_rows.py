@@ -27,21 +27,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes and bounds of an environment.
-
-    Args:
-        num_agents: ``N``.
-        observation_size: ``O``.
-        low: smallest actions, ``[N, A]``.
-        high: largest actions, ``[N, A]``.
-        state_size: ``S``; 0 for an environment without a state.
-        metrics: names of the ``K`` metrics.
-    """
+    """Sizes and bounds of an environment: N agents, observations O, actions, state S, K metrics."""
 
     num_agents: int
     observation_size: int
     low: Floats
     high: Floats
+    """Bounds of the actions, ``[N, A]``."""
     state_size: int = 0
     metrics: tuple[str, ...] = ()
 
@@ -56,12 +48,8 @@ class Layout:
 class Row:
     """Where a simulator writes, as views of one buffer.
 
-    Args:
-        observation: ``[N, O]``.
-        reward: ``[N]``; a reset has none.
-        state: ``[S]``.
-        metrics: ``[K]``.
-        ends: whether the episode was terminated, and whether it was truncated, ``[2]``.
+    Observations ``[N, O]``, rewards ``[N]`` (a reset has none), state ``[S]``, metrics ``[K]``, and
+    whether the episode was terminated and whether it was truncated, ``[2]``.
     """
 
     observation: Floats
@@ -86,10 +74,6 @@ class EpisodeSeeds:
 
     Episode ``k`` of row ``b`` has the seed of ``SeedSequence(seed, spawn_key=(b, k))``: no row
     draws from another's stream, and the state is the seed and the counts.
-
-    Args:
-        seed: the environment's seed, at least 0.
-        num_envs: number of rows.
     """
 
     def __init__(self, seed: int, num_envs: int) -> None:
@@ -109,14 +93,7 @@ class EpisodeSeeds:
         return {"seed": torch.tensor(self.seed), "episodes": self.episodes.clone()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`state` gave.
-
-        Args:
-            state: from an environment of the same kind and number of rows.
-
-        Raises:
-            ValueError: the state has other entries or rows than these.
-        """
+        """Put back what :meth:`state` gave; refused for another number of rows."""
         if state.keys() != {"seed", "episodes"} or state["episodes"].shape != self.episodes.shape:
             found = {name: tuple(value.shape) for name, value in state.items()}
             raise ValueError(
@@ -128,13 +105,7 @@ class EpisodeSeeds:
 
 
 class LocalRows:
-    """Simulators of this process and the buffer that they write into, ``[B, F]``.
-
-    Args:
-        make_simulator: makes one simulator.
-        layout: sizes and bounds.
-        num_envs: number of rows, ``B``.
-    """
+    """Simulators of this process and the buffer that they write into, ``[B, F]``."""
 
     def __init__(
         self, make_simulator: Callable[[], Simulator], layout: Layout, num_envs: int
@@ -195,13 +166,7 @@ class LocalRows:
 
 
 class WorkerRows:
-    """The same, with ``W`` processes that hold ``B / W`` rows each.
-
-    Args:
-        make_env: makes the environment of one worker, with batch size ``[B / W]``.
-        num_workers: ``W``.
-        rows: rows of one worker, ``B / W``.
-    """
+    """The same, with ``W`` processes that hold ``B / W`` rows each."""
 
     simulators: tuple[()] = ()
 

@@ -9,7 +9,7 @@ from torchrl.envs import EnvBase
 
 from vm3ac_modules.keys import Keys
 
-__all__ = ["check_homogeneous_continuous", "check_layout"]
+__all__ = ["check_homogeneous_continuous"]
 
 
 def check_homogeneous_continuous(env: EnvBase, group: str = "agents") -> None:
@@ -67,22 +67,7 @@ def _check_same_size(group: str, name: str, spec: TensorSpec | None) -> None:
 
 
 def check_layout(env: EnvBase, num_envs: int, group: str = "agents") -> None:
-    """Check that an environment has the rows, the one group and the end flags of ``make_env``.
-
-    Args:
-        env: any environment.
-        num_envs: number of rows that was asked for, ``B``.
-        group: the group of agents.
-
-    Raises:
-        ValueError: says what is wrong, where, and what to do.
-
-    Example:
-        >>> from vm3ac_modules.envs import make_env
-        >>> from vm3ac_modules.envs.checks import check_layout
-        >>> env = make_env("predator_prey_2", num_envs=3)
-        >>> check_layout(env.base_env, num_envs=3)
-    """
+    """Check that an environment has the rows, the one group and the end flags of ``make_env``."""
     if tuple(env.batch_size) != (num_envs,):
         raise ValueError(
             f"the environment has batch size {list(env.batch_size)}, not [{num_envs}]; "

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Categorical, Composite, Unbounded
+from torchrl.data import Unbounded
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.envs._vector import set_specs
 from vm3ac_modules.keys import Keys
 
 __all__ = ["MeetingEnv"]
@@ -84,28 +85,17 @@ class MeetingEnv(EnvBase):
         super().__init__(device=torch.device(device), batch_size=[num_envs])
         self.max_steps, self.meeting_distance = max_steps, meeting_distance
         self._set_seed(seed)
-        self._make_specs()
+        size = (num_envs, _NUM_AGENTS, 2)
+        set_specs(
+            self,
+            _NUM_AGENTS,
+            action=Unbounded(size, device=self.device),
+            agents={"observation": Unbounded(size, device=self.device)},
+            state_size=2 * _NUM_AGENTS,
+            metrics=("distance", "met"),
+        )
         self._places = self._starts()
         self._steps = torch.zeros(num_envs, 1, dtype=torch.int64, device=self.device)
-
-    def _make_specs(self) -> None:
-        batch, names = self.batch_size, {"shape": self.batch_size, "device": self.device}
-        group = (*batch, _NUM_AGENTS)
-
-        def agents(**sizes: int) -> Composite:
-            specs = {k: Unbounded((*group, n), device=self.device) for k, n in sizes.items()}
-            return Composite(agents=Composite(specs, shape=group, device=self.device), **names)
-
-        self.action_spec = agents(action=2)
-        self.reward_spec = agents(reward=1)
-        self.observation_spec = agents(observation=2)
-        self.observation_spec["state"] = Unbounded((*batch, 2 * _NUM_AGENTS), device=self.device)
-        metric = Unbounded((*batch, 1), device=self.device)
-        metrics = {name: metric.clone() for name in ("distance", "met")}
-        self.observation_spec["info"] = Composite(metrics, **names)
-        end = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=self.device)
-        ends = {key: end.clone() for key in ("done", "terminated", "truncated")}
-        self.done_spec = Composite(ends, **names)
 
     def _starts(self) -> Tensor:
         return torch.tensor(_STARTS, device=self.device).expand(*self.batch_size, -1, -1).clone()

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import Compose, EnvBase, Transform, TransformedEnv
+from torchrl.envs import EnvBase, Transform, TransformedEnv
 
-from vm3ac_modules.envs.rng import env_rng_state, innermost, set_env_rng_state
+from vm3ac_modules.envs.rng import env_rng_state, innermost, set_env_rng_state, transforms_of
 
 __all__ = ["ResumableEpisodes", "ResumableScenario", "goes_on"]
 
@@ -143,8 +143,7 @@ class ResumableEpisodes(Transform):
         device = tensordict_reset.device
         shown = TensorDict(dict(state["shown"]), tensordict_reset.batch_size, device=device)
         tensordict_reset.update(shown.unflatten_keys("."))
-        transforms = getattr(env, "transform", None)
-        for part in transforms if isinstance(transforms, Compose) else ():
+        for part in transforms_of(env):
             if hasattr(part, "go_on"):
                 part.go_on(tensordict_reset)
         # The reset that was just made drew and counted.
@@ -159,8 +158,7 @@ def find_resumable(env: TransformedEnv) -> ResumableEpisodes:
     Args:
         env: the environment; it is changed.
     """
-    transforms = env.transform
-    for part in transforms if isinstance(transforms, Compose) else (transforms,):
+    for part in transforms_of(env):
         if isinstance(part, ResumableEpisodes):
             return part
     part = ResumableEpisodes()

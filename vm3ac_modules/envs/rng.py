@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import Compose, EnvBase, Transform, TransformedEnv
 
 __all__ = ["env_rng_state", "innermost", "set_env_rng_state"]
 
@@ -65,3 +65,10 @@ def innermost(env: EnvBase) -> EnvBase:
     while isinstance(env, TransformedEnv):
         env = env.base_env
     return env
+
+
+def transforms_of(env: EnvBase) -> list[Transform]:
+    """The transforms around an environment, one by one."""
+    if not isinstance(env, TransformedEnv):
+        return []
+    return list(env.transform) if isinstance(env.transform, Compose) else [env.transform]

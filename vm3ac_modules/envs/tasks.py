@@ -32,6 +32,7 @@ from vm3ac_modules.keys import Keys
 
 __all__ = [
     "FOREIGN",
+    "Plays",
     "Task",
     "available_environments",
     "battle_task",
@@ -44,6 +45,8 @@ VMAS_PREFIX = "vmas/"
 FOREIGN = ("pettingzoo/", "python:")
 """How the name of a task begins that is found by import path."""
 SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
+Plays = Literal["steps", "episodes"]
+"""How rows play: on and on, or each one episode after which it waits."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Task:
     build: Callable[..., EnvBase]
     max_steps: int | None = 100
     options: Mapping[str, Any] = field(default_factory=dict)
-    plays: Literal["steps", "episodes"] = "steps"
+    plays: Plays = "steps"
     picture: Literal["rollout", "battle"] = "rollout"
     about: Mapping[str, str] = field(default_factory=dict)
     row_is_process: bool = False
@@ -129,13 +132,20 @@ class Task:
         return self.max_steps if self.max_steps is not None else time_limit(env)
 
 
+def _made(path: str, *arguments: Any, **options: Any) -> EnvBase:
+    """Call what a module of this room defines; it is imported when it is needed."""
+    module, name = path.split(":")
+    made: EnvBase = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
+        *arguments, **options
+    )
+    return made
+
+
 def _scenario(module: str, **options: Any) -> EnvBase:
     """A scenario class of ours."""
     require_extra("vmas", "vmas", f"the scenario {module}")
-    from vm3ac_modules.envs.vmas.env import VMASEnv
-
     loaded = importlib.import_module(f"{SCENARIOS}.{module}")
-    return VMASEnv(getattr(loaded, loaded.__all__[0])(), **options)
+    return _made("vmas.env:VMASEnv", getattr(loaded, loaded.__all__[0])(), **options)
 
 
 def _vmas(scenario: str, **options: Any) -> EnvBase:
@@ -143,33 +153,13 @@ def _vmas(scenario: str, **options: Any) -> EnvBase:
     require_extra("vmas", "vmas", f"the scenario {VMAS_PREFIX}{scenario}")
     if scenario not in vmas_scenarios():
         raise _unknown(VMAS_PREFIX + scenario)
-    from vm3ac_modules.envs.vmas.env import VMASEnv
-
-    return VMASEnv(scenario, **options)
-
-
-def _multiwalker(**options: Any) -> EnvBase:
-    from vm3ac_modules.envs.pettingzoo.multiwalker import MultiwalkerEnv
-
-    return MultiwalkerEnv(**options)
-
-
-def _pettingzoo(module: str, **options: Any) -> EnvBase:
-    from vm3ac_modules.envs.pettingzoo.adapter import BatchedPettingZooEnv
-
-    return BatchedPettingZooEnv(module, **options)
-
-
-def _python(path: str, **options: Any) -> EnvBase:
-    from vm3ac_modules.envs.python_env import python_env
-
-    return python_env(path, **options)
+    return _made("vmas.env:VMASEnv", scenario, **options)
 
 
 PREFIXES: dict[str, Callable[..., EnvBase]] = {
     VMAS_PREFIX: _vmas,
-    "pettingzoo/": _pettingzoo,
-    "python:": _python,
+    "pettingzoo/": partial(_made, "pettingzoo.adapter:BatchedPettingZooEnv"),
+    "python:": partial(_made, "python_env:python_env"),
 }
 
 
@@ -191,7 +181,8 @@ def own_tasks() -> dict[str, Task]:
                     found[name] = Task(name, build, values["max_steps"], options)
     # Where the paper gives no limit (treasure collection, multi-walker), that of the source.
     walkers = {f"multiwalker_{n}": {"num_agents": n} for n in (2, 3, 4)}
-    return found | {name: Task(name, _multiwalker, 500, o) for name, o in walkers.items()}
+    make = partial(_made, "pettingzoo.multiwalker:MultiwalkerEnv")
+    return found | {name: Task(name, make, 500, options) for name, options in walkers.items()}
 
 
 def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Task:
@@ -237,6 +228,11 @@ def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Tas
     return replace(task, max_steps=limit, options={**task.options, **options})
 
 
+def battle_name(map_name: str, backend: str, reward: str) -> str:
+    """What a battle is called as a task."""
+    return f"battle/{backend}/{reward}/{map_name}"
+
+
 def battle_task(
     map_name: str,
     backend: BattleBackend = "smax",
@@ -260,7 +256,7 @@ def battle_task(
     """
     check_battle(backend, reward)
     return Task(
-        f"battle/{backend}/{reward}/{map_name}",
+        battle_name(map_name, backend, reward),
         partial(make_battle_env, map_name, backend=backend, reward=reward),
         max_steps=None,
         options=options,

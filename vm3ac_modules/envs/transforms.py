@@ -10,11 +10,10 @@ from torch import Tensor
 from torchrl.data import Composite, TensorSpec, Unbounded
 from torchrl.envs import Transform
 
+from vm3ac_modules.envs._vector import ENDS
 from vm3ac_modules.keys import Keys
 
 __all__ = ["AgentInfoToRoot", "EpisodeCounter", "ExpandDone"]
-
-END_KEYS = ("done", "terminated", "truncated")
 
 
 class ExpandDone(Transform):
@@ -53,7 +52,7 @@ class ExpandDone(Transform):
                 f"ExpandDone: no entry under {self.group!r} tells the number of agents; present: "
                 f"{sorted(map(str, tensordict.keys(True, True)))}. Give the group's name."
             )
-        for name in END_KEYS:
+        for name in ENDS:
             flag = tensordict.get(name, None)
             if flag is not None:
                 tensordict.set((self.group, name), _expand(flag, leaf.shape[agent_dim]))
@@ -96,7 +95,7 @@ class ExpandDone(Transform):
             raise KeyError(f"ExpandDone: the environment has no reward under {self.group!r}")
         agents = group["reward"].shape[len(output_spec.shape)]
         done_spec = output_spec["full_done_spec"]
-        for name in END_KEYS:
+        for name in ENDS:
             if name in done_spec.keys():  # noqa: SIM118
                 spec = done_spec[name]
                 done_spec[self.group, name] = (

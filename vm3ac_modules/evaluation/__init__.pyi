@@ -18,7 +18,6 @@ from vm3ac_modules.evaluation.coordination.report import evaluation_figure as ev
 from vm3ac_modules.evaluation.coordination.result import Coordination as Coordination
 from vm3ac_modules.evaluation.curves import AggregatedCurve as AggregatedCurve
 from vm3ac_modules.evaluation.curves import aggregate_curves as aggregate_curves
-from vm3ac_modules.evaluation.figures import bar_comparison as bar_comparison
 from vm3ac_modules.evaluation.figures import learning_curve as learning_curve
 from vm3ac_modules.evaluation.figures import rollout_gif as rollout_gif
 from vm3ac_modules.evaluation.games import evaluate_guard as evaluate_guard

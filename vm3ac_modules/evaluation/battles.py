@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.evaluation.figures import new_figure
+from vm3ac_modules.evaluation.figures import COLORS, new_figure
 from vm3ac_modules.extras import require_extra
 
 __all__ = ["battle_gif", "unit_trace"]
@@ -85,7 +85,7 @@ def _picture(units: np.ndarray, title: str, size: float) -> np.ndarray:
 
 def _draw_unit(axes: Any, unit: np.ndarray, units: np.ndarray) -> None:
     x, y, health, alive, team, target, _ = unit
-    color, marker = ("#0072B2", "o") if team == 0 else ("#E69F00", "s")
+    color, marker = (COLORS[0], "o") if team == 0 else (COLORS[1], "s")
     if not alive:
         axes.plot(x, y, marker="x", color=color, alpha=0.4, markersize=5)
         return

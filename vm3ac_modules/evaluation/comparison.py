@@ -16,14 +16,14 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vm3ac_modules.evaluation.curves import AggregatedCurve
-from vm3ac_modules.evaluation.figures import _COLORS, new_figure
+from vm3ac_modules.evaluation.figures import COLORS, new_figure
 from vm3ac_modules.evaluation.statistics import Estimate
 from vm3ac_modules.files import csv_text, write_text
 
 __all__ = ["bars_figure", "comparison_figure", "positions_figure", "write_curves"]
 
 # Yellow is too pale for a line.
-_LINE_COLORS = (*_COLORS[:6], "black")
+_LINE_COLORS = (*COLORS[:6], "black")
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---")
@@ -141,7 +141,7 @@ def bars_figure(
             ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
             error = None if math.isnan(bar.low + bar.high) else ends
             index = labels.index(label)
-            style = {"color": _COLORS[index % 7], "hatch": _HATCHES[index % 8], "ec": "black"}
+            style = {"color": COLORS[index % 7], "hatch": _HATCHES[index % 8], "ec": "black"}
             axes.bar(place, bar.value, 0.7, yerr=error, capsize=4, label=label, **style)
         axes.axhline(0.0, color="black", lw=0.8)
         axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=ylabel)

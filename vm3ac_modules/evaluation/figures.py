@@ -1,4 +1,4 @@
-"""Pictures of a run: its learning curve, a comparison of runs, and a rollout seen from above.
+"""Pictures of a run: its learning curve, and a rollout seen from above.
 
 Figures are built on an Agg canvas of their own: no display and no global pyplot state is touched.
 """
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vm3ac_modules.extras import require_extra
 
-__all__ = ["bar_comparison", "learning_curve", "rollout_gif"]
+__all__ = ["learning_curve", "rollout_gif"]
 
 # Okabe and Ito's colors: told apart by color-blind readers, and of unequal lightness.
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _TRAIL = 20
 
 
@@ -75,45 +75,6 @@ def learning_curve(
     axes.set(xlabel="environment frames", ylabel="return per episode", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path_png)
-
-
-def bar_comparison(
-    path_png: Path | str,
-    labels: Sequence[str],
-    means: Sequence[float],
-    cis: Sequence[float],
-    *,
-    ylabel: str,
-    title: str,
-) -> None:
-    """Draw one bar per label with its interval.
-
-    Args:
-        path_png: the picture to write.
-        labels: names below the bars.
-        means: heights of the bars.
-        cis: half-widths of the 95 % intervals; NaN for none.
-        ylabel: what the heights are.
-        title: title of the picture.
-
-    Raises:
-        ImportError: if matplotlib is not installed; names the extra.
-        ValueError: if the three sequences differ in length.
-    """
-    if not len(labels) == len(means) == len(cis):
-        raise ValueError(
-            f"one label, mean and interval per bar, got {len(labels)}, {len(means)}, {len(cis)}."
-        )
-    figure = new_figure((max(3.6, 0.9 * len(labels) + 1.4), 3.6), 120)
-    axes = figure.add_subplot()
-    places = np.arange(len(labels))
-    errors = np.nan_to_num(np.asarray(cis, dtype=float))
-    axes.bar(places, means, yerr=errors, width=0.65, color="0.7", edgecolor="black", capsize=4)
-    axes.set_xticks(places, labels, rotation=20 if len(labels) > 3 else 0)
-    axes.axhline(0.0, color="black", lw=0.8)
-    axes.set(ylabel=ylabel, title=title)
-    axes.grid(axis="y", alpha=0.3)
     figure.savefig(path_png)
 
 
@@ -208,7 +169,7 @@ class _Scene:
         self.dots = axes.scatter(*self.preys[0].T, s=14, c="black", marker="D", zorder=2)
         self.trails, self.discs = [], []
         for agent in range(self.path.shape[1]):
-            color = _COLORS[agent % len(_COLORS)]
+            color = COLORS[agent % len(COLORS)]
             self.trails += axes.plot([], [], color=color, lw=1.5, alpha=0.6, zorder=1)
             disc = Circle((0.0, 0.0), radius, facecolor=color, edgecolor="black", zorder=3)
             self.discs.append(axes.add_patch(disc))

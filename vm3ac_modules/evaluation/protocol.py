@@ -10,17 +10,20 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 6 and Appendix H.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torchrl.envs import Compose, EnvBase
+from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from vm3ac_modules.envs.rng import transforms_of
+from vm3ac_modules.envs.tasks import Plays
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.episodes import EpisodeCollector
@@ -28,10 +31,7 @@ from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["EvaluationResult", "Plays", "evaluate", "restart_episodes"]
-
-Plays = Literal["steps", "episodes"]
-"""How rows play: on and on, or each one episode after which it waits."""
+__all__ = ["EvaluationResult", "evaluate"]
 
 _NORMAL_975 = 1.959964
 
@@ -137,10 +137,7 @@ def evaluate(
     if isinstance(policy, TensorDictModuleBase):
         policy = Policy.of(policy, keys).with_latent(latent, seed=seed)
     play = _play_steps if plays == "steps" else _play_episodes
-    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        # Not static: several games behind one environment would all start alike.
-        env.set_seed(seed, static_seed=False)
-        restart_episodes(env)
+    with fixed_starts(env, seed):
         first = play(policy, env, max_steps, keys, observer)
         rows = len(first.returns)
         wanted = rows if episodes is None else episodes
@@ -187,25 +184,31 @@ def _play_steps(
     return _summarize(steps, keys, torch.stack(seen, 1) if seen else None)
 
 
-def restart_episodes(env: EnvBase) -> None:
-    """Number an environment's episodes from zero again, so that synchronized latents repeat.
+@contextmanager
+def fixed_starts(
+    env: EnvBase, seed: int, exploration: ExplorationType = ExplorationType.DETERMINISTIC
+) -> Iterator[None]:
+    """Play from the starts of a seed, without gradients; the caller's random streams stay.
 
-    Args:
-        env: the environment.
-
-    Example:
-        >>> restart_episodes(object())  # nothing to do without an EpisodeCounter
+    Episodes are numbered from zero again, so that synchronized latents repeat.
     """
-    transform = getattr(env, "transform", None)
-    for part in transform if isinstance(transform, Compose) else [transform]:
-        if isinstance(part, EpisodeCounter):
-            part.resets.zero_()
+    with fork_rng(seed), torch.no_grad(), set_exploration_type(exploration):
+        # Not static: several games behind one environment would all start alike.
+        env.set_seed(seed, static_seed=False)
+        for part in transforms_of(env):
+            if isinstance(part, EpisodeCounter):
+                part.resets.zero_()
+        yield
+
+
+def first_episodes(steps: TensorDictBase, keys: Keys) -> Tensor:
+    """Steps of the first episode of every row, ``[B, T]``; a row goes on with others after it."""
+    done = steps["next", keys.done].squeeze(-1)
+    return done.cumsum(-1) - done.long() == 0
 
 
 def _summarize(steps: TensorDictBase, keys: Keys, trace: Tensor | None) -> EvaluationResult:
-    done = steps["next", keys.done].squeeze(-1)
-    # A row that ended early goes on with another episode, which does not count.
-    first = done.cumsum(-1) - done.long() == 0
+    first = first_episodes(steps, keys)
     rewards = steps["next", keys.reward].squeeze(-1).mean(-1)
     lengths = first.sum(-1)
     last = (lengths - 1).unsqueeze(-1)

@@ -21,15 +21,7 @@ _TABLE_COLUMNS: Final = 11
 
 
 class Law(NamedTuple):
-    """A described prior, checked.
-
-    Args:
-        dim: size of the latent, ``Z``.
-        num_uniforms: uniforms ``U`` of one draw.
-        transform: maps uniforms ``[R, U]`` to draws ``[R, Z]``.
-        constant: the agreed outcome, ``[Z]``.
-        mean: the expectation, ``[Z]``.
-    """
+    """A described prior, checked; it maps uniforms ``[R, U]`` to draws ``[R, Z]``."""
 
     dim: int
     num_uniforms: int
@@ -96,17 +88,7 @@ _LAWS: dict[str, tuple[Callable[..., Law], tuple[str, ...]]] = {
 
 
 def law_of(prior: Mapping[str, Any]) -> Law:
-    """Check a description.
-
-    Args:
-        prior: the law and that law's parameters, all of them.
-
-    Returns:
-        How to draw from it.
-
-    Raises:
-        ValueError: the law is unknown, or a parameter is missing, unknown or out of its range.
-    """
+    """Check a description, a mapping of the law and all of its parameters."""
     if not isinstance(prior, Mapping):
         raise ValueError(
             "a prior is described by a mapping such as {'law': 'gaussian', 'dim': 8}, got "

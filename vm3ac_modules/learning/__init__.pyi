@@ -5,7 +5,6 @@ from vm3ac_modules.learning.gradients import clip_gradients_per_agent as clip_gr
 from vm3ac_modules.learning.guards import FiniteGuard as FiniteGuard
 from vm3ac_modules.learning.guards import NonFiniteError as NonFiniteError
 from vm3ac_modules.learning.hooks import Hook as Hook
-from vm3ac_modules.learning.hooks import InfluenceSchedule as InfluenceSchedule
 from vm3ac_modules.learning.hooks import LatentPolicyLearner as LatentPolicyLearner
 from vm3ac_modules.learning.hooks import TemperatureLearner as TemperatureLearner
 from vm3ac_modules.learning.seeding import evaluation_seed as evaluation_seed

@@ -15,7 +15,7 @@ from torchrl.objectives.utils import TargetNetUpdater
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.gradients import clip_gradients_per_agent
 from vm3ac_modules.learning.hooks import Hook
-from vm3ac_modules.learning.sources import Source
+from vm3ac_modules.learning.sources import Replayed, Source
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.objectives.base import MultiAgentLoss
 from vm3ac_modules.options import Options
@@ -25,18 +25,18 @@ __all__ = ["Agent"]
 
 @dataclass
 class Agent:
-    """What :func:`~vm3ac_modules.algorithms.build` returns.
+    """What an algorithm builds, and :func:`~vm3ac_modules.algorithms.build` returns.
 
     Args:
         policy: the policy to collect with; ``policy.greedy()`` is the one to evaluate.
-        loss: the loss over the same parameters.
+        loss: the loss over the same parameters, on its device.
         optimizers: one per loss, over disjoint parameters.
+        options: every option of the algorithm.
+        algorithm: its name.
         target: what moves the target networks after every update; None without any.
-        algorithm: name of the algorithm.
-        options: every option of it.
         source: kind of source that its batches come from.
         env_transforms: the transforms that the policy needs of an environment.
-        replay_transforms: transforms of the replay.
+        replay_transforms: transforms of the replay, in order.
         added_by_replay: entries that those add to what was collected.
         hooks: what is called while environments are stepped.
         clips_per_agent: whether gradients are clipped agent by agent, or loss by loss.
@@ -47,11 +47,11 @@ class Agent:
     policy: Policy
     loss: MultiAgentLoss
     optimizers: dict[str, torch.optim.Optimizer]
-    target: TargetNetUpdater | None
-    algorithm: str
     options: Options
-    source: type[Source]
-    env_transforms: Callable[[EnvBase], Sequence[Transform]]
+    algorithm: str = ""
+    target: TargetNetUpdater | None = None
+    source: type[Source] = Replayed
+    env_transforms: Callable[[EnvBase], Sequence[Transform]] = lambda env: ()
     replay_transforms: Callable[[], Sequence[Transform]] = tuple
     added_by_replay: Sequence[NestedKey] = ()
     hooks: Sequence[Hook] = ()

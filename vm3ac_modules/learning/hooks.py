@@ -2,9 +2,8 @@ r"""What an algorithm does beside its loss while environments are stepped.
 
 Shapes: ``S`` seeds (1 in an ordinary run), ``R = S * B`` rows of the environment, seed by seed.
 
-Sources: Mahajan et al. 2019, arXiv:1910.07483 (the latent's prior); Jaques et al. 2019,
-arXiv:1810.08647 (the schedule of influence); Haarnoja et al. 2018, arXiv:1812.05905 (the learned
-temperature).
+Sources: Mahajan et al. 2019, arXiv:1910.07483 (the latent's prior); Haarnoja et al. 2018,
+arXiv:1812.05905 (the learned temperature).
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vm3ac_modules.baselines import MAVENDiscreteLoss, MAVENLoss, SIMOALoss, SocialInfluence
-from vm3ac_modules.functional.schedules import linear_schedule
+from vm3ac_modules.baselines import MAVENDiscreteLoss, MAVENLoss
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives import (
     CentralizedActorCriticLoss,
@@ -26,7 +24,7 @@ from vm3ac_modules.objectives import (
     MutualInformationTerm,
 )
 
-__all__ = ["Hook", "InfluenceSchedule", "LatentPolicyLearner", "Schedule", "TemperatureLearner"]
+__all__ = ["Hook", "LatentPolicyLearner", "Schedule", "TemperatureLearner"]
 
 
 MAX_ADVANTAGE = 10.0
@@ -87,12 +85,13 @@ class Hook:
 
 
 class Schedule(Hook):
-    """Set a coefficient before every collection: an exploration floor, a temperature.
+    """Set a coefficient by the frames: an exploration floor, a temperature, a weight.
 
     Args:
-        name: under which it is logged.
+        name: under which it is logged; None for what a loss logs itself.
         law: its value after so many frames.
         buffers: where it is written; asked anew, since a loss that is moved holds other buffers.
+        late: set it after every step that was stored, not before the collection.
 
     Example:
         >>> floor = torch.zeros(())
@@ -102,13 +101,28 @@ class Schedule(Hook):
     """
 
     def __init__(
-        self, name: str, law: Callable[[int], float], buffers: Callable[[], Iterable[Tensor]]
+        self,
+        name: str | None,
+        law: Callable[[int], float],
+        buffers: Callable[[], Iterable[Tensor]],
+        *,
+        late: bool = False,
     ) -> None:
-        self.logged, self.law, self.buffers = (name,), law, buffers
+        self.logged = () if name is None else (name,)
+        self.law, self.buffers, self.late = law, buffers, late
         self.value = math.nan
 
     def before_collect(self, frames: int) -> None:
-        """Set it for this point of the training."""
+        """Set it for what is collected next."""
+        if not self.late:
+            self._set(frames)
+
+    def after_step(self, steps: TensorDictBase, frames: int) -> None:
+        """Set it for the updates that follow."""
+        if self.late:
+            self._set(frames)
+
+    def _set(self, frames: int) -> None:
         self.value = self.law(frames)
         for buffer in self.buffers():
             buffer.fill_(self.value)
@@ -116,49 +130,6 @@ class Schedule(Hook):
     def scalars(self) -> Tensor:
         """Its value as last set."""
         return torch.tensor([[self.value]], dtype=torch.float64)
-
-
-class InfluenceSchedule(Hook):
-    r"""Raise the weight of the influence while its models learn: 0 at first, then linearly.
-
-    .. math:: \lambda(t) = \lambda\, \mathrm{clip}((t - t_0) / (t_1 - t_0), 0, 1)
-
-    Args:
-        loss: the loss whose term's weight is set.
-        start: frames :math:`t_0` until which it is 0.
-        full: frames :math:`t_1` from which it is whole.
-
-    Raises:
-        ValueError: if not 0 <= start <= full.
-
-    Example:
-        >>> InfluenceSchedule(None, 100, 50)
-        Traceback (most recent call last):
-        ...
-        ValueError: influence_start_frames must be between 0 and influence_full_frames, got ...
-    """
-
-    def __init__(self, loss: SIMOALoss, start: int, full: int) -> None:
-        if not 0 <= start <= full:
-            raise ValueError(
-                "influence_start_frames must be between 0 and influence_full_frames, got "
-                f"{start} and {full}."
-            )
-        self.term = loss.term(SocialInfluence)
-        self.end, self.start, self.duration = float(self.weight), start, full - start
-        self.weight.zero_()
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight that is set; read anew, since a loss that is moved holds another buffer."""
-        return self.term.weight
-
-    def after_step(self, steps: TensorDictBase, frames: int) -> None:
-        """Set the weight for these frames."""
-        ramp = {"start": 0.0, "end": self.end, "duration": self.duration}
-        # The ramp is over before it begins if it has no length.
-        before = frames < self.start
-        self.weight.fill_(0.0 if before else linear_schedule(frames - self.start, **ramp))
 
 
 class TemperatureLearner(Hook):

@@ -20,7 +20,7 @@ from torchrl.envs import Transform
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.seeds import SeedSampler, interleave
 
-__all__ = ["Both", "OnPolicy", "Replayed", "Source", "SourceSizes", "cut_to_longest"]
+__all__ = ["Both", "OnPolicy", "Replayed", "Source", "SourceSizes"]
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,7 @@ class SourceSizes:
 
 
 def cut_to_longest(episodes: TensorDictBase, keys: Keys | None = None) -> TensorDictBase:
-    """Leave out the slots that are padding in every row.
-
-    Args:
-        episodes: ``[B, L + 1]``.
-        keys: the tensordict vocabulary.
-
-    Returns:
-        ``[B, T + 1]``, T the length of the longest episode.
-
-    Example:
-        >>> from tensordict import TensorDict
-        >>> mask = torch.tensor([[True, True, False, False, False]]).unsqueeze(-1)
-        >>> cut_to_longest(TensorDict({"mask": mask}, [1, 5])).shape
-        torch.Size([1, 3])
-    """
+    """Leave out the slots that are padding in every row: ``[B, L + 1]`` to ``[B, T + 1]``."""
     mask = episodes.get(Keys().mask if keys is None else keys.mask)
     longest = int(mask.reshape(episodes.shape).sum(-1).max())
     return episodes[:, : max(longest, 1) + 1]

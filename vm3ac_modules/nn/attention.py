@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vm3ac_modules.functional.pairwise import gather_others, others_index
-from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, check_agents
+from vm3ac_modules.nn.blocks import AgentLinear, AgentMLP, check_critic, repeat_input
 
 __all__ = ["AttentionCriticNet"]
 
@@ -64,12 +64,7 @@ class AttentionCriticNet(nn.Module):
         stack_shape: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        check_agents(num_agents)
-        if num_critics < 1 or not hidden:
-            raise ValueError(
-                f"a critic needs num_critics >= 1 and a hidden layer, got {num_critics} and "
-                f"{list(hidden)}."
-            )
+        check_critic(num_agents, num_critics, hidden)
         width = hidden[0]
         if num_heads < 1 or width % num_heads:
             raise ValueError(f"num_heads must divide the width {width}, got {num_heads}.")
@@ -151,7 +146,4 @@ class AttentionCriticNet(nn.Module):
         return rows.expand(*like.shape[:-2], *rows.shape)
 
     def _stack(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(self.stack_dims)
-        shape = list(x.shape)
-        shape[self.stack_dims] = self.num_critics
-        return x.expand(shape)
+        return repeat_input(x, self.stack_dims, self.num_critics)

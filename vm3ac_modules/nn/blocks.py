@@ -17,30 +17,28 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "AgentLinear",
-    "AgentMLP",
-    "agent_linear",
-    "check_agents",
-    "group_agents",
-    "ungroup_agents",
-]
+__all__ = ["AgentLinear", "AgentMLP", "agent_linear"]
 
 
 def check_agents(num_agents: int) -> None:
-    """Raise ``ValueError`` unless there is at least one agent.
-
-    Args:
-        num_agents: number of agents N.
-
-    Raises:
-        ValueError: if ``num_agents < 1``.
-
-    Example:
-        >>> check_agents(2)
-    """
+    """Raise ``ValueError`` unless there is at least one agent."""
     if num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}.")
+
+
+def check_critic(num_agents: int, num_critics: int, hidden: Sequence[int]) -> None:
+    """Raise ``ValueError`` unless there are agents, critics and a hidden layer."""
+    check_agents(num_agents)
+    if num_critics < 1 or not hidden:
+        raise ValueError(
+            f"a critic needs num_critics >= 1 and a hidden layer, got {num_critics} and "
+            f"{list(hidden)}."
+        )
+
+
+def repeat_input(x: Tensor, dims: int, copies: int) -> Tensor:
+    """The input of stacked critics: ``[*S, *B, N, in]`` to ``[*S, K, *B, N, in]``, a view."""
+    return x.unsqueeze(dims).expand(*x.shape[:dims], copies, *x.shape[dims:])
 
 
 def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -69,19 +67,8 @@ def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 def group_agents(x: Tensor, weight: Tensor) -> Tensor:
     """Put the rows of every network side by side, as a batched product wants them.
 
-    Args:
-        x: ``[*S, *B, N, in]``.
-        weight: weights that will be applied, ``[*S, N, in, out]`` or ``[*S, 1, in, out]``.
-
-    Returns:
-        ``[S * N, B, in]``, or ``[S, B * N, in]`` if the agents share the weights.
-
-    Raises:
-        ValueError: if the agents or features of ``x`` do not fit ``weight``.
-
-    Example:
-        >>> group_agents(torch.ones(5, 3, 2), torch.ones(3, 2, 4)).shape
-        torch.Size([3, 5, 2])
+    ``[*S, *B, N, in]`` becomes ``[S * N, B, in]``, or ``[S, B * N, in]`` if the agents share the
+    weights that will be applied.
     """
     num_stack = weight.ndim - 3
     agents, fan_in = weight.shape[-3], weight.shape[-2]
@@ -110,21 +97,7 @@ def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def ungroup_agents(groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Undo :func:`group_agents` with the leading dimensions of its input.
-
-    Args:
-        groups: ``[S * N, B, out]``, or ``[S, B * N, out]`` if the agents share the weights.
-        x: what was grouped, ``[*S, *B, N, in]``.
-        weight: the weights that it was grouped for.
-
-    Returns:
-        ``[*S, *B, N, out]``.
-
-    Example:
-        >>> x, weight = torch.ones(5, 3, 2), torch.ones(3, 2, 4)
-        >>> ungroup_agents(group_agents(x, weight), x, weight).shape
-        torch.Size([5, 3, 2])
-    """
+    """Undo :func:`group_agents` with the leading dimensions of its input ``x``."""
     agents, shape = weight.shape[-3], (*x.shape[:-1], groups.shape[-1])
     if agents == 1:
         return groups.reshape(shape)

@@ -20,8 +20,9 @@ from vm3ac_modules.functional.pairwise import gather_others
 from vm3ac_modules.nn.blocks import (
     AgentLinear,
     AgentMLP,
-    check_agents,
+    check_critic,
     group_agents,
+    repeat_input,
 )
 
 __all__ = ["CentralizedCriticNet"]
@@ -73,14 +74,9 @@ class CentralizedCriticNet(nn.Module):
         stack_shape: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        check_agents(num_agents)
+        check_critic(num_agents, num_critics, hidden)
         if form not in ("emphasized", "plain"):
             raise ValueError(f"form must be 'emphasized' or 'plain', got {form!r}.")
-        if num_critics < 1 or not hidden:
-            raise ValueError(
-                f"a critic needs num_critics >= 1 and a hidden layer, got {num_critics} and "
-                f"{list(hidden)}."
-            )
         self.num_critics, self.stack_dims = num_critics, len(stack_shape)
         self.has_state = state_dim is not None
         self.latent_dim = latent_dim
@@ -154,8 +150,7 @@ class CentralizedCriticNet(nn.Module):
         return self._ungroup(groups, x, weight)
 
     def _stack(self, x: Tensor) -> Tensor:
-        dims = self.stack_dims
-        return x.unsqueeze(dims).expand(*x.shape[:dims], self.num_critics, *x.shape[dims:])
+        return repeat_input(x, self.stack_dims, self.num_critics)
 
     def _ungroup(self, groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Values ``[S * K * N, B, 1]`` of inputs ``[*S, K, *B, N, in]`` as ``[*S, *B, N, K]``."""

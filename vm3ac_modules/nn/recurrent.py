@@ -7,44 +7,18 @@ Appendix G.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, get_args
+from abc import ABC, abstractmethod
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from vm3ac_modules.nn.blocks import AgentLinear
 
-__all__ = ["AgentGRU", "LatentInput", "RecurrentNet", "RecurrentPolicyNet", "one_hot_or_zeros"]
+__all__ = ["AgentGRU", "LatentInput", "RecurrentPolicyNet"]
 
 LatentInput = Literal["head", "input"]
 """Where the latent enters a recurrent policy."""
-
-
-class RecurrentNet(Protocol):
-    """What an actor that steps needs of a network: :class:`RecurrentPolicyNet` documents it."""
-
-    identity: Tensor
-    num_actions: int
-    latent_dim: int
-    latent_input: LatentInput
-    hidden_size: int
-
-    def unroll(
-        self,
-        observation: Tensor,
-        last_action: Tensor,
-        latent: Tensor | None = None,
-        memory: Tensor | None = None,
-        is_init: Tensor | None = None,
-        *,
-        per_agent: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Memories over a sequence of steps."""
-
-    def score(
-        self, memory: Tensor, latent: Tensor | None = None, *, per_agent: bool = False
-    ) -> Tensor:
-        """Scores of all actions."""
 
 
 class AgentGRU(nn.Module):
@@ -120,38 +94,10 @@ class AgentGRU(nn.Module):
         return torch.lerp(new, memory, update)
 
 
-class RecurrentPolicyNet(nn.Module):
-    r"""Scores of discrete actions from what an agent has seen, and a latent.
+class RecurrentNet(nn.Module, ABC):
+    r"""Base of recurrent policies: what an agent has seen, which a subclass scores actions from.
 
-    .. math::
-        h_t = \mathrm{GRU}(\mathrm{ReLU}(W [o_t, a_{t-1}, i]), h_{t-1}), \qquad
-        \ell_t = W_2 \mathrm{ReLU}(W_1 [h_t, z_t])
-
-    The latent enters after the GRU, so that memories do not depend on earlier latents: a replayed
-    history fits any fresh one, and all outcomes of a categorical latent cost one small head each.
-    Without a latent the head is one linear map, the skeleton of the PyMARL family.
-
-    References:
-        Kim et al. 2023, arXiv:2303.00451, Appendix G.
-
-    Args:
-        obs_dim: size O of an observation.
-        num_actions: number of actions A.
-        num_agents: number of agents N.
-        latent_dim: size Z of the latent; 0 for none.
-        hidden_size: width of every layer and of the memory.
-        share_params: one set of weights for all agents, who are told apart by their index.
-        latent_input: ``"head"``, or ``"input"`` for a latent that enters with the observation (it
-            must then be stored and replayed).
-
-    Raises:
-        ValueError: for an unknown ``latent_input``.
-
-    Example:
-        >>> net = RecurrentPolicyNet(4, 5, num_agents=2, latent_dim=3)
-        >>> memory, _ = net.unroll(torch.zeros(6, 7, 2, 4), torch.zeros(6, 7, 2, 5))
-        >>> net.score(memory, torch.eye(3)[:, None, None]).shape
-        torch.Size([3, 6, 7, 2, 5])
+    .. math:: h_t = \mathrm{GRU}(\mathrm{ReLU}(W [o_t, a_{t-1}, i]), h_{t-1})
     """
 
     identity: Tensor
@@ -162,33 +108,19 @@ class RecurrentPolicyNet(nn.Module):
         num_actions: int,
         num_agents: int,
         *,
-        latent_dim: int = 0,
-        hidden_size: int = 64,
-        share_params: bool = True,
+        latent_dim: int,
+        hidden_size: int,
+        share_params: bool,
         latent_input: LatentInput = "head",
     ) -> None:
         super().__init__()
-        if latent_input not in get_args(LatentInput):
-            raise ValueError(
-                f"latent_input must be one of {get_args(LatentInput)}, got {latent_input!r}."
-            )
         self.obs_dim, self.num_agents = obs_dim, num_agents
         self.num_actions, self.latent_dim, self.hidden_size = num_actions, latent_dim, hidden_size
         self.latent_input: LatentInput = latent_input
         self.register_buffer("identity", torch.eye(num_agents))
-        at_input = latent_dim if latent_input == "input" else 0
-        share: dict[str, Any] = {"share_params": share_params}
-        size = obs_dim + num_actions + num_agents + at_input
-        self.embed = AgentLinear(size, hidden_size, num_agents, **share)
-        self.gru = AgentGRU(hidden_size, hidden_size, num_agents, **share)
-        self.from_memory: AgentLinear | None = None
-        self.from_latent: AgentLinear | None = None
-        if latent_dim > at_input:
-            # One layer over [h, z], in two parts: all outcomes of z share the part of h.
-            both = {**share, "fan_in": hidden_size + latent_dim}
-            self.from_memory = AgentLinear(hidden_size, hidden_size, num_agents, **both)
-            self.from_latent = AgentLinear(latent_dim, hidden_size, num_agents, bias=False, **both)
-        self.head = AgentLinear(hidden_size, num_actions, num_agents, **share)
+        size = obs_dim + num_actions + num_agents + (latent_dim if latent_input == "input" else 0)
+        self.embed = AgentLinear(size, hidden_size, num_agents, share_params=share_params)
+        self.gru = AgentGRU(hidden_size, hidden_size, num_agents, share_params=share_params)
 
     def unroll(
         self,
@@ -226,6 +158,7 @@ class RecurrentPolicyNet(nn.Module):
         memories: tuple[Tensor, Tensor] = self.gru(embedded, memory, is_init)
         return memories
 
+    @abstractmethod
     def score(
         self, memory: Tensor, latent: Tensor | None = None, *, per_agent: bool = False
     ) -> Tensor:
@@ -237,11 +170,88 @@ class RecurrentPolicyNet(nn.Module):
             per_agent: every agent has a latent of its own.
 
         Returns:
-            Logits, ``[*L, *B, N, A]``; legality is not looked at.
+            ``[*L, *B, N, A]``; legality is not looked at.
 
         Raises:
             ValueError: if the network reads a latent and none is given.
         """
+
+    def _for_agents(self, latent: Tensor) -> Tensor:
+        return latent.unsqueeze(-2).expand(*latent.shape[:-1], len(self.identity), -1)
+
+
+class RecurrentPolicyNet(RecurrentNet):
+    r"""Scores of discrete actions from what an agent has seen, and a latent.
+
+    .. math::
+        h_t = \mathrm{GRU}(\mathrm{ReLU}(W [o_t, a_{t-1}, i]), h_{t-1}), \qquad
+        \ell_t = W_2 \mathrm{ReLU}(W_1 [h_t, z_t])
+
+    The latent enters after the GRU, so that memories do not depend on earlier latents: a replayed
+    history fits any fresh one, and all outcomes of a categorical latent cost one small head each.
+    Without a latent the head is one linear map, the skeleton of the PyMARL family.
+
+    References:
+        Kim et al. 2023, arXiv:2303.00451, Appendix G.
+
+    Args:
+        obs_dim: size O of an observation.
+        num_actions: number of actions A.
+        num_agents: number of agents N.
+        latent_dim: size Z of the latent; 0 for none.
+        hidden_size: width of every layer and of the memory.
+        share_params: one set of weights for all agents, who are told apart by their index.
+        latent_input: ``"head"``, or ``"input"`` for a latent that enters with the observation (it
+            must then be stored and replayed).
+
+    Raises:
+        ValueError: for an unknown ``latent_input``.
+
+    Example:
+        >>> net = RecurrentPolicyNet(4, 5, num_agents=2, latent_dim=3)
+        >>> memory, _ = net.unroll(torch.zeros(6, 7, 2, 4), torch.zeros(6, 7, 2, 5))
+        >>> net.score(memory, torch.eye(3)[:, None, None]).shape
+        torch.Size([3, 6, 7, 2, 5])
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        num_actions: int,
+        num_agents: int,
+        *,
+        latent_dim: int = 0,
+        hidden_size: int = 64,
+        share_params: bool = True,
+        latent_input: LatentInput = "head",
+    ) -> None:
+        if latent_input not in get_args(LatentInput):
+            raise ValueError(
+                f"latent_input must be one of {get_args(LatentInput)}, got {latent_input!r}."
+            )
+        share: dict[str, Any] = {"share_params": share_params}
+        super().__init__(
+            obs_dim,
+            num_actions,
+            num_agents,
+            latent_dim=latent_dim,
+            hidden_size=hidden_size,
+            latent_input=latent_input,
+            **share,
+        )
+        self.from_memory: AgentLinear | None = None
+        self.from_latent: AgentLinear | None = None
+        if latent_dim and latent_input == "head":
+            # One layer over [h, z], in two parts: all outcomes of z share the part of h.
+            both = {**share, "fan_in": hidden_size + latent_dim}
+            self.from_memory = AgentLinear(hidden_size, hidden_size, num_agents, **both)
+            self.from_latent = AgentLinear(latent_dim, hidden_size, num_agents, bias=False, **both)
+        self.head = AgentLinear(hidden_size, num_actions, num_agents, **share)
+
+    def score(
+        self, memory: Tensor, latent: Tensor | None = None, *, per_agent: bool = False
+    ) -> Tensor:
+        """Logits of all actions, see :meth:`RecurrentNet.score`."""
         if self.from_memory is None or self.from_latent is None:
             scores: Tensor = self.head(memory)
             return scores
@@ -253,24 +263,7 @@ class RecurrentPolicyNet(nn.Module):
         scores = self.head(mixed.relu())
         return scores
 
-    def _for_agents(self, latent: Tensor) -> Tensor:
-        return latent.unsqueeze(-2).expand(*latent.shape[:-1], len(self.identity), -1)
-
 
 def one_hot_or_zeros(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """One-hot rows; zeros where the index is negative.
-
-    Args:
-        index: int64 ``[*B]``.
-        size: number of classes.
-        dtype: of the result.
-
-    Returns:
-        ``[*B, size]``.
-
-    Example:
-        >>> one_hot_or_zeros(torch.tensor([1, -1]), 2, torch.float32)
-        tensor([[0., 1.],
-                [0., 0.]])
-    """
+    """One-hot rows of ``[*B]``, ``[*B, size]``; zeros where the index is negative."""
     return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(dtype)

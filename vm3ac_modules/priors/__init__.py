@@ -9,6 +9,5 @@ from __future__ import annotations
 from vm3ac_modules.priors.base import LatentPrior
 from vm3ac_modules.priors.categorical import CategoricalPrior
 from vm3ac_modules.priors.continuous import GaussianPrior, UniformPrior
-from vm3ac_modules.priors.description import prior_from
 
-__all__ = ["CategoricalPrior", "GaussianPrior", "LatentPrior", "UniformPrior", "prior_from"]
+__all__ = ["CategoricalPrior", "GaussianPrior", "LatentPrior", "UniformPrior"]

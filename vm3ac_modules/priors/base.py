@@ -115,7 +115,7 @@ class LatentPrior(nn.Module, ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """The law and its parameters as JSON holds them; :func:`prior_from` reads them.
+        """The law and its parameters as JSON holds them; exported agents read them.
 
         Raises:
             ValueError: for a prior without a :attr:`law`.

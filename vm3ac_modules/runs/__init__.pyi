@@ -3,7 +3,6 @@ from vm3ac_modules.runs.checkpoint import CheckpointError as CheckpointError
 from vm3ac_modules.runs.checkpoint import ReplayItems as ReplayItems
 from vm3ac_modules.runs.checkpoint import checkpoint_identity as checkpoint_identity
 from vm3ac_modules.runs.checkpoint import common_frame as common_frame
-from vm3ac_modules.runs.checkpoint import config_hash as config_hash
 from vm3ac_modules.runs.checkpoint import has_checkpoint as has_checkpoint
 from vm3ac_modules.runs.checkpoint import load_checkpoint as load_checkpoint
 from vm3ac_modules.runs.checkpoint import save_checkpoint as save_checkpoint

@@ -10,8 +10,6 @@ from typing import Any
 
 from vm3ac_modules.files import write_text
 
-__all__ = ["TEMPORARY", "clean", "fingerprint", "pointed", "promote", "steps", "sync_directory"]
-
 TEMPORARY = ".tmp_"
 """Prefix of what a save has not completed."""
 

@@ -16,6 +16,8 @@ import torch
 from tensordict import TensorDictBase
 
 from vm3ac_modules.files import write_text
+from vm3ac_modules.runs._configs import config_hash, differences
+from vm3ac_modules.runs._segments import ReplayFiles, joined, remove_unlisted, write_segments
 from vm3ac_modules.runs._step_directory import (
     TEMPORARY,
     clean,
@@ -25,8 +27,6 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
-from vm3ac_modules.runs.configs import config_hash, differences
-from vm3ac_modules.runs.segments import ReplayFiles, joined, remove_unlisted, write_segments
 
 __all__ = [
     "Checkpoint",
@@ -34,7 +34,6 @@ __all__ = [
     "ReplayItems",
     "checkpoint_identity",
     "common_frame",
-    "config_hash",
     "has_checkpoint",
     "load_checkpoint",
     "save_checkpoint",

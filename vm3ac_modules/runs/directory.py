@@ -11,7 +11,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunDirectoryError", "RunLock", "check_run_directory", "open_run_directory"]
+__all__ = ["RunDirectoryError", "open_run_directory"]
 
 LOCK = ".lock"
 
@@ -33,17 +33,7 @@ class RunDirectoryError(RuntimeError):
 
 
 def check_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a directory that a run cannot use as asked; nothing is written.
-
-    Args:
-        path: the directory.
-        resume: go on with the run that it holds.
-        overwrite: remove the run that it holds first.
-
-    Raises:
-        RunDirectoryError: if it holds a run and neither flag is given, if there is nothing to
-            resume, if both flags are given, or if the path is a file.
-    """
+    """Refuse a directory that a run cannot use as asked; nothing is written."""
     path = Path(path)
     if resume and overwrite:
         raise RunDirectoryError(
@@ -80,7 +70,8 @@ def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Pa
         The directory.
 
     Raises:
-        RunDirectoryError: see :func:`check_run_directory`.
+        RunDirectoryError: if it holds a run and neither flag is given, if there is nothing to
+            resume, if both flags are given, or if the path is a file.
 
     Example:
         >>> import tempfile
@@ -97,20 +88,7 @@ def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Pa
 
 
 class RunLock:
-    """Keep other processes out of a run's directory; the system lets go when a process ends.
-
-    Args:
-        path: the directory; created if missing.
-
-    Raises:
-        RunDirectoryError: if another process works there; names it.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as root:
-        ...     lock = RunLock(root)
-        ...     lock.release()
-    """
+    """Keep other processes out of a run's directory; the system lets go when a process ends."""
 
     def __init__(self, path: Path | str) -> None:
         path = Path(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torchrl.envs import TransformedEnv
@@ -37,11 +37,6 @@ class TrainedAgent(NamedTuple):
     def task_name(self) -> str:
         """What the run's summary calls the task: its name, or the map of a battle."""
         return self.task.title
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The run's configuration."""
-        return self.settings.to_dict()
 
     @property
     def seed(self) -> int:

@@ -16,15 +16,15 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from vm3ac_modules.files import write_text
-from vm3ac_modules.learning.collecting import Collected, collecting
+from vm3ac_modules.learning._collecting import Collected, collecting
 from vm3ac_modules.learning.guards import FiniteGuard, NonFiniteError
 from vm3ac_modules.learning.seeding import set_rng_state
-from vm3ac_modules.runs import state as run_state
-from vm3ac_modules.runs.base import RunBase
+from vm3ac_modules.runs import _state as run_state
+from vm3ac_modules.runs._base import RunBase
+from vm3ac_modules.runs._evaluating import Evaluator
+from vm3ac_modules.runs._logs import SeedFiles
+from vm3ac_modules.runs._progress import ProgressBar
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
-from vm3ac_modules.runs.evaluating import Evaluator
-from vm3ac_modules.runs.logs import SeedFiles
-from vm3ac_modules.runs.progress import ProgressBar
 from vm3ac_modules.runs.record import to_yaml
 
 __all__ = ["Run"]

@@ -115,14 +115,15 @@ class BattleTraining(Training):
         above=0,
     )
     start_episodes: int = option(96, "episodes before the first update; none on policy", least=0)
-    eval_every_frames: int = option(20_000, "frames between evaluations", least=1)
-    eval_episodes: int = option(32, "episodes of an evaluation, always the same starts", least=1)
-    checkpoint_every_frames: int = option(100_000, "frames between checkpoints", least=1)
-    log_every_updates: int = option(100, "updates between rows of metrics.csv", least=1)
-    replay_checkpoint_bytes: int = option(
-        500_000_000, "largest replay that goes into a checkpoint", unit="bytes", least=0
-    )
+    eval_every_frames: int = 20_000
+    eval_episodes: int = 32
+    checkpoint_every_frames: int = 100_000
+    log_every_updates: int = 100
+    replay_checkpoint_bytes: int = 500_000_000
 
+
+COMMANDS: dict[str, type[Training]] = {"train": StepTraining, "battle": BattleTraining}
+"""What each command of the console program trains."""
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("vectorized environments, two updates per step of all rows", {}),
@@ -213,8 +214,8 @@ class Settings:
         words = ("algorithm", "task", "loop", *kind.shared)
         training = kind().changed({**loop, **given}, "the run", also=words)
         if not training.run_dir:
-            where = default_place(task.title, name, training.seed)
-            training = training.changed({"run_dir": where})
+            where = f"{clean_name(task.title)}/{clean_name(name)}/seed_{training.seed}"
+            training = training.changed({"run_dir": f"runs/{where}"})
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
@@ -253,17 +254,7 @@ class Settings:
 
 
 def check_device(device: torch.device | str) -> None:
-    """Refuse a device that torch does not know or that is not here.
-
-    Args:
-        device: where to train or play.
-
-    Raises:
-        OptionsError: says what to do.
-
-    Example:
-        >>> check_device("cpu")
-    """
+    """Refuse a device that torch does not know or that is not here."""
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
@@ -273,33 +264,10 @@ def check_device(device: torch.device | str) -> None:
 
 
 def clean_name(text: str) -> str:
-    """Text as part of a path that every file system takes.
-
-    Args:
-        text: the text.
-
-    Example:
-        >>> clean_name("python:mine:make")
-        'python_mine_make'
-    """
+    """Text as part of a path that every file system takes."""
     for bad in ":/\\\"'*?<>| ":
         text = text.replace(bad, "_")
     return text
-
-
-def default_place(task: str, algorithm: str, seed: int) -> str:
-    """Where a run writes if nothing is said.
-
-    Args:
-        task: name of the task, or the map of a battle.
-        algorithm: name of the algorithm.
-        seed: its seed.
-
-    Example:
-        >>> default_place("vmas/balance", "vm3ac", 0)
-        'runs/vmas_balance/vm3ac/seed_0'
-    """
-    return f"runs/{clean_name(task)}/{clean_name(algorithm)}/seed_{seed}"
 
 
 PLACE = ("task", "map", "backend", "reward", "env")

@@ -10,7 +10,7 @@ def launched(monkeypatch):
     """Commands that would be run; each leaves what a training of its seeds leaves."""
     from contracts.reproduction import arguments, fake
 
-    from vm3ac_modules.cli.reproduce import trainings as runs
+    from vm3ac_modules.cli.reproduce import _trainings as runs
 
     commands = []
 

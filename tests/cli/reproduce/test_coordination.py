@@ -10,9 +10,9 @@ pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
 
+from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import coordination
-from vm3ac_modules.cli.reproduce import trainings as runs
-from vm3ac_modules.cli.reproduce.cases import settings_of
+from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.runs import train
 
 

@@ -13,9 +13,9 @@ if find_spec("jaxmarl") is None:
 pytest.importorskip("hydra")
 pytest.importorskip("rliable")
 
+from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import figure4
-from vm3ac_modules.cli.reproduce import trainings as runs
-from vm3ac_modules.cli.reproduce.cases import settings_of
+from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.runs import train
 
 TINY = ("--budget", "smoke", "--tasks", "3m", "--algorithms", "vm3ac,fop")

@@ -14,9 +14,9 @@ pytest.importorskip("rliable")
 
 from contracts.reproduction import PAIR, TINY, TWO, table
 
+from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import figure3, figure5, figure6, table3
-from vm3ac_modules.cli.reproduce import trainings as runs
-from vm3ac_modules.cli.reproduce.cases import settings_of
+from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.learning import evaluation_seed
 from vm3ac_modules.runs import load_agent, train

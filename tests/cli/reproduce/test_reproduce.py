@@ -15,9 +15,10 @@ pytest.importorskip("rliable")
 from contracts.reproduction import TINY, TWO, fake, table
 
 import vm3ac_modules.cli.reproduce as reproduce
-from vm3ac_modules.cli.reproduce import budgets, figure3, figure5, figure6, table3
-from vm3ac_modules.cli.reproduce.cases import settings_of
-from vm3ac_modules.cli.reproduce.command import Command
+from vm3ac_modules.cli.reproduce import _budgets as budgets
+from vm3ac_modules.cli.reproduce import figure3, figure5, figure6, table3
+from vm3ac_modules.cli.reproduce._cases import settings_of
+from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.runs import to_yaml
 
 RECIPES = Path(__file__).parents[3] / "recipes"

@@ -14,10 +14,11 @@ pytest.importorskip("rliable")
 
 from contracts.reproduction import TINY, TWO, arguments, fake, table
 
-from vm3ac_modules.cli.reproduce import figure3, results
-from vm3ac_modules.cli.reproduce import trainings as runs
-from vm3ac_modules.cli.reproduce.cases import make_case
-from vm3ac_modules.cli.reproduce.command import Command
+from vm3ac_modules.cli.reproduce import _results as results
+from vm3ac_modules.cli.reproduce import _trainings as runs
+from vm3ac_modules.cli.reproduce import figure3
+from vm3ac_modules.cli.reproduce._cases import make_case
+from vm3ac_modules.cli.reproduce._command import Command
 
 
 def begin(monkeypatch, *, checkpoint):

@@ -14,10 +14,23 @@ import torch
 if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 
-from contracts.smax import ACTION, ALIVE, MAP, MASK, REWARD, ROWS, SEEN, STOP, play, same, step
+from contracts.smax import (
+    ACTION,
+    ALIVE,
+    MAP,
+    MASK,
+    REWARD,
+    ROWS,
+    SEEN,
+    STOP,
+    focus_fire_action,
+    play,
+    same,
+    step,
+)
 from torchrl.envs.utils import check_env_specs
 
-from vm3ac_modules.envs import SMAXEnv, focus_fire_action
+from vm3ac_modules.envs import SMAXEnv
 from vm3ac_modules.envs.battles.smax_maps import NOT_IN_SMAX, SMAX_MAPS, smax_map
 
 

@@ -171,7 +171,7 @@ def test_rng_state_round_trip(name):
 
 
 def test_numpy_and_python_streams_round_trip():
-    from vm3ac_modules.envs.vmas.streams import RandomStreams
+    from vm3ac_modules.envs.vmas._streams import RandomStreams
 
     device = torch.device("cpu")
     caller = RandomStreams.current(device)
@@ -190,7 +190,7 @@ def test_numpy_and_python_streams_round_trip():
 
 
 def test_seeding_is_that_of_the_libraries():
-    from vm3ac_modules.envs.vmas.streams import RandomStreams
+    from vm3ac_modules.envs.vmas._streams import RandomStreams
 
     device = torch.device("cpu")
     seeded = RandomStreams.seeded(11, device)

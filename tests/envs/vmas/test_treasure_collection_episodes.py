@@ -7,9 +7,8 @@ import torch
 
 pytest.importorskip("vmas")
 
+from contracts.seeds import check_seeds
 from contracts.treasures import build, greedy, play, random_action
-
-from vm3ac_modules.envs import VMASEnv
 
 
 @pytest.fixture(autouse=True)
@@ -29,26 +28,7 @@ def test_metrics_account_for_the_rewards():
 
 
 def test_seeds():
-    def run(seed, disturb=lambda: None):
-        env = build(4, seed=seed)
-        env.reset()
-        disturb()
-        return play(env, greedy, 40)[0]
-
-    def disturb():
-        build(3, seed=5).rollout(3)
-        VMASEnv("simple_spread", num_envs=2, seed=1).rollout(2)
-        torch.rand(3)
-
-    first = run(0)
-    assert torch.equal(first, run(0, disturb))
-    assert not torch.equal(first, run(1))
-    env = build(4, seed=1)
-    env.set_seed(0, static_seed=True)
-    stream = env.scenario.generator.get_state()
-    env.to("cpu").reset()
-    assert not torch.equal(stream, env.scenario.generator.get_state())  # its own was drawn from
-    assert torch.equal(first, play(env, greedy, 40)[0])
+    check_seeds(build, lambda env: play(env, greedy, 40)[0])
 
 
 def test_rows_do_not_depend_on_each_other():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import Bounded
-from torchrl.envs.utils import ExplorationType, exploration_type
+from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
 from vm3ac_modules.evaluation import (
     Coordination,
@@ -23,6 +23,7 @@ from vm3ac_modules.evaluation import (
     gaussian_coordination,
     measure_coordination,
 )
+from vm3ac_modules.evaluation.coordination import measure as measuring
 from vm3ac_modules.evaluation.coordination.measure import _visited_states
 from vm3ac_modules.evaluation.coordination.report import _heat
 from vm3ac_modules.modules.actors import make_actor, make_policy
@@ -189,9 +190,6 @@ class Played:
     def __init__(self, lengths, steps):
         self.lengths, self.steps = torch.tensor(lengths), steps
 
-    def set_seed(self, seed, static_seed):
-        assert static_seed is False
-
     def rollout(self, max_steps, policy, break_when_any_done):
         assert not break_when_any_done
         assert exploration_type() is ExplorationType.RANDOM
@@ -205,7 +203,8 @@ def test_states_come_from_whole_episodes_and_from_the_first_of_each_row():
     env, policy = Played([3, 10], 10), Policy(linear_policy([0.0, 0.0]))
 
     def visited(rows):
-        return _visited_states(policy, env, 10, 0, rows, ["step"])["step"]
+        with set_exploration_type(ExplorationType.RANDOM):
+            return _visited_states(policy, env, 10, rows, ["step"])["step"]
 
     assert sorted(visited(100).tolist()) == sorted([*range(3), *range(10)])
     assert len(visited(6)) == 6
@@ -221,6 +220,22 @@ def navigation():
     from vm3ac_modules.envs import make_env
 
     return lambda: make_env("predator_prey_2", 4, seed=0, max_steps=5)
+
+
+def test_actions_are_drawn_while_states_are_visited(navigation, monkeypatch):
+    from vm3ac_modules.algorithms import build
+
+    seen = []
+
+    def visited(*arguments):
+        seen.append(exploration_type())
+        return _visited_states(*arguments)
+
+    monkeypatch.setattr(measuring, "_visited_states", visited)
+    env = navigation()
+    agent = build("vm3ac", env, hidden=(8, 8))
+    measure_coordination(agent, env, max_steps=5, seed=1, rows=4, num_latents=8, draws=2)
+    assert seen == [ExplorationType.RANDOM]
 
 
 def test_a_measurement_repeats_and_leaves_the_callers_generator_alone(navigation):

@@ -6,9 +6,9 @@ from contracts.teams import PRIORS, gaussian_team
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vm3ac_modules.execution.export.agent_module import FeedForwardAgent, cut_out_agent
+from vm3ac_modules.execution.export._agent_module import FeedForwardAgent, cut_out_agent
+from vm3ac_modules.execution.export._latent_source import LatentSource
 from vm3ac_modules.execution.export.agents import trace
-from vm3ac_modules.execution.export.latent_source import LatentSource
 from vm3ac_modules.functional import counter
 from vm3ac_modules.modules.latent import latent_at
 from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet, LatentUtilityNet

@@ -12,9 +12,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import vm3ac_modules as vm
 from vm3ac_modules.execution.clock import LatentClock
-from vm3ac_modules.execution.export.agent_module import FeedForwardAgent, cut_out_agent
+from vm3ac_modules.execution.export._agent_module import FeedForwardAgent, cut_out_agent
+from vm3ac_modules.execution.export._latent_source import LatentSource
 from vm3ac_modules.execution.export.agents import export_agents, to_onnx, trace
-from vm3ac_modules.execution.export.latent_source import LatentSource
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.functional.categorical import ILLEGAL
 from vm3ac_modules.modules import NetworkModule, Policy

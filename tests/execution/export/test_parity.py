@@ -10,8 +10,8 @@ from torchrl.envs import TransformedEnv
 
 import vm3ac_modules as vm
 from vm3ac_modules.envs import EpisodeCounter, MeetingEnv
+from vm3ac_modules.execution.export._parity import TOLERANCE, largest_difference
 from vm3ac_modules.execution.export.agents import export_agents
-from vm3ac_modules.execution.export.parity import TOLERANCE, largest_difference
 
 PRIOR = vm.GaussianPrior(2)
 

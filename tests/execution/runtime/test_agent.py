@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vm3ac_modules.execution.clock import LatentClock
 from vm3ac_modules.execution.export.agents import export_agents
-from vm3ac_modules.execution.runtime import programs
+from vm3ac_modules.execution.runtime import _programs as programs
 from vm3ac_modules.execution.runtime.agent import DeployedAgent, main
 
 # Makes an import of torch fail, and everything that needs it.
@@ -58,7 +58,7 @@ def test_without_torch_a_torch_agent_says_what_to_do(torch_files):
     code = BLOCKED.replace('raise ModuleNotFoundError(f"{name} is blocked")', "return None") + (
         "import importlib.util\n"
         "find = importlib.util.find_spec\n"
-        "from vm3ac_modules.execution.runtime import programs\n"
+        "from vm3ac_modules.execution.runtime import _programs as programs\n"
         "programs.find_spec = lambda name: None\n"
         "from vm3ac_modules.execution import DeployedAgent\n"
         "try:\n    DeployedAgent(sys.argv[1])\n"

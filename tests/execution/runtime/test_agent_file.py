@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vm3ac_modules.execution.export.agents import export_agents
+from vm3ac_modules.execution.runtime._programs import open_program
 from vm3ac_modules.execution.runtime.agent_file import (
     RECORD,
     AgentFileError,
@@ -18,7 +19,6 @@ from vm3ac_modules.execution.runtime.agent_file import (
     read_record,
     write_agent_file,
 )
-from vm3ac_modules.execution.runtime.programs import open_program
 
 KINDS = ["torch_files", "onnx_files"]
 KEY = b"\x0a\x0bvm3ac_agent\x12"

@@ -16,9 +16,9 @@ from tensordict import TensorDict
 from vm3ac_modules.execution.export.agents import export_agents
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.execution.runtime.agent_file import AgentFileError
+from vm3ac_modules.execution.team._frames import ACT, FAIL, READY, SET, STEP, pack, unpack
 from vm3ac_modules.execution.team.agent_process import AgentLost, AgentProcess
 from vm3ac_modules.execution.team.disturbance import Disturbance
-from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
 from vm3ac_modules.execution.team.server import AgentServer, PerceivedClock, serve
 from vm3ac_modules.execution.team.team import DecentralizedTeam
 from vm3ac_modules.keys import MissingKeysError

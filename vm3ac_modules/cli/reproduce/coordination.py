@@ -25,18 +25,16 @@ from typing import Any
 import torch
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.evaluate import play
-from vm3ac_modules.cli.reproduce.budgets import titled
-from vm3ac_modules.cli.reproduce.cases import make_case
-from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import Row
-from vm3ac_modules.cli.reproduce.trainings import trained
+from vm3ac_modules.cli.reproduce._budgets import titled
+from vm3ac_modules.cli.reproduce._cases import grid
+from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._results import Row
+from vm3ac_modules.cli.reproduce._trainings import log_of, plays_of, trained_panels
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv
 from vm3ac_modules.options import option
-from vm3ac_modules.runs.record import read_csv_log
 
 __all__ = ["main"]
 
@@ -51,12 +49,12 @@ MODES = {"sample": "common z", "independent": "a z each", "mean": "z = E[z]", "n
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoordinationStudy(Study):
+class CoordinationStudy(Comparison):
     """Options of this program."""
 
-    tasks: str = listed("tasks", TASKS)
-    algorithms: str = listed("algorithms", ALGORITHMS)
-    out: str = out_of("coordination")
+    tasks: str = ",".join(TASKS)
+    algorithms: str = ",".join(ALGORITHMS)
+    out: str = "runs/reproduce/coordination"
     episodes: int = option(20, "episodes", least=1)
 
 
@@ -64,7 +62,7 @@ def information(command: Command, rows: Sequence[Row], name: str) -> AggregatedC
     """A logged estimate over training; it is unknown before anything was collected."""
     curves: list[Any] = []
     for row in rows:
-        log = read_csv_log(command.runs / row["run_dir"] / "eval.csv")
+        log = log_of(command, row)
         pairs = zip(log["frame"], log.get(name, [math.nan] * len(log["frame"])), strict=True)
         known = [(frame, value) for frame, value in pairs if not math.isnan(value)]
         if not known:
@@ -77,23 +75,18 @@ def information(command: Command, rows: Sequence[Row], name: str) -> AggregatedC
 
 def make(command: Command) -> None:
     """Train what is missing, aggregate, play, write and draw."""
-    cases = {pair: make_case(command, *pair) for pair in command.pairs}
-    rows = trained(command, cases.values())
+    runs = trained_panels(command, grid(command))
     torch.set_num_threads(1)
-    episodes = command.options.episodes
     panels: dict[str, dict[str, AggregatedCurve]] = {}
     table: list[dict[str, Any]] = []
-    for (task, algorithm), case in cases.items():
-        if not rows[case]:
-            continue
-        for name, said in QUANTITIES.items():
-            title = f"{titled(task)}: {said}"
-            panels.setdefault(title, {})[algorithm] = information(command, rows[case], name)
-        for row in rows[case]:
-            known = {"task": task, "algorithm": algorithm, "seed": row["seed"]}
-            results = play(command.runs / row["run_dir"], episodes)
-            for mode in filter(results.__contains__, MODES):
-                table.append({**known, "latent": mode, "episodes": episodes, **results[mode]})
+    for task, by_name in runs.items():
+        for algorithm, rows in by_name.items():
+            for name, said in QUANTITIES.items():
+                title = f"{titled(task)}: {said}"
+                panels.setdefault(title, {})[algorithm] = information(command, rows, name)
+            for row in rows:
+                known = {"task": task, "algorithm": algorithm, "seed": row["seed"]}
+                table += plays_of(command, row, MODES, known)
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "information.csv", panels)
     write_csv(command.out / "intervention.csv", table)
@@ -115,11 +108,5 @@ def bars(table: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def main(arguments: Sequence[str], name: str = "vm3ac reproduce coordination") -> None:
-    """Make the figures.
-
-    Args:
-        arguments: the command line.
-        name: how this was called.
-    """
-    execute(make, CoordinationStudy, __doc__, arguments, name)
+main = program(make, CoordinationStudy, __doc__, __name__)
+"""Make the figures."""

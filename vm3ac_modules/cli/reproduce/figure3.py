@@ -23,46 +23,36 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce.budgets import TITLES, titled
-from vm3ac_modules.cli.reproduce.cases import make_case
-from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import Row, cells, final_returns
-from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
+from vm3ac_modules.cli.reproduce._budgets import TITLES, titled
+from vm3ac_modules.cli.reproduce._cases import grid
+from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._results import OURS, Row, cells, compared, final_returns
+from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
-from vm3ac_modules.evaluation.statistics import (
-    Estimate,
-    improvement_over_each,
-    summarize_returns,
-)
+from vm3ac_modules.evaluation.statistics import Estimate, improvement_over_each
 from vm3ac_modules.files import write_csv
 
 __all__ = ["main"]
 
 ALGORITHMS = ("vm3ac", "ma_sac", "ma_ac", "maddpg", "maven", "si_moa", "vm3ac_tight")
-OURS = "vm3ac"
 
 Grouped = Mapping[str, Mapping[str, Sequence[Row]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure3(Study):
+class Figure3(Comparison):
     """Options of this program."""
 
     own_runs: ClassVar[bool] = True
 
-    tasks: str = listed("tasks", TITLES)
-    algorithms: str = listed("algorithms", ALGORITHMS)
-    out: str = out_of("figure3")
+    tasks: str = ",".join(TITLES)
+    algorithms: str = ",".join(ALGORITHMS)
+    out: str = "runs/reproduce/figure3"
 
 
 def make(command: Command) -> None:
     """Train what is missing, then aggregate and draw."""
-    cases = {pair: make_case(command, *pair) for pair in command.pairs}
-    rows = trained(command, cases.values())
-    grouped: dict[str, dict[str, list[Row]]] = {}
-    for (task, algorithm), case in cases.items():
-        if rows[case]:
-            grouped.setdefault(titled(task), {})[algorithm] = rows[case]
+    grouped = trained_panels(command, {titled(t): row for t, row in grid(command).items()})
     panels = {
         title: {name: curve_of(command, found) for name, found in by_name.items()}
         for title, by_name in grouped.items()
@@ -76,18 +66,10 @@ def make(command: Command) -> None:
 
 def statistics(grouped: Grouped) -> list[dict[str, Any]]:
     """A row per task and algorithm; then over all tasks that all seeds of both were trained on."""
-    table = []
+    table: list[dict[str, Any]] = []
     for title, by_name in grouped.items():
-        returns = {name: final_returns(rows) for name, rows in by_name.items()}
-        better = improvement_over_each(returns, OURS) if OURS in returns else {}
-        for name, values in returns.items():
-            found = summarize_returns(values)
-            table.append(
-                {"task": title, "algorithm": name, "seeds": found.seeds}
-                | cells("mean", found.mean)
-                | cells("iqm", found.iqm)
-                | cells("vm3ac_better", better.get(name))
-            )
+        found = compared({name: final_returns(rows) for name, rows in by_name.items()})
+        table += [{"task": title, "algorithm": name, **row} for name, row in found.items()]
     return table + [
         {"task": f"all {len(titles)}", "algorithm": name, "seeds": seeds}
         | dict.fromkeys(list(table[0])[3:9], "")
@@ -113,11 +95,5 @@ def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Estimate]]:
     return found
 
 
-def main(arguments: Sequence[str], name: str = "vm3ac reproduce figure3") -> None:
-    """Make the figure.
-
-    Args:
-        arguments: the command line.
-        name: how this was called.
-    """
-    execute(make, Figure3, __doc__, arguments, name)
+main = program(make, Figure3, __doc__, __name__)
+"""Make the figure."""

@@ -26,44 +26,37 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce.budgets import BATTLES, Program
-from vm3ac_modules.cli.reproduce.cases import make_case
-from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import Row, cells
-from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
+from vm3ac_modules.cli.reproduce._budgets import BATTLES, Program
+from vm3ac_modules.cli.reproduce._cases import grid
+from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._results import Row, cells, compared
+from vm3ac_modules.cli.reproduce._trainings import curve_of, log_of, trained_panels
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
-from vm3ac_modules.evaluation.statistics import improvement_over_each, summarize_returns
+from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv
-from vm3ac_modules.runs.record import read_csv_log
 
 __all__ = ["main"]
 
 MAPS = ("3s_vs_3z", "3m", "8m_vs_9m")
 ALGORITHMS = ("vm3ac", "fop", "dop", "lica", "vdac", "maven")
-OURS = "vm3ac"
 CURVES = {"win rate": "win_rate", "return": "return_mean"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure4(Study):
+class Figure4(Comparison):
     """Options of this program."""
 
     program: ClassVar[Program] = BATTLES
     own_runs: ClassVar[bool] = True
 
-    tasks: str = listed("tasks", MAPS)
-    algorithms: str = listed("algorithms", ALGORITHMS)
-    out: str = out_of("figure4")
+    tasks: str = ",".join(MAPS)
+    algorithms: str = ",".join(ALGORITHMS)
+    out: str = "runs/reproduce/figure4"
 
 
 def make(command: Command) -> None:
     """Train what is missing, then aggregate and draw."""
-    cases = {pair: make_case(command, *pair, own_options(*pair)) for pair in command.pairs}
-    rows = trained(command, cases.values())
-    grouped: dict[str, dict[str, list[Row]]] = {}
-    for (task, algorithm), case in cases.items():
-        if rows[case]:
-            grouped.setdefault(task, {})[algorithm] = rows[case]
+    grouped = trained_panels(command, grid(command, own_options))
     panels = {
         f"{task} ({backend_of(by_name)}): {measure}": {
             name: curve_of(command, found, column) for name, found in by_name.items()
@@ -92,7 +85,7 @@ def backend_of(by_name: Mapping[str, Sequence[Row]]) -> str:
 
 def area(command: Command, row: Row) -> float:
     """Mean win rate over a run: the area under its curve, per frame."""
-    log = read_csv_log(command.runs / row["run_dir"] / "eval.csv")
+    log = log_of(command, row)
     frames, rates = log["frame"], log["win_rate"]
     return float(np.trapezoid(rates, frames)) / (frames[-1] - frames[0])
 
@@ -104,26 +97,12 @@ def statistics(
     table = []
     for task, by_name in grouped.items():
         rates = {name: [float(r["win_rate"]) for r in rows] for name, rows in by_name.items()}
-        better = improvement_over_each(rates, OURS) if OURS in rates else {}
-        for (name, values), runs in zip(rates.items(), by_name.values(), strict=True):
-            found = summarize_returns(values)
-            known: dict[str, Any] = {"map": task, "backend": backend_of(by_name), "algorithm": name}
-            table.append(
-                known
-                | {"seeds": found.seeds}
-                | cells("win_rate_mean", found.mean)
-                | cells("win_rate_iqm", found.iqm)
-                | cells("vm3ac_better", better.get(name))
-                | cells("win_rate_area", summarize_returns([area(command, r) for r in runs]).mean)
-            )
+        known = {"map": task, "backend": backend_of(by_name)}
+        for name, row in compared(rates, "win_rate_").items():
+            whole = summarize_returns([area(command, run) for run in by_name[name]]).mean
+            table.append({**known, "algorithm": name, **row} | cells("win_rate_area", whole))
     return table
 
 
-def main(arguments: Sequence[str], name: str = "vm3ac reproduce figure4") -> None:
-    """Make the figure.
-
-    Args:
-        arguments: the command line.
-        name: how this was called.
-    """
-    execute(make, Figure4, __doc__, arguments, name)
+main = program(make, Figure4, __doc__, __name__)
+"""Make the figure."""

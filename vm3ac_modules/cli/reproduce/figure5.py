@@ -23,23 +23,22 @@ It writes into out:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.envs.utils import ExplorationType
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce.cases import make_case
-from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.trainings import trained
+from vm3ac_modules.cli.reproduce._cases import grid, make_case
+from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._trainings import trained_panels
 from vm3ac_modules.evaluation.comparison import positions_figure
-from vm3ac_modules.evaluation.protocol import restart_episodes
+from vm3ac_modules.evaluation.protocol import fixed_starts
 from vm3ac_modules.files import write_csv
-from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
+from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import option
 from vm3ac_modules.runs.loading import load_agent
 
@@ -52,12 +51,12 @@ HALF_WIDTH = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure5(Study):
+class Figure5(Comparison):
     """Options of this program."""
 
-    tasks: str = listed("tasks", TASKS)
-    algorithms: str = listed("algorithms", ALGORITHMS)
-    out: str = out_of("figure5")
+    tasks: str = ",".join(TASKS)
+    algorithms: str = ",".join(ALGORITHMS)
+    out: str = "runs/reproduce/figure5"
     stage: str = option("early", "of the training", choices=("early", "final"))
     actions: str = option("mean", "actions that are played", choices=("mean", "sample"))
     episodes: int = option(16, "episodes", least=1)
@@ -70,9 +69,7 @@ def watch(run_dir: Path, episodes: int, actions: str) -> tuple[Tensor, Tensor]:
     task = replace(found.task, options={**found.task.options, "start": "center"})
     env = found.agent.wrap(task.make(episodes, seed=seed))
     kind = ExplorationType.RANDOM if actions == "sample" else ExplorationType.DETERMINISTIC
-    with fork_rng(seed), torch.no_grad(), set_exploration_type(kind):
-        env.set_seed(seed, static_seed=True)
-        restart_episodes(env)
+    with fixed_starts(env, seed, kind):
         env.rollout(STEPS, found.policy, break_when_any_done=False)
     positions = torch.stack([body.state.pos for body in env.base_env.agents], dim=1)
     return positions, env.base_env.scenario.preys
@@ -95,18 +92,17 @@ def make(command: Command) -> None:
         raise ValueError(f"{other[0]} has no center to start from; figure 5 is of predator_prey_*.")
     chosen, own = command.options, dict[str, object]()
     if chosen.stage == "early" and "frames" not in command.overrides:
-        whole = make_case(command, *command.pairs[0]).settings.training.frames
+        whole = make_case(command, command.tasks[0], command.algorithms[0]).settings.training.frames
         own["frames"] = whole // 10
-    cases = {pair: make_case(command, *pair, own) for pair in command.pairs}
-    rows = trained(command, cases.values())
+    runs = trained_panels(command, grid(command, lambda task, name: own))
     torch.set_num_threads(1)
     command.out.mkdir(parents=True, exist_ok=True)
     places: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
-    for task in command.tasks:
+    for task, by_name in runs.items():
         panels: dict[str, dict[str, Tensor]] = {}
-        for algorithm in command.algorithms:
-            for row in rows[cases[task, algorithm]]:
+        for algorithm, rows in by_name.items():
+            for row in rows:
                 run_dir = command.runs / row["run_dir"]
                 positions, preys = watch(run_dir, chosen.episodes, chosen.actions)
                 known = {"task": task, "algorithm": algorithm, "seed": row["seed"]}
@@ -114,10 +110,9 @@ def make(command: Command) -> None:
                 panels.setdefault(algorithm, {})[f"seed {row['seed']}"] = positions
                 measured.append({**known, "episodes": chosen.episodes, **distances(positions)})
                 places += table_of(known, positions)
-        if panels:
-            picture = command.out / f"figure5_{task}.png"
-            positions_figure(picture, panels, preys, half_width=HALF_WIDTH)
-            say(f"-> {picture}")
+        picture = command.out / f"figure5_{task}.png"
+        positions_figure(picture, panels, preys, half_width=HALF_WIDTH)
+        say(f"-> {picture}")
     write_csv(command.out / "positions.csv", places)
     write_csv(command.out / "distances.csv", measured)
     say(f"-> {command.out}/positions.csv, distances.csv")
@@ -132,11 +127,5 @@ def table_of(known: dict[str, Any], positions: Tensor) -> list[dict[str, Any]]:
     ]
 
 
-def main(arguments: Sequence[str], name: str = "vm3ac reproduce figure5") -> None:
-    """Make the figure.
-
-    Args:
-        arguments: the command line.
-        name: how this was called.
-    """
-    execute(make, Figure5, __doc__, arguments, name)
+main = program(make, Figure5, __doc__, __name__)
+"""Make the figure."""

@@ -16,16 +16,15 @@ It writes into out:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce.budgets import titled
-from vm3ac_modules.cli.reproduce.cases import Case, make_case
-from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.results import cells, final_returns
-from vm3ac_modules.cli.reproduce.trainings import curve_of, trained
+from vm3ac_modules.cli.reproduce._budgets import titled
+from vm3ac_modules.cli.reproduce._cases import Case, make_case
+from vm3ac_modules.cli.reproduce._command import Command, Study, program
+from vm3ac_modules.cli.reproduce._results import cells, final_returns
+from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv
@@ -42,8 +41,8 @@ BETA = {"algorithm.beta", "task.beta"}
 class Figure6(Study):
     """Options of this program."""
 
-    tasks: str = listed("tasks", TASKS)
-    out: str = out_of("figure6")
+    tasks: str = ",".join(TASKS)
+    out: str = "runs/reproduce/figure6"
 
 
 def cases_of(command: Command) -> dict[str, dict[str, Case]]:
@@ -69,13 +68,7 @@ def beta_case(command: Command, task: str, beta: float) -> Case:
 
 def make(command: Command) -> None:
     """Train what is missing, then aggregate and draw."""
-    cases = cases_of(command)
-    rows = trained(command, [case for panel in cases.values() for case in panel.values()])
-    there = {
-        title: {label: rows[case] for label, case in panel.items() if rows[case]}
-        for title, panel in cases.items()
-    }
-    there = {title: panel for title, panel in there.items() if panel}
+    there = trained_panels(command, cases_of(command))
     curves = {t: {label: curve_of(command, r) for label, r in p.items()} for t, p in there.items()}
     finals = {
         title: {label: summarize_returns(final_returns(found)) for label, found in panel.items()}
@@ -97,11 +90,5 @@ def make(command: Command) -> None:
     say(f"-> {command.out}/figure6.png, figure6_final.png, curves.csv, statistics.csv")
 
 
-def main(arguments: Sequence[str], name: str = "vm3ac reproduce figure6") -> None:
-    """Make the figure.
-
-    Args:
-        arguments: the command line.
-        name: how this was called.
-    """
-    execute(make, Figure6, __doc__, arguments, name)
+main = program(make, Figure6, __doc__, __name__)
+"""Make the figure."""

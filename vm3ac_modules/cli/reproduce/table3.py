@@ -24,11 +24,10 @@ from typing import Any
 import torch
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.evaluate import play
-from vm3ac_modules.cli.reproduce.budgets import titled
-from vm3ac_modules.cli.reproduce.cases import make_case
-from vm3ac_modules.cli.reproduce.command import Command, Study, execute, listed, out_of
-from vm3ac_modules.cli.reproduce.trainings import trained
+from vm3ac_modules.cli.reproduce._budgets import titled
+from vm3ac_modules.cli.reproduce._cases import make_case
+from vm3ac_modules.cli.reproduce._command import Command, Study, program
+from vm3ac_modules.cli.reproduce._trainings import plays_of, trained
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import option
@@ -53,23 +52,20 @@ PAPER = {
 class Table3(Study):
     """Options of this program."""
 
-    tasks: str = listed("tasks", TASKS)
-    out: str = out_of("table3")
+    tasks: str = ",".join(TASKS)
+    out: str = "runs/reproduce/table3"
     episodes: int = option(20, "episodes", least=1)
 
 
 def make(command: Command) -> None:
     """Train what is missing, play every mode, write the table."""
     cases = {task: make_case(command, task, "vm3ac") for task in command.tasks}
-    episodes = command.options.episodes
     found, table = trained(command, cases.values()), []
     torch.set_num_threads(1)
     for task, case in cases.items():
         for row in found[case]:
-            results = play(command.runs / row["run_dir"], episodes)
             known = {"task": task, "seed": row["seed"], "frames": row["frames"]}
-            for mode in filter(results.__contains__, MODES):
-                table.append({**known, "latent": mode, "episodes": episodes, **results[mode]})
+            table += plays_of(command, row, MODES, known)
     command.out.mkdir(parents=True, exist_ok=True)
     write_csv(command.out / "table3.csv", table)
     write_text(command.out / "table3.md", markdown(table))
@@ -110,11 +106,5 @@ def cell(returns: Sequence[float]) -> str:
     return f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
 
 
-def main(arguments: Sequence[str], name: str = "vm3ac reproduce table3") -> None:
-    """Make the table.
-
-    Args:
-        arguments: the command line.
-        name: how this was called.
-    """
-    execute(make, Table3, __doc__, arguments, name)
+main = program(make, Table3, __doc__, __name__)
+"""Make the table."""

@@ -7,28 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Categorical, Composite, Unbounded
+from torchrl.data import Categorical, Unbounded
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.envs._vector import set_specs
+from vm3ac_modules.keys import Keys
+
 METRICS = ("battle_won", "dead_allies", "dead_enemies")
-ENDS = ("done", "terminated", "truncated")
 REWARDS = ("sparse", "shaped")
 
 
 @dataclass(frozen=True)
 class SparseReward:
-    """Constants of the sparse reward; penalties are positive numbers that are taken away.
-
-    Args:
-        enemy_death: for each enemy that died in this step.
-        ally_death: taken away for each ally that died in this step.
-        step_cost: taken away in every step.
-        win: in the step that wins the battle.
-    """
+    """Constants of the sparse reward; penalties are positive numbers that are taken away."""
 
     enemy_death: float = 10.0
     ally_death: float = 1.0
@@ -47,14 +44,7 @@ CONSTANTS = frozenset(field.name for field in fields(SparseReward))
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the entries of a battle.
-
-    Args:
-        num_agents: ``N``.
-        num_actions: ``A``.
-        observation_size: ``O``.
-        state_size: ``S``.
-    """
+    """Sizes of the entries of a battle: N, A, O and S."""
 
     num_agents: int
     num_actions: int
@@ -62,62 +52,55 @@ class Sizes:
     state_size: int
 
 
-def set_specs(env: EnvBase, sizes: Sizes) -> None:
-    """Give an environment the specs of a battle.
+class BattleEnv(EnvBase):
+    """An environment of battles: its specs, and random actions that are legal."""
 
-    Args:
-        env: its batch size and device are used.
-        sizes: sizes of the entries.
-    """
-    batch, device = env.batch_size, env.device
-    group = (*batch, sizes.num_agents)
-    names: dict[str, Any] = {"shape": batch, "device": device}
+    _mask: Tensor
+    """Which actions are legal now, on the CPU."""
 
-    def agents(**specs: Any) -> Composite:
-        return Composite(agents=Composite(**specs, shape=group, device=device), **names)
+    def _set_battle_specs(self, sizes: Sizes) -> None:
+        group, device = (*self.batch_size, sizes.num_agents), self.device
+        flag = partial(Categorical, 2, dtype=torch.bool, device=device)
+        agents = {
+            "observation": Unbounded((*group, sizes.observation_size), device=device),
+            "action_mask": flag(shape=(*group, sizes.num_actions)),
+            "alive": flag(shape=group),
+        }
+        action = Categorical(sizes.num_actions, shape=group, device=device)
+        set_specs(
+            self,
+            sizes.num_agents,
+            action=action,
+            agents=agents,
+            state_size=sizes.state_size,
+            metrics=METRICS,
+        )
 
-    def flag(*shape: int) -> Categorical:
-        return Categorical(2, shape=shape, dtype=torch.bool, device=device)
+    def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
+        """Legal actions, drawn uniformly for each agent.
 
-    env.action_spec = agents(action=Categorical(sizes.num_actions, shape=group, device=device))
-    env.reward_spec = agents(reward=Unbounded((*group, 1), device=device))
-    seen = agents(
-        observation=Unbounded((*group, sizes.observation_size), device=device),
-        action_mask=flag(*group, sizes.num_actions),
-        alive=flag(*group),
-    )
-    seen["state"] = Unbounded((*batch, sizes.state_size), device=device)
-    metric = Unbounded((*batch, 1), device=device)
-    seen["info"] = Composite({name: metric.clone() for name in METRICS}, **names)
-    env.observation_spec = seen
-    ends = {name: flag(*batch, 1) for name in ENDS}
-    env.done_spec = Composite(ends, **names)
+        Args:
+            tensordict: where to write them; a new one by default.
+        """
+        self._check_started()
+        if tensordict is None:
+            tensordict = TensorDict(batch_size=self.batch_size, device=self.device)
+        action = random_legal(self._mask).reshape(*self.batch_size, -1)
+        return tensordict.set(Keys().action, action.to(self.device))
+
+    def _check_started(self) -> None:
+        """Refuse actions before the first reset."""
+        raise NotImplementedError
 
 
 def random_legal(mask: Tensor) -> Tensor:
-    """Legal actions, drawn uniformly from torch's default generator.
-
-    Args:
-        mask: which actions are legal, bool ``[*B, N, A]``.
-
-    Returns:
-        Actions, int64 ``[*B, N]``.
-    """
+    """Actions, int64 ``[*B, N]``, drawn uniformly from the legal ones, bool ``[*B, N, A]``."""
     # The legal ones score in [1, 2), the others in [0, 1).
     return (mask + torch.rand(mask.shape, device=mask.device)).argmax(-1)
 
 
 def check_legal(action: Tensor, mask: Tensor, owner: str) -> None:
-    """Check that every action is legal.
-
-    Args:
-        action: actions, int64 ``[*B, N]``.
-        mask: which actions are legal, bool ``[*B, N, A]``.
-        owner: name of the environment, for the message.
-
-    Raises:
-        ValueError: names the row, the agent, its action and the legal ones.
-    """
+    """Refuse actions ``[*B, N]`` that the mask ``[*B, N, A]`` bars; names the first one."""
     last = mask.shape[-1] - 1
     inside = action.clamp(0, last)
     legal = mask.gather(-1, inside.unsqueeze(-1)).squeeze(-1) & (inside == action)
@@ -133,16 +116,7 @@ def check_legal(action: Tensor, mask: Tensor, owner: str) -> None:
 
 
 def paid_by(reward: str, constants: Mapping[str, float], owner: str) -> SparseReward | None:
-    """What pays for a step; None: the game itself.
-
-    Args:
-        reward: ``"sparse"`` or ``"shaped"``.
-        constants: those of :class:`SparseReward` that are not its defaults.
-        owner: name of the environment, for messages.
-
-    Raises:
-        ValueError: an unknown reward or constant, or constants with ``"shaped"``, which has none.
-    """
+    """What pays for a step, by ``"sparse"`` or ``"shaped"``; None for the game itself."""
     if reward not in REWARDS:
         raise ValueError(f"{owner}: reward must be 'sparse' or 'shaped', got {reward!r}")
     for name in constants:

@@ -35,19 +35,7 @@ class SMACGame(Protocol):
 
 
 def starcraft(backend: str, **options: Any) -> SMACGame:
-    """A game of StarCraft II, which starts with its first reset.
-
-    Args:
-        backend: ``"smac"`` or ``"smacv2"``.
-        **options: arguments of its ``StarCraft2Env``, e.g. ``map_name``, ``seed``.
-
-    Returns:
-        The game.
-
-    Raises:
-        ValueError: an unknown backend.
-        ImportError: it is not installed, or PyPI's package of the same name is; says what to do.
-    """
+    """A game of StarCraft II, which starts with its first reset; says what is not installed."""
     if backend not in BACKENDS:
         raise ValueError(f"make_smac_env: backend must be 'smac' or 'smacv2', got {backend!r}")
     if not _has_game(backend):

@@ -51,14 +51,7 @@ def _silent_import() -> Iterator[None]:
 
 @cache
 def load_jax() -> tuple[Any, Any, Any]:
-    """Import JAX and JaxMARL on the CPU, with compiled programs kept between runs.
-
-    Returns:
-        The module ``jax``, the class of SMAX with a scripted enemy, and that of its scenarios.
-
-    Raises:
-        ImportError: JaxMARL is not installed; names the extra to install.
-    """
+    """JAX, SMAX with a scripted enemy, and its scenarios: on the CPU, compiled programs kept."""
     for module in ("jax", "jaxmarl"):
         require_extra(module, "smax", "an SMAX environment")
     # JAX on a GPU would set most of its memory aside, next to torch.
@@ -78,12 +71,6 @@ class SmaxGame:
 
     A row's draws depend on its seed and on how many steps it has made, hence neither on the other
     rows nor on ``B``. A row whose battle is over stays as it is and pays 0.
-
-    Args:
-        units: the map.
-        max_steps: time limit.
-        sparse: constants of the sparse reward; without them SMAX's own reward.
-        walls_cause_death: units that touch the border die.
     """
 
     def __init__(
@@ -113,11 +100,7 @@ class SmaxGame:
         return self.num_agents + self.num_enemies
 
     def blank(self, rows: int) -> Any:
-        """A state to hand to the first reset, which must replace every row.
-
-        Args:
-            rows: ``B``.
-        """
+        """A state to hand to the first reset, which must replace every row."""
         seeds = np.zeros(rows, np.uint32)
         shapes = self.jax.eval_shape(self.jax.vmap(self._fresh), seeds)
         return self.jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
@@ -235,12 +218,5 @@ class SmaxGame:
 def smax_game(
     units: SmaxMap, max_steps: int, sparse: SparseReward | None, walls_cause_death: bool
 ) -> SmaxGame:
-    """The game of these rules: one per process, since compiling it takes seconds.
-
-    Args:
-        units: the map.
-        max_steps: time limit.
-        sparse: constants of the sparse reward; without them SMAX's own reward.
-        walls_cause_death: units that touch the border die.
-    """
+    """The game of these rules: one per process, since compiling it takes seconds."""
     return SmaxGame(units, max_steps, sparse, walls_cause_death)

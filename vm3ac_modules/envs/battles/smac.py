@@ -17,15 +17,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.envs import ActionMask, EnvBase, ParallelEnv, TransformedEnv
 
+from vm3ac_modules.envs._vector import ENDS
 from vm3ac_modules.envs.battles._micromanagement import (
     CONSTANTS,
-    ENDS,
     METRICS,
+    BattleEnv,
     Sizes,
     check_legal,
     paid_by,
-    random_legal,
-    set_specs,
 )
 from vm3ac_modules.envs.battles._smac_game import SMACGame, starcraft
 from vm3ac_modules.keys import Keys
@@ -39,7 +38,7 @@ class _GivenUpError(RuntimeError):
     """The game has failed too often in a row."""
 
 
-class SMACEnv(EnvBase):
+class SMACEnv(BattleEnv):
     r"""One game of SMAC, SMACv2 or of anything with their methods.
 
     Actions: 0 nothing (for the dead only), 1 stop, 2 north, 3 south, 4 east, 5 west, ``6 + j``
@@ -110,24 +109,12 @@ class SMACEnv(EnvBase):
         sizes = ("n_agents", "n_actions", "obs_shape", "state_shape")
         self.sizes = Sizes(*(int(info[name]) for name in sizes))
         self.episode_limit = int(info["episode_limit"])
-        set_specs(self, self.sizes)
+        self._set_battle_specs(self.sizes)
 
     @property
     def lost_episodes(self) -> int:
         """How many episodes the game's failures cut short or kept from beginning."""
         return self._lost
-
-    def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
-        """Legal actions, drawn uniformly for each agent.
-
-        Args:
-            tensordict: where to write them; a new one by default.
-        """
-        self._check_started()
-        if tensordict is None:
-            tensordict = TensorDict(batch_size=self.batch_size, device=self.device)
-        action = random_legal(self._mask).reshape(*self.batch_size, -1)
-        return tensordict.set(Keys().action, action.to(self.device))
 
     def _running(self) -> SMACGame:
         if self._game is None:

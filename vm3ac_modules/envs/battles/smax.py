@@ -13,16 +13,13 @@ import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import EnvBase
 
-from vm3ac_modules.envs._rows import EpisodeSeeds
+from vm3ac_modules.envs._vector import ENDS, SeededRowsEnv
 from vm3ac_modules.envs.battles._micromanagement import (
-    ENDS,
     METRICS,
+    BattleEnv,
     check_legal,
     paid_by,
-    random_legal,
-    set_specs,
 )
 from vm3ac_modules.envs.battles._smax_game import smax_game
 from vm3ac_modules.envs.battles.smax_maps import smax_map
@@ -55,7 +52,7 @@ class SMAXUnits:
     ranges: Tensor
 
 
-class SMAXEnv(EnvBase):
+class SMAXEnv(SeededRowsEnv, BattleEnv):
     r"""``N`` units, an agent each, fight ``M`` units of a scripted enemy.
 
     Actions: 0 north, 1 east, 2 south, 3 west, 4 stop, ``5 + j`` attack enemy ``j``, which must be
@@ -124,17 +121,13 @@ class SMAXEnv(EnvBase):
     ) -> None:
         units = smax_map(map_name)
         sparse = paid_by(reward, constants, "SMAXEnv")
-        if num_envs < 1:
-            raise ValueError(f"SMAXEnv: num_envs must be at least 1, got {num_envs}")
+        super().__init__(num_envs, device, seed)
         self.map_name, self.num_agents = map_name, len(units.allies)
         self.max_steps = units.max_steps if max_steps is None else max_steps
         if self.max_steps < 1:
             raise ValueError(f"SMAXEnv: max_steps must be at least 1, got {max_steps}")
         self._game = smax_game(units, self.max_steps, sparse, walls_cause_death)
-        super().__init__(device=torch.device(device), batch_size=[num_envs])
-        set_specs(self, self._game.sizes)
-        self._set_seed(seed)
-        self._started = np.zeros(num_envs, dtype=bool)
+        self._set_battle_specs(self._game.sizes)
         self._state = self._game.blank(num_envs)
         self._mask = torch.zeros(num_envs, self._game.sizes.num_agents, 0)
 
@@ -152,26 +145,10 @@ class SMAXEnv(EnvBase):
         self._check_started()
         return self._mask.clone()
 
-    def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
-        """Legal actions, drawn uniformly for each agent.
-
-        Args:
-            tensordict: where to write them; a new one by default.
-        """
-        self._check_started()
-        if tensordict is None:
-            tensordict = TensorDict(batch_size=self.batch_size, device=self.device)
-        return tensordict.set(Keys().action, random_legal(self._mask).to(self.device))
-
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
-        asked = None if tensordict is None else tensordict.get("_reset", None)
-        mask = np.ones(self.numel(), dtype=bool)
-        if asked is not None:
-            mask = asked.reshape(-1).cpu().numpy()
-        seeds = np.zeros(self.numel(), np.uint32)
-        for row in np.flatnonzero(mask):
-            seeds[row] = self._seeds.draw(int(row))
-        self._started |= mask
+        rows = self._starting(tensordict)
+        mask, seeds = np.zeros(self.numel(), bool), np.zeros(self.numel(), np.uint32)
+        mask[rows], seeds[rows] = True, [self._seeds.draw(row) for row in rows]
         self._state, seen = self._game.reset(self._state, seeds, mask)
         return self._tensordict(seen)
 
@@ -199,33 +176,3 @@ class SMAXEnv(EnvBase):
             **dict(zip(ENDS, ends.split(1, dim=1), strict=True)),
         }
         return TensorDict(root, batch, device=device)
-
-    def _check_started(self) -> None:
-        if not self._started.all():
-            raise RuntimeError("SMAXEnv: reset every row before the first step")
-
-    def _set_seed(self, seed: int | None) -> None:
-        seed = int(torch.randint(2**31, (1,))) if seed is None else seed
-        self._seeds = EpisodeSeeds(seed, self.numel())
-
-    def get_rng_state(self) -> dict[str, Tensor]:
-        """The state of the rows' streams, for a checkpoint.
-
-        Returns:
-            The seed, ``[]``, and how many episodes each row has begun, ``[B]``; int64 on the CPU.
-        """
-        return self._seeds.state()
-
-    def set_rng_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what :meth:`get_rng_state` gave; reset the environment to go on from there.
-
-        The battles that begin from now on are those that would have begun. Those that were under
-        way are not in the state.
-
-        Args:
-            state: from an environment of the same number of rows.
-
-        Raises:
-            ValueError: the state has other entries or rows than this environment's.
-        """
-        self._seeds.load(state)

@@ -15,8 +15,8 @@ from torchrl.envs import MarlGroupMapType
 from torchrl.envs.libs.vmas import VmasEnv
 
 from vm3ac_modules.envs.resume import ResumableScenario
-from vm3ac_modules.envs.vmas.load import load_vmas
-from vm3ac_modules.envs.vmas.streams import RandomStreams
+from vm3ac_modules.envs.vmas._load import load_vmas
+from vm3ac_modules.envs.vmas._streams import RandomStreams
 from vm3ac_modules.keys import Keys
 
 __all__ = ["VMASEnv"]

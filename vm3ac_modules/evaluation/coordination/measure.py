@@ -16,15 +16,14 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
 from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.envs.utils import ExplorationType
 
 from vm3ac_modules.evaluation.coordination.estimates import (
     categorical_coordination,
     gaussian_coordination,
 )
 from vm3ac_modules.evaluation.coordination.result import Coordination
-from vm3ac_modules.evaluation.protocol import restart_episodes
-from vm3ac_modules.learning import fork_rng
+from vm3ac_modules.evaluation.protocol import first_episodes, fixed_starts
 from vm3ac_modules.learning.episodes import EpisodeCollector
 from vm3ac_modules.modules.latent import CategoricalPrior
 from vm3ac_modules.modules.policy import Policy
@@ -99,9 +98,9 @@ def measure_coordination(
     if not isinstance(reader, PolicyReader):
         return Coordination(num_agents, note=_DETERMINISTIC)
     predictor = getattr(agent.loss, "predictor_network", None)
-    with fork_rng(seed):
+    with fixed_starts(env, seed, ExplorationType.RANDOM):
         read = [*dict.fromkeys([*reader.in_keys, policy.keys.observation])]
-        states = _visited_states(policy, env, max_steps, seed, rows, read)
+        states = _visited_states(policy, env, max_steps, rows, read)
         return gaussian_coordination(
             reader, states, predictor=predictor, num_latents=num_latents, draws=draws
         )
@@ -111,9 +110,9 @@ def _of_battles(policy: Policy, env: EnvBase, max_steps: int, seed: int, rows: i
     keys, prior = policy.keys, policy.prior
     if prior is not None and not isinstance(prior, CategoricalPrior):
         return Coordination(policy.sizes.num_agents, note=_NOT_CATEGORICAL)
-    with fork_rng(seed), torch.no_grad():
+    with fixed_starts(env, seed, ExplorationType.RANDOM):
         read = list(policy.actor.in_keys)
-        states = _visited_states(policy, env, max_steps, seed, rows, read)
+        states = _visited_states(policy, env, max_steps, rows, read)
         if prior is None:
             log_prob = policy.scores(states).unsqueeze(0)
             return categorical_coordination(log_prob, log_prob.new_zeros(1))
@@ -124,32 +123,19 @@ def _of_battles(policy: Policy, env: EnvBase, max_steps: int, seed: int, rows: i
 
 
 def _visited_states(
-    policy: Policy,
-    env: EnvBase,
-    max_steps: int,
-    seed: int,
-    rows: int,
-    read: Sequence[NestedKey],
+    policy: Policy, env: EnvBase, max_steps: int, rows: int, read: Sequence[NestedKey]
 ) -> TensorDictBase:
     """Draw states of the policy's own episodes, with the entries to read, ``[S]``, S <= rows.
 
     Rows of recurrent policies wait when they are over, and the entries include memories.
     """
     keys = policy.keys
-    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
-        env.set_seed(seed, static_seed=False)
-        restart_episodes(env)
-        if policy.recurrent:
-            steps = EpisodeCollector(env, policy, max_steps, read, keys=keys).play().episodes
-            counts = steps.get(keys.mask).squeeze(-1)
-        else:
-            steps = env.rollout(max_steps, policy, break_when_any_done=False)
-            done = steps["next", keys.done].squeeze(-1)
-            # A row that ended early goes on with another episode: early steps would count twice.
-            counts = done.cumsum(-1) - done.long() == 0
-    return _some(steps.select(*read)[counts], rows)
-
-
-def _some(states: TensorDictBase, rows: int) -> TensorDictBase:
+    if policy.recurrent:
+        steps = EpisodeCollector(env, policy, max_steps, read, keys=keys).play().episodes
+        counts = steps.get(keys.mask).squeeze(-1)
+    else:
+        steps = env.rollout(max_steps, policy, break_when_any_done=False)
+        counts = first_episodes(steps, keys)
+    states = steps.select(*read)[counts]
     chosen = torch.randperm(len(states))[:rows]
     return states[chosen.to(states.device) if states.device is not None else chosen]

@@ -11,46 +11,32 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from vm3ac_modules.execution.export.agent_module import (
+from vm3ac_modules.execution.export._agent_module import (
     FeedForwardAgent,
     RecurrentAgent,
     cut_out_agent,
 )
-from vm3ac_modules.execution.export.latent_source import LatentInput, LatentSource
-from vm3ac_modules.execution.export.record import describe, describe_entry
+from vm3ac_modules.execution.export._latent_source import LatentInput, LatentSource
+from vm3ac_modules.execution.export._record import describe, describe_entry
 from vm3ac_modules.execution.runtime.agent_file import FORMATS, write_agent_file
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["ONNX_OPSET", "default_latent", "export_agents", "single_agent"]
+__all__ = ["export_agents"]
 
 ONNX_OPSET = 20
 """Version of ONNX's operators that agents are written with."""
-Format = Literal["torch", "onnx"]
 
 
 def default_latent(policy: TensorDictModuleBase) -> LatentInput:
-    """The latent's default source: the agents' own clock, where they can draw the latent alone.
-
-    Args:
-        policy: the policy of the team.
-
-    Raises:
-        ValueError: if it holds no network of this package.
-
-    Example:
-        >>> from torchrl.data import Bounded
-        >>> import vm3ac_modules as vm
-        >>> default_latent(vm.make_actor(4, 0, Bounded(-1.0, 1.0, (3, 1))))
-        'none'
-    """
+    """The agents' own clock where they can draw the latent alone; a policy may have none."""
     asked = Policy.of(policy)
     if asked.latent_dim == 0:
         return "none"
@@ -60,17 +46,7 @@ def default_latent(policy: TensorDictModuleBase) -> LatentInput:
 def single_agent(
     policy: Policy, agent: int, source: LatentInput
 ) -> FeedForwardAgent | RecurrentAgent:
-    """Cut one agent out of a team.
-
-    Args:
-        policy: the policy of the team.
-        agent: which, from 0.
-        source: where its latent comes from.
-
-    Raises:
-        ValueError: if the agent cannot have its latent from there, or its network is none that can
-            be exported.
-    """
+    """Cut one agent out of a team; refused where it cannot have its latent from there."""
     has_latent = policy.latent_dim > 0
     if (source == "none") == has_latent:
         raise ValueError(
@@ -96,7 +72,7 @@ def export_agents(
     policy: TensorDictModuleBase,
     folder: Path | str,
     *,
-    format: Format = "torch",
+    format: str = "torch",
     latent: LatentInput | None = None,
     about: Mapping[str, Any],
 ) -> list[Path]:
@@ -131,8 +107,8 @@ def export_agents(
         >>> [file.name for file in files]
         ['agent_0.pt2', 'agent_1.pt2', 'agent_2.pt2']
     """
-    if format not in get_args(Format):
-        raise ValueError(f"unknown format {format!r}; valid: {', '.join(get_args(Format))}.")
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; valid: {', '.join(FORMATS)}.")
     if format == "onnx":
         for package in ("onnx", "onnxscript"):
             require_extra(package, "export", "Exporting to ONNX")
@@ -154,14 +130,7 @@ def export_agents(
 
 
 def trace(agent: FeedForwardAgent | RecurrentAgent) -> ExportedProgram:
-    """Trace an agent for any number of rows.
-
-    Args:
-        agent: the agent.
-
-    Returns:
-        The program; it holds no path of this machine.
-    """
+    """Trace an agent for any number of rows; the program holds no path of this machine."""
     rows = Dim("rows", min=1)
     example = {name: _example(agent, name) for name in agent.inputs}
     shapes = {name: {0: rows} if value.ndim else None for name, value in example.items()}
@@ -190,15 +159,7 @@ def serialize(program: ExportedProgram) -> bytes:
 
 
 def to_onnx(agent: FeedForwardAgent | RecurrentAgent, program: ExportedProgram) -> bytes:
-    """Convert a program to an ONNX model and check it with ``onnx.checker``.
-
-    Args:
-        agent: the agent, which names inputs and outputs.
-        program: its program.
-
-    Returns:
-        The serialized model.
-    """
+    """Convert a program to an ONNX model and check it with ``onnx.checker``."""
     import onnx
 
     with _quiet():

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vm3ac_modules.execution.clock import check_count, check_seed
+from vm3ac_modules.execution.runtime._programs import open_program
 from vm3ac_modules.execution.runtime.agent_file import AgentFileError, read_record
-from vm3ac_modules.execution.runtime.programs import open_program
 
 __all__ = ["DeployedAgent"]
 

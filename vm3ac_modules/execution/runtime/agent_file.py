@@ -20,14 +20,7 @@ from typing import Any
 
 from vm3ac_modules.files import write_bytes
 
-__all__ = [
-    "FORMATS",
-    "RECORD",
-    "AgentFileError",
-    "check_team",
-    "read_record",
-    "write_agent_file",
-]
+__all__ = ["FORMATS", "RECORD", "AgentFileError", "read_record", "write_agent_file"]
 
 FORMATS = {"torch": ".pt2", "onnx": ".onnx"}
 """Formats of an agent's file and their suffixes."""
@@ -125,17 +118,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
 
 def check_team(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
-    """Read the records of a team and check that its files belong together.
-
-    Args:
-        paths: files of all agents, in the order of the agents.
-
-    Returns:
-        Their records.
-
-    Raises:
-        AgentFileError: if an agent is missing or twice there, or comes from another checkpoint.
-    """
+    """The records of a team's files, after checking that they belong together."""
     if not paths:
         raise AgentFileError("no agent's file was given.")
     records = [read_record(path) for path in paths]

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vm3ac_modules.execution.runtime.agent_file import AgentFileError
-from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, Frame, pack, unpack
+from vm3ac_modules.execution.team._frames import ACT, FAIL, READY, Frame, pack, unpack
 
-__all__ = ["AgentLost", "AgentProcess"]
+__all__ = ["AgentLost"]
 
 
 class AgentLost(RuntimeError):
@@ -29,14 +29,7 @@ class AgentLost(RuntimeError):
 class AgentProcess:
     """Run one agent in a process of the operating system.
 
-    Args:
-        path: the agent's file.
-        agent: its number, for messages.
-        timeout: seconds to wait for an answer.
-
-    Raises:
-        AgentLost: if it does not come up.
-        AgentFileError: if its file cannot be run; the message is the process's own.
+    An AgentLost is raised if it does not come up, an AgentFileError if its file cannot be run.
     """
 
     def __init__(self, path: Path | str, agent: int, *, timeout: float = 120.0) -> None:
@@ -63,34 +56,19 @@ class AgentProcess:
             thread.start()
 
     def wait_ready(self) -> None:
-        """Wait until the agent is loaded, or has applied its last settings.
-
-        Raises:
-            AgentLost: if the process is gone, or silent for too long.
-            AgentFileError: if its file cannot be run.
-        """
+        """Wait until the agent is loaded, or has applied its last settings."""
         frame = self._read()
         if frame.kind == FAIL:
             raise AgentFileError(str(frame.content))
         assert frame.kind == READY
 
     def send(self, kind: bytes, content: Any) -> None:
-        """Send a frame, without waiting until it is read.
-
-        Args:
-            kind: of the frame.
-            content: see :func:`~vm3ac_modules.execution.team.frames.pack`.
-        """
+        """Send a frame, without waiting until it is read."""
         self._number += 1
         self._outbox.put(pack(kind, content, self._number))
 
     def action(self) -> NDArray[Any]:
-        """Read the action that answers the last step.
-
-        Raises:
-            AgentLost: if the process is gone, or silent for too long.
-            ValueError: if the agent refused its input; the message is its own.
-        """
+        """Read the action that answers the last step; a refusal is raised in the agent's words."""
         frame = self._read()
         if frame.kind == FAIL:
             raise ValueError(f"agent {self.agent}: {frame.content}")

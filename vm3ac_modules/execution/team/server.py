@@ -2,8 +2,8 @@
 
     python -m vm3ac_modules.execution.team.server agent_0.onnx
 
-It speaks frames (:mod:`vm3ac_modules.execution.team.frames`) over its standard input and output and
-ends when its input does. :class:`~vm3ac_modules.execution.team.team.DecentralizedTeam` starts it.
+It speaks frames (``_frames.py``) over its standard input and output and ends when its input does.
+:class:`~vm3ac_modules.execution.team.team.DecentralizedTeam` starts it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.execution.runtime.agent_file import AgentFileError
-from vm3ac_modules.execution.team.frames import ACT, FAIL, READY, SET, STEP, pack, unpack
+from vm3ac_modules.execution.team._frames import ACT, FAIL, READY, SET, STEP, pack, unpack
 
-__all__ = ["AgentServer", "ClockReading", "PerceivedClock", "serve"]
+__all__ = ["ClockReading"]
 
 ClockReading = Literal["reference", "late", "own_count"]
 """How an agent reads the step: from the reference, one step late, or by counting."""
@@ -30,17 +30,8 @@ Steps = NDArray[np.int64]
 class PerceivedClock:
     """Read the step as an agent does, with or without a fault of its clock.
 
-    Args:
-        reading: ``"reference"`` believes the reference clock, ``"late"`` is one step behind it, and
-            ``"own_count"`` counts steps since the episode began, or since the agent's process did.
-
-    Raises:
-        ValueError: for an unknown reading.
-
-    Example:
-        >>> clock = PerceivedClock("own_count")
-        >>> [int(clock.read(np.array([step]))[0]) for step in (7, 8, 0, 1)]
-        [0, 1, 0, 1]
+    ``"late"`` is one step behind the reference; ``"own_count"`` counts steps since the episode
+    began, or since the agent's process did.
     """
 
     def __init__(self, reading: ClockReading = "reference") -> None:
@@ -52,14 +43,7 @@ class PerceivedClock:
         self._count: Steps | None = None
 
     def read(self, step: Steps) -> Steps:
-        """The step that the agent computes its latent from.
-
-        Args:
-            step: the reference, ``[R]``.
-
-        Returns:
-            ``[R]``.
-        """
+        """The step ``[R]`` that the agent computes its latent from, given the reference."""
         if self.reading == "late":
             return np.maximum(step - 1, 0)
         if self.reading == "own_count":
@@ -70,11 +54,7 @@ class PerceivedClock:
 
 
 class AgentServer:
-    """Answer frames with an agent's actions.
-
-    Args:
-        agent: the agent.
-    """
+    """Answer frames with an agent's actions."""
 
     def __init__(self, agent: DeployedAgent) -> None:
         self.agent, self.clock = agent, PerceivedClock()
@@ -83,11 +63,7 @@ class AgentServer:
         self.more = [name for name in ("action_mask", "latent") if name in inputs]
 
     def set(self, choice: dict[str, Any]) -> None:
-        """Set seed and clock, and clear memory and last observation.
-
-        Args:
-            choice: ``"seed"`` of the team and ``"clock"``, a :data:`ClockReading`.
-        """
+        """Set the team's seed and the clock's reading; clear memory and last observation."""
         self.agent.seed = int(choice["seed"])
         self.agent.reset()
         self.clock, self.seen = PerceivedClock(choice["clock"]), None
@@ -95,12 +71,8 @@ class AgentServer:
     def step(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
         """Act on what was observed; where the observation was lost, on the last one.
 
-        Args:
-            arrays: episode, step, whether the observation arrived, observation, and what else the
-                program reads (legal actions, a given latent), each with a row per episode.
-
-        Returns:
-            The actions.
+        Arrays with a row per episode: episode, step, whether the observation arrived, observation,
+        and what else the program reads.
         """
         episode, step, received, observation, *more = arrays
         if self.seen is not None and self.seen.shape == observation.shape:
@@ -118,14 +90,7 @@ class AgentServer:
 
 
 def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
-    """Load an agent and answer until the input ends.
-
-    Args:
-        path: the agent's file.
-        incoming: frames ``SET`` and ``STEP``.
-        outgoing: ``READY`` when the agent is loaded; then an answer to every frame, ``READY``,
-            ``ACT`` or ``FAIL``.
-    """
+    """Load an agent and answer every frame of the input, ``SET`` or ``STEP``, until it ends."""
 
     def answer(kind: bytes, content: Any, number: int = 0) -> None:
         outgoing.write(pack(kind, content, number))

@@ -23,9 +23,9 @@ from tensordict.nn import TensorDictModuleBase
 
 from vm3ac_modules.execution.clock import check_seed
 from vm3ac_modules.execution.runtime.agent_file import check_team
+from vm3ac_modules.execution.team._frames import SET, STEP
 from vm3ac_modules.execution.team.agent_process import AgentLost, AgentProcess
 from vm3ac_modules.execution.team.disturbance import Disturbance
-from vm3ac_modules.execution.team.frames import SET, STEP
 from vm3ac_modules.keys import Keys, require_keys
 
 __all__ = ["DecentralizedTeam"]

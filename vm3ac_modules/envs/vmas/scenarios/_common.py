@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vm3ac_modules.envs.resume import ResumableScenario
-from vm3ac_modules.envs.vmas.load import load_vmas
+from vm3ac_modules.envs.vmas._load import load_vmas
 
 load_vmas()  # before the next imports: names the missing extra and swallows gym's notice
 
@@ -31,16 +31,7 @@ __all__ = [
 
 
 def check_options(task: str, unread: dict[str, Any], *rules: tuple[bool, str]) -> None:
-    """Refuse wrong options.
-
-    Args:
-        task: name of the task, which begins the message.
-        unread: options that the scenario has not taken.
-        *rules: whether an option is right, and what to say where it is not.
-
-    Raises:
-        ValueError: an option is left over, or a rule does not hold.
-    """
+    """Refuse options that were not read, and those whose rule (right, message) does not hold."""
     ScenarioUtils.check_kwargs_consumed(unread, warn=False)
     for right, what in rules:
         if not right:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["BATTLES", "CONTINUOUS", "TITLES", "Budget", "Program", "titled"]
-
 TITLES = {
     "multiwalker_3": "MW (N=3)",
     "multiwalker_4": "MW (N=4)",
@@ -20,11 +18,7 @@ TITLES = {
 
 
 def titled(task: str) -> str:
-    """What the paper calls a task.
-
-    Args:
-        task: its name.
-    """
+    """What the paper calls a task."""
     return TITLES.get(task, task)
 
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vm3ac_modules.evaluation.statistics import Estimate
+from vm3ac_modules.evaluation.statistics import (
+    Estimate,
+    improvement_over_each,
+    summarize_returns,
+)
 from vm3ac_modules.files import write_csv
-
-__all__ = ["COLUMNS", "Results", "Row", "cells", "final_returns", "read", "row_of"]
 
 FORMAT = 1
 """To be raised whenever a column is added, removed or given another meaning."""
@@ -23,19 +25,12 @@ COLUMNS = (
     *("wall_seconds", "seeds_together", "device", "git_commit", "versions"),
     *("run_dir", "configuration"),
 )
+OURS = "vm3ac"
 Row = dict[str, str]
 
 
 class Results:
-    """One row per trained run; a run is known by its configuration and its seed.
-
-    Args:
-        path: the table; need not exist.
-        measures: entries of a run's summary that the table has besides.
-
-    Raises:
-        ValueError: if it is of another format version, or no such table.
-    """
+    """One row per trained run; a run is known by its configuration and its seed."""
 
     def __init__(self, path: Path, measures: Sequence[str] = ()) -> None:
         self.path, self.columns = path, (*COLUMNS, *measures)
@@ -58,15 +53,7 @@ class Results:
 
 
 def read(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
-    """Read the table; no rows if there is none.
-
-    Args:
-        path: the table.
-        columns: what it must have.
-
-    Raises:
-        ValueError: if it is of another format version, or no such table.
-    """
+    """Read the table; no rows if there is none, a sentence if it is of another format."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -85,14 +72,7 @@ def read(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
 def row_of(
     run_dir: Path, results: Results, configuration: str, seeds_together: int
 ) -> dict[str, Any]:
-    """The row of a finished run, from its summary.
-
-    Args:
-        run_dir: directory of the run.
-        results: the table that it is for.
-        configuration: the arguments it was trained with.
-        seeds_together: number of seeds that were trained in its process.
-    """
+    """The row of a finished run, from its summary."""
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     renamed = {"return_mean": "eval_return_mean", "return_ci95": "eval_return_ci95"}
     found = {name: summary.get(renamed.get(name, name)) for name in results.columns[1:]}
@@ -107,21 +87,25 @@ def row_of(
 
 
 def final_returns(rows: Sequence[Row]) -> list[float]:
-    """Mean return of each run's last evaluation.
-
-    Args:
-        rows: rows of the table.
-    """
+    """Mean return of each run's last evaluation."""
     return [float(row["return_mean"]) for row in rows]
 
 
 def cells(name: str, estimate: Estimate | None) -> dict[str, str]:
-    """An estimate as three cells; empty without one or without an interval.
-
-    Args:
-        name: of the first column; the ends of the interval are ``name_low`` and ``name_high``.
-        estimate: the estimate.
-    """
+    """An estimate as three cells; empty without one or without an interval."""
     values = (math.nan,) * 3 if estimate is None else estimate
     ends = zip(("", "_low", "_high"), values, strict=True)
     return {name + end: "" if math.isnan(value) else f"{value:.6g}" for end, value in ends}
+
+
+def compared(values: Mapping[str, Sequence[float]], prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Cells of every algorithm's values, and how likely ours beats it where ours is there."""
+    better = improvement_over_each(values, OURS) if OURS in values else {}
+    found = {name: summarize_returns(numbers) for name, numbers in values.items()}
+    return {
+        name: {"seeds": summary.seeds}
+        | cells(f"{prefix}mean", summary.mean)
+        | cells(f"{prefix}iqm", summary.iqm)
+        | cells("vm3ac_better", better.get(name))
+        for name, summary in found.items()
+    }

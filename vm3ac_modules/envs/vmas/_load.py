@@ -10,24 +10,10 @@ from types import ModuleType
 
 from vm3ac_modules.extras import require_extra
 
-__all__ = ["load_vmas"]
-
 
 @cache
 def load_vmas() -> ModuleType:
-    """Import VMAS without the notice that its dependency gym prints.
-
-    Returns:
-        The module ``vmas``.
-
-    Raises:
-        ImportError: VMAS is not installed; names the extra to install.
-
-    Example:
-        >>> from vm3ac_modules.envs.vmas.load import load_vmas
-        >>> load_vmas().__name__
-        'vmas'
-    """
+    """Import VMAS without the notice that its dependency gym prints."""
     require_extra("vmas", "vmas", "a VMAS environment")
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         return importlib.import_module("vmas")

@@ -22,7 +22,7 @@ from vm3ac_modules.learning.seeds import (
     split_state,
 )
 from vm3ac_modules.learning.sources import Replayed
-from vm3ac_modules.runs.base import RunBase
+from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs.checkpoint import (
     ReplayItems,
     common_frame,
@@ -30,8 +30,6 @@ from vm3ac_modules.runs.checkpoint import (
     save_checkpoint,
 )
 from vm3ac_modules.runs.settings import Settings
-
-__all__ = ["hashed_config", "restore", "save"]
 
 LOG = logging.getLogger("vm3ac_modules")
 
@@ -46,20 +44,12 @@ NOT_IN_HASH = frozenset(
 
 
 def hashed_config(settings: Settings) -> dict[str, Any]:
-    """What a resumed run must agree with.
-
-    Args:
-        settings: of the run.
-    """
+    """What a resumed run must agree with."""
     return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
 
 
 def save(run: RunBase) -> None:
-    """Write a checkpoint of every seed.
-
-    Args:
-        run: the run.
-    """
+    """Write a checkpoint of every seed."""
     agent, seeds = run.agent, run.agent.seeds
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
@@ -105,14 +95,7 @@ def _replay(run: RunBase, seed: int) -> ReplayItems | None:
 
 
 def restore(run: RunBase) -> dict[str, Any]:
-    """Put everything back but the global random streams, which :meth:`Run.collect` restores last.
-
-    Args:
-        run: a run that was built as the saved one.
-
-    Returns:
-        The state of the first seed.
-    """
+    """Put all back but the global random streams, which collecting restores; the first state."""
     # Killed between two seeds' checkpoints, a run goes on from the last one that all have.
     frame = common_frame([own.training.run_dir for own in run.settings_of_seeds])
     saved = [

@@ -20,26 +20,16 @@ from vm3ac_modules.envs.resume import find_resumable
 from vm3ac_modules.learning.guards import FiniteGuard
 from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
+from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
+from vm3ac_modules.runs._segments import ReplayFiles
 from vm3ac_modules.runs.directory import check_run_directory
-from vm3ac_modules.runs.logs import MetricsLog, SeedFiles
-from vm3ac_modules.runs.segments import ReplayFiles
 from vm3ac_modules.runs.settings import Settings, check_device
-
-__all__ = ["RunBase"]
 
 LOG = logging.getLogger("vm3ac_modules")
 
 
 class RunBase:
-    """The parts of a run, built from its settings; nothing is written yet.
-
-    Args:
-        settings: all that it is told.
-
-    Raises:
-        RunDirectoryError: if its directory holds another run.
-        ValueError: for an environment or sizes that do not fit.
-    """
+    """The parts of a run, built from its settings; nothing is written yet."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.training, self.task = settings, settings.training, settings.task
@@ -163,12 +153,7 @@ class RunBase:
 
 
 def set_threads(threads: int | None, default: int) -> None:
-    """Set torch's intra-op threads, unless the environment says how many.
-
-    Args:
-        threads: the number asked for; None leaves it to ``OMP_NUM_THREADS``.
-        default: where neither says.
-    """
+    """Set torch's intra-op threads, unless the environment says how many."""
     if threads is not None:
         torch.set_num_threads(threads)
     elif "OMP_NUM_THREADS" not in os.environ:

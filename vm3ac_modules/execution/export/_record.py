@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from vm3ac_modules.execution.export.agent_module import FeedForwardAgent, RecurrentAgent
+from vm3ac_modules.execution.export._agent_module import FeedForwardAgent, RecurrentAgent
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.runs.record import git_commit, versions
-
-__all__ = ["describe", "describe_entry"]
 
 
 class _Entry(NamedTuple):
@@ -43,15 +41,7 @@ _ENTRIES = {
 
 
 def describe_entry(agent: FeedForwardAgent | RecurrentAgent, name: str) -> dict[str, Any]:
-    """Describe one input or output of an agent.
-
-    Args:
-        agent: the agent.
-        name: one of its ``inputs`` or ``outputs``.
-
-    Returns:
-        Name, shape (``"rows"`` stands for any number), dtype, unit and meaning.
-    """
+    """Describe an input or output; ``"rows"`` stands for any number."""
     net: Any = agent.net
     recurrent = isinstance(agent, RecurrentAgent)
     dtype, unit, meaning, size = _ENTRIES[name]
@@ -77,18 +67,7 @@ def describe(
     about: Mapping[str, Any],
     opset: int | None,
 ) -> dict[str, Any]:
-    """Describe one agent.
-
-    Args:
-        policy: the policy that it was cut out of.
-        agent: the agent.
-        index: its number.
-        about: algorithm, task and checkpoint of the run.
-        opset: version of ONNX's operators; None for a program of ``torch.export``.
-
-    Returns:
-        A JSON-serializable mapping.
-    """
+    """Describe one agent, as JSON takes it; ``about`` is what is said of its run."""
     sizes, bounds, prior = policy.sizes, policy.bounds, policy.prior
     actions: dict[str, Any] = {"kind": "discrete", "num_actions": sizes.action_dim}
     if bounds is not None:

@@ -13,39 +13,17 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
-from vm3ac_modules.execution.export.latent_source import LatentSource
+from vm3ac_modules.execution.export._latent_source import LatentSource
 from vm3ac_modules.functional.categorical import masked_log_softmax
-from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet, LatentUtilityNet
+from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet
 from vm3ac_modules.nn.blocks import AgentLinear
-from vm3ac_modules.nn.recurrent import RecurrentPolicyNet, one_hot_or_zeros
-
-__all__ = ["FeedForwardAgent", "RecurrentAgent", "cut_out_agent"]
+from vm3ac_modules.nn.recurrent import RecurrentNet, one_hot_or_zeros
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
 
 def cut_out_agent(net: _Net, agent: int, num_agents: int) -> _Net:
-    """Copy the network of one agent out of the team's.
-
-    Args:
-        net: a policy network of :mod:`vm3ac_modules.nn`, own weights per agent or shared ones.
-        agent: which agent, from 0.
-        num_agents: number of agents N of the team.
-
-    Returns:
-        The same kind of network for a single agent, with its own parameters.
-
-    Raises:
-        ValueError: if there is no such agent, or the network holds several seeds.
-
-    Example:
-        >>> net = LatentGaussianNet(6, 2, 3, num_agents=4)
-        >>> alone = cut_out_agent(net, 1, 4)
-        >>> observation, latent = torch.randn(5, 4, 6), torch.randn(5, 2)
-        >>> team, own = net(observation, latent)[0], alone(observation[:, 1:2], latent)[0]
-        >>> bool(torch.allclose(team[:, 1], own[:, 0], atol=1e-6))
-        True
-    """
+    """Copy one agent's network out of the team's; refused for several seeds at once."""
     if not 0 <= agent < num_agents:
         raise ValueError(f"there is no agent {agent} in a team of {num_agents}.")
     alone = copy.deepcopy(net)
@@ -80,21 +58,7 @@ class FeedForwardAgent(nn.Module):
 
     .. math:: a = c + h \tanh(\mu), \qquad (\mu, \sigma) = f(o, z)
 
-    Args:
-        net: the agent's network, see :func:`cut_out_agent`.
-        source: where its latent comes from.
-        low: lowest action ``[A]``; not read by a :class:`~vm3ac_modules.nn.DeterministicNet`.
-        high: highest action ``[A]``.
-
-    Example:
-        >>> net = cut_out_agent(LatentGaussianNet(6, 2, 3, num_agents=4), 0, 4)
-        >>> from vm3ac_modules.priors import GaussianPrior
-        >>> source = LatentSource("mean", GaussianPrior(2))
-        >>> agent = FeedForwardAgent(net, source, -torch.ones(3), torch.ones(3))
-        >>> agent.outputs
-        ('action', 'loc', 'scale', 'used_latent')
-        >>> agent(torch.zeros(5, 6))[0].shape
-        torch.Size([5, 3])
+    Actions lie between ``low`` and ``high``, ``[A]``; the latent comes from ``source``.
     """
 
     center: Tensor
@@ -116,16 +80,7 @@ class FeedForwardAgent(nn.Module):
         self.outputs = ("action", *gaussian, *source.outputs)
 
     def forward(self, observation: Tensor, *clock: Tensor) -> tuple[Tensor, ...]:
-        """Act.
-
-        Args:
-            observation: ``[R, O]``.
-            clock: what the latent's source reads.
-
-        Returns:
-            A tensor per name of ``outputs``: action ``[R, A]``, loc and scale before squashing
-            ``[R, A]``, latent ``[R, Z]``.
-        """
+        """A tensor per name of ``outputs``, from ``[R, O]`` and what the source reads."""
         latent = self.source(observation.shape[0], *clock)
         if isinstance(self.net, DeterministicNet):
             return (self.net(observation.unsqueeze(1)).squeeze(1),)
@@ -140,21 +95,9 @@ class RecurrentAgent(nn.Module):
     .. math:: a = \arg\max_{\mathrm{legal}} \ell(\tau_i, z)
 
     Its memory and its previous action go in and come out: the program itself keeps nothing.
-
-    Args:
-        net: the agent's network, see :func:`cut_out_agent`.
-        source: where its latent comes from.
-
-    Example:
-        >>> net = cut_out_agent(RecurrentPolicyNet(4, 5, num_agents=2), 0, 2)
-        >>> agent = RecurrentAgent(net, LatentSource("none", None))
-        >>> legal, memory = torch.ones(3, 5, dtype=torch.bool), torch.zeros(3, 64)
-        >>> start = torch.full((3,), -1)
-        >>> [out.shape for out in agent(torch.zeros(3, 4), legal, memory, start)]
-        [torch.Size([3]), torch.Size([3, 5]), torch.Size([3, 64])]
     """
 
-    def __init__(self, net: RecurrentPolicyNet | LatentUtilityNet, source: LatentSource) -> None:
+    def __init__(self, net: RecurrentNet, source: LatentSource) -> None:
         super().__init__()
         self.net, self.source = net, source
         self.inputs = ("observation", "action_mask", "hidden", "last_action", *source.inputs)
@@ -168,18 +111,10 @@ class RecurrentAgent(nn.Module):
         last_action: Tensor,
         *clock: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Act and remember.
+        """Act and remember: a tensor per name of ``outputs``.
 
-        Args:
-            observation: ``[R, O]``.
-            action_mask: legal actions, bool ``[R, A]``.
-            hidden: the memory, ``[R, H]``; zeros at the start of an episode.
-            last_action: the action of the step before, int64 ``[R]``; -1 at the start.
-            clock: what the latent's source reads.
-
-        Returns:
-            A tensor per name of ``outputs``: action int64 ``[R]``, log-probabilities (nats; of
-            utilities: of their softmax) ``[R, A]``, memory ``[R, H]``, latent ``[R, Z]``.
+        ``[R, O]``, legal actions ``[R, A]``, memory ``[R, H]`` (zeros at the start of an episode),
+        the action before ``[R]`` (-1 at the start) and what the latent's source reads go in.
         """
         latent = self.source(observation.shape[0], *clock)
         last = one_hot_or_zeros(last_action, self.net.num_actions, observation.dtype)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.cli.arguments import value_of
-from vm3ac_modules.cli.reproduce.command import Command
+from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.options import OptionsError
-from vm3ac_modules.runs.checkpoint import config_hash
+from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs.record import read_yaml
 from vm3ac_modules.runs.settings import LOOPS, MOVED, Settings
-
-__all__ = ["Case", "finished_runs", "make_case", "settings_of"]
 
 UNIMPORTANT = (
     *("seed", "seeds", "run_dir", "device", "threads", "resume", "overwrite", "draw"),
@@ -25,21 +23,15 @@ UNIMPORTANT = (
 
 @dataclass(frozen=True)
 class Case:
-    """An algorithm with its options on a task, trained with several seeds.
-
-    Args:
-        task: name of the task.
-        algorithm: name of the algorithm.
-        arguments: what is said to the training, save seeds, place and device.
-        settings: the same, checked and complete.
-        own: what is peculiar to it, for messages.
-    """
+    """An algorithm with its options on a task, trained with several seeds."""
 
     task: str
     algorithm: str
     arguments: tuple[str, ...]
+    """What is said to the training, save seeds, place and device."""
     settings: Settings = field(compare=False, repr=False)
     own: str = field(default="", compare=False)
+    """What is peculiar to it, for messages."""
 
     @property
     def configuration(self) -> str:
@@ -53,29 +45,14 @@ class Case:
         return Path("trained") / self.task.replace(":", "_") / f"{self.algorithm}-{digest}"
 
     def is_of(self, settings: Settings) -> bool:
-        """Whether a run of these settings is one of this case.
-
-        Args:
-            settings: those of the run.
-        """
+        """Whether a run of these settings is one of this case."""
         return _identity(self.settings) == _identity(settings)
 
 
 def make_case(
     command: Command, task: str, algorithm: str, own: Mapping[str, object] | None = None
 ) -> Case:
-    """A case of a command line, checked before anything is trained.
-
-    Args:
-        command: the command line; what it overrides is stronger than its budget.
-        task: name of the task.
-        algorithm: name of the algorithm.
-        own: options peculiar to the case, the strongest.
-
-    Raises:
-        OptionsError: if the training would refuse an option.
-        ValueError: if there is no such task, or options do not go together.
-    """
+    """A case of a command line, checked before anything is trained; ``own`` is the strongest."""
     peculiar = {name: str(value) for name, value in (own or {}).items()}
     given = {key.lstrip("+"): value for key, value in command.overrides.items()}
     merged = command.budget.options | {MOVED.get(k, k): v for k, v in given.items()} | peculiar
@@ -85,16 +62,18 @@ def make_case(
     return Case(task, algorithm, arguments, settings_of(arguments), said)
 
 
+def grid(
+    command: Command, own: Callable[[str, str], Mapping[str, object]] = lambda task, name: {}
+) -> dict[str, dict[str, Case]]:
+    """Every task with every algorithm of a command line; ``own`` says what is peculiar to each."""
+    return {
+        task: {name: make_case(command, task, name, own(task, name)) for name in command.algorithms}
+        for task in command.tasks
+    }
+
+
 def settings_of(arguments: Iterable[str]) -> Settings:
-    """What arguments of a training mean.
-
-    Args:
-        arguments: ``key=value`` each, as the training's command line has them.
-
-    Raises:
-        OptionsError: if the training would refuse an option.
-        ValueError: if there is no such task, or options do not go together.
-    """
+    """What arguments of a training mean, ``key=value`` each; refused as the training would."""
     config: dict[str, Any] = {}
     for text in arguments:
         key, _, value = text.partition("=")
@@ -113,11 +92,7 @@ def settings_of(arguments: Iterable[str]) -> Settings:
 
 
 def finished_runs(root: Path) -> Iterator[tuple[Path, Settings]]:
-    """Finished runs of one seed each that others left under a directory: a sweep, say.
-
-    Args:
-        root: the directory; ``trained`` in it, which is ours, is left out.
-    """
+    """Finished runs of one seed each that others left under a directory: a sweep, say."""
     for file in sorted(root.rglob("summary.json")):
         folder = file.parent
         if folder.relative_to(root).parts[:1] == ("trained",):

@@ -7,22 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["config_hash", "differences"]
-
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash a configuration, whatever the order of its keys.
-
-    Args:
-        config: a JSON-serializable mapping.
-
-    Returns:
-        The SHA-256 of its canonical JSON, in hexadecimal.
-
-    Example:
-        >>> config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
-        True
-    """
+    """Hash a configuration, whatever the order of its keys."""
     text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -36,12 +23,7 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What two configurations do not agree in, a sentence each.
-
-    Args:
-        saved: of a checkpoint.
-        given: of this run.
-    """
+    """What two configurations do not agree in, a sentence each."""
     old, new = dict(_leaves(saved)), dict(_leaves(given))
     return [
         f"{key}: checkpoint has {old.get(key, 'nothing')}, this run has {new.get(key, 'nothing')}"

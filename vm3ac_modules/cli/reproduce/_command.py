@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vm3ac_modules.cli.arguments import ERRORS, fail, parse_some
-from vm3ac_modules.cli.reproduce.budgets import CONTINUOUS, Budget, Program
+from vm3ac_modules.cli.reproduce._budgets import CONTINUOUS, Budget, Program
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import Options, OptionsError, option
-
-__all__ = ["SHARED_RUNS", "Command", "Study", "execute", "listed", "out_of"]
 
 SHARED_RUNS = "runs/reproduce/figure3"
 RESERVED = ("algorithm", "task", "map", "seed", "run_dir", "resume", "overwrite")
@@ -43,34 +41,16 @@ class Study(Options):
     draw_only: bool = option(False, "train nothing, use the runs that are there")
 
 
-def listed(what: str, names: Iterable[str]) -> Any:
-    """The option ``tasks`` or ``algorithms`` with its default.
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Study):
+    """Options of programs that compare algorithms."""
 
-    Args:
-        what: which of the two.
-        names: the default.
-    """
-    return option(",".join(names), f"{what}, separated by commas")
-
-
-def out_of(name: str) -> Any:
-    """The option ``out`` with its default.
-
-    Args:
-        name: of the figure or table.
-    """
-    return option(f"runs/reproduce/{name}", "directory to write into")
+    algorithms: str = option("", "algorithms, separated by commas")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line: options, what goes to the training, and how to say it again.
-
-    Args:
-        options: options of the program.
-        overrides: options of the training by name.
-        name: how the program was called.
-    """
+    """A command line: options of the program, those of the training, and how it was called."""
 
     options: Any
     overrides: dict[str, str]
@@ -90,11 +70,6 @@ class Command:
     def algorithms(self) -> list[str]:
         """Names of the algorithms."""
         return self._names("algorithms")
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """Every task with every algorithm."""
-        return [(task, algorithm) for task in self.tasks for algorithm in self.algorithms]
 
     @property
     def seeds(self) -> range:
@@ -139,36 +114,30 @@ class Command:
         return f"{self.name} {shlex.join(said)}".strip()
 
 
-def execute(
-    function: Callable[[Command], None],
-    options: type[Study],
-    doc: str | None,
-    arguments: Sequence[str],
-    name: str,
-) -> None:
-    """Read a command line and do what it says; answer what cannot be done with one sentence.
+def program(
+    function: Callable[[Command], None], options: type[Study], doc: str | None, module: str
+) -> Callable[..., None]:
+    """The ``main`` of a module: reads a command line and makes what the function makes."""
 
-    Args:
-        function: what the program does.
-        options: its options.
-        doc: what it is.
-        arguments: the command line.
-        name: how it was called.
-    """
-    budgets = "\n".join(
-        f"  {budget}: seeds={seeds} " + " ".join(f"{k}={v}" for k, v in said.items())
-        for budget, (seeds, said) in options.program.budgets.items()
-    )
-    help_text = (
-        f"{doc}\nEvery other key=value is an option of the training, see vm3ac "
-        f"{options.program.command} --help.\n\nbudgets:\n{budgets}"
-    )
-    chosen, overrides = parse_some(name, help_text, options, arguments)
-    if reserved := [key for key in overrides if key.lstrip("+~") in RESERVED]:
-        fail(f"{reserved[0]} is the program's own: see --help for its options.")
-    try:
-        require_extra("rliable", "reproduce", "The statistics of these programs")
-        require_extra("matplotlib", "recipes", "Drawing")
-        function(Command(chosen, overrides, name))
-    except ERRORS as error:
-        fail(str(error))
+    def main(
+        arguments: Sequence[str], name: str = f"vm3ac reproduce {module.rpartition('.')[-1]}"
+    ) -> None:
+        budgets = "\n".join(
+            f"  {budget}: seeds={seeds} " + " ".join(f"{k}={v}" for k, v in said.items())
+            for budget, (seeds, said) in options.program.budgets.items()
+        )
+        help_text = (
+            f"{doc}\nEvery other key=value is an option of the training, see vm3ac "
+            f"{options.program.command} --help.\n\nbudgets:\n{budgets}"
+        )
+        chosen, overrides = parse_some(name, help_text, options, arguments)
+        if reserved := [key for key in overrides if key.lstrip("+~") in RESERVED]:
+            fail(f"{reserved[0]} is the program's own: see --help for its options.")
+        try:
+            require_extra("rliable", "reproduce", "The statistics of these programs")
+            require_extra("matplotlib", "recipes", "Drawing")
+            function(Command(chosen, overrides, name))
+        except ERRORS as error:
+            fail(str(error))
+
+    return main

@@ -15,18 +15,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vm3ac_modules.cli.arguments import fail, say
-from vm3ac_modules.cli.reproduce.cases import Case, finished_runs
-from vm3ac_modules.cli.reproduce.command import Command
-from vm3ac_modules.cli.reproduce.results import Results, Row, row_of
+from vm3ac_modules.cli.evaluate import play
+from vm3ac_modules.cli.reproduce._cases import Case, finished_runs
+from vm3ac_modules.cli.reproduce._command import Command
+from vm3ac_modules.cli.reproduce._results import Results, Row, row_of
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
 from vm3ac_modules.runs.checkpoint import has_checkpoint
 from vm3ac_modules.runs.directory import open_run_directory
 from vm3ac_modules.runs.record import read_csv_log, read_yaml
-
-__all__ = ["Batch", "curve_of", "trained"]
 
 
 class Batch(NamedTuple):
@@ -54,15 +53,7 @@ class Batch(NamedTuple):
 
 
 def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
-    """Rows of every case's seeds, after training those that have none.
-
-    Args:
-        command: the command line.
-        cases: what is needed.
-
-    Returns:
-        The rows by case, in the order of the seeds; with ``draw_only`` those that are there.
-    """
+    """Rows of every case's seeds, in their order, after training those that have none."""
     cases = list(dict.fromkeys(cases))
     results = Results(command.runs / "results.csv", command.options.program.measures)
     for case in cases:
@@ -84,6 +75,36 @@ def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
             f"this makes them: {command.again}"
         )
     return rows
+
+
+def trained_panels(
+    command: Command, panels: Mapping[str, Mapping[str, Case]]
+) -> dict[str, dict[str, list[Row]]]:
+    """Rows by title and label, after training what is missing; what has none is left out."""
+    rows = trained(command, [case for panel in panels.values() for case in panel.values()])
+    there = {
+        title: {label: rows[case] for label, case in panel.items() if rows[case]}
+        for title, panel in panels.items()
+    }
+    return {title: panel for title, panel in there.items() if panel}
+
+
+def plays_of(
+    command: Command, row: Row, modes: Iterable[str], known: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Returns of a run's agent by where z comes from, a row per mode that it has."""
+    episodes = command.options.episodes
+    found = play(command.runs / row["run_dir"], episodes)
+    return [
+        {**known, "latent": mode, "episodes": episodes, **found[mode]}
+        for mode in modes
+        if mode in found
+    ]
+
+
+def log_of(command: Command, row: Row) -> dict[str, list[float]]:
+    """The columns of a run's ``eval.csv``."""
+    return read_csv_log(command.runs / row["run_dir"] / "eval.csv")
 
 
 def rows_of(results: Results, case: Case, seeds: Iterable[int]) -> list[Row]:
@@ -212,15 +233,7 @@ def train_all(command: Command, results: Results, batches: Sequence[Batch]) -> N
         )
 
 
-def curve_of(
-    command: Command, rows: Sequence[Mapping[str, str]], column: str = "return_mean"
-) -> AggregatedCurve:
-    """The aggregated evaluation curve of a case's runs.
-
-    Args:
-        command: the command line.
-        rows: their rows.
-        column: of their ``eval.csv``.
-    """
-    logs = [read_csv_log(command.runs / row["run_dir"] / "eval.csv") for row in rows]
+def curve_of(command: Command, rows: Sequence[Row], column: str = "return_mean") -> AggregatedCurve:
+    """The aggregated evaluation curve of a case's runs."""
+    logs = [log_of(command, row) for row in rows]
     return aggregate_curves([(log["frame"], log[column]) for log in logs])

@@ -10,19 +10,13 @@ from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
-from vm3ac_modules.runs.base import RunBase
-from vm3ac_modules.runs.pictures import draw_all, observer
-from vm3ac_modules.runs.report import evaluation_row, information, joined_summary, summary
-
-__all__ = ["Evaluator"]
+from vm3ac_modules.runs._base import RunBase
+from vm3ac_modules.runs._pictures import draw_all, observer
+from vm3ac_modules.runs._report import evaluation_row, information, joined_summary, summary
 
 
 class Evaluator:
-    """Plays a run's policy on the protocol's fixed starts, in an environment of its own.
-
-    Args:
-        run: the run, built.
-    """
+    """Plays a run's policy on the protocol's fixed starts, in an environment of its own."""
 
     def __init__(self, run: RunBase) -> None:
         self.run = run

@@ -20,17 +20,9 @@ from vm3ac_modules.learning.episodes import Round
 from vm3ac_modules.runs.record import CsvLog, TensorBoardLog, read_csv_log, to_yaml
 from vm3ac_modules.runs.settings import Settings
 
-__all__ = ["MetricsLog", "SeedFiles"]
-
 
 class SeedFiles:
-    """The files of one seed's run directory.
-
-    Args:
-        settings: of this seed, as if it ran alone.
-        frame: frame from which a resumed run goes on; None for a new one.
-        rows: rows of metrics.csv and eval.csv that belong to the resumed run.
-    """
+    """The files of one seed's run; a resumed one goes on behind so many rows of its logs."""
 
     def __init__(
         self, settings: Settings, frame: int | None = None, rows: tuple[int, int] = (0, 0)
@@ -72,12 +64,7 @@ class SeedFiles:
 
 
 class MetricsLog:
-    """Means of what updates return, gathered on the device between two rows of metrics.csv.
-
-    Args:
-        agent: what is trained.
-        device: where losses are.
-    """
+    """Means of what updates return, gathered on the device between two rows of metrics.csv."""
 
     def __init__(self, agent: Agent, device: torch.device | str) -> None:
         keys = [str(key) for key in agent.loss.out_keys]
@@ -105,13 +92,7 @@ class MetricsLog:
         self.played.append((played.returns, won))
 
     def rows(self, frames: int, updates: int, counts: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The next row of every seed, and a new beginning.
-
-        Args:
-            frames: environment steps so far.
-            updates: updates so far.
-            counts: further counters, by column.
-        """
+        """The next row of every seed, and a new beginning."""
         now = time.monotonic()
         then, old_frames, old_updates = self.last
         seconds = max(now - then, 1e-9)

@@ -16,8 +16,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACT", "FAIL", "READY", "SET", "STEP", "Frame", "pack", "unpack"]
-
 READY, SET, STEP, ACT, FAIL = b"redy", b"set ", b"step", b"act ", b"fail"
 _HEADER = struct.Struct("<4sII")
 
@@ -31,34 +29,13 @@ class Frame(NamedTuple):
 
 
 def pack(kind: bytes, content: Any, number: int = 0) -> bytes:
-    """A frame as bytes.
-
-    Args:
-        kind: one of the constants of this module.
-        content: a sequence of arrays for ``STEP`` and ``ACT``; else JSON-serializable.
-        number: tells frames apart, modulo 2^32.
-
-    Returns:
-        Header and payload.
-
-    Example:
-        >>> import io
-        >>> unpack(io.BytesIO(pack(ACT, [np.arange(3)]))).content
-        [array([0, 1, 2])]
-    """
+    """A frame as bytes; ``STEP`` and ``ACT`` hold arrays, the others what JSON takes."""
     payload = _arrays(content) if kind in (STEP, ACT) else json.dumps(content).encode()
     return _HEADER.pack(kind, number % 2**32, len(payload)) + payload
 
 
 def unpack(stream: IO[bytes]) -> Frame | None:
-    """Read the next frame.
-
-    Args:
-        stream: a buffered binary stream.
-
-    Returns:
-        The frame; None where the stream ended, even inside a frame.
-    """
+    """Read the next frame; None where the stream ended, even inside a frame."""
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None

@@ -8,10 +8,8 @@ from typing import Any
 from vm3ac_modules.algorithms.registry import find_preset, presets
 from vm3ac_modules.algorithms.tuning import TUNED, tuned
 from vm3ac_modules.cli.arguments import table
-from vm3ac_modules.envs.tasks import FOREIGN, available_environments
-from vm3ac_modules.runs.settings import LOOPS, BattleTraining, StepTraining
-
-__all__ = ["GROUPS", "chosen_algorithm", "help_text", "register"]
+from vm3ac_modules.envs.tasks import FOREIGN, available_environments, battle_name
+from vm3ac_modules.runs.settings import COMMANDS, LOOPS
 
 GROUPS = ("algorithm", "task", "loop")
 TRAIN = """Train VM3-AC or a baseline on a task with continuous actions.
@@ -53,12 +51,7 @@ BATTLE_PLACE: dict[str, Any] = {"map": "3s_vs_3z", "backend": "smax", "reward": 
 
 
 def register(command: str, arguments: Sequence[str] = ()) -> None:
-    """Make the configuration of a command known to Hydra.
-
-    Args:
-        command: ``"train"`` or ``"battle"``.
-        arguments: the command line, which may name tasks by import path.
-    """
+    """Make the configuration of a command known to Hydra."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
@@ -66,7 +59,7 @@ def register(command: str, arguments: Sequence[str] = ()) -> None:
     store = ConfigStore.instance()
     for group in GROUPS:
         store.repo.pop(group, None)
-    kind = StepTraining if command == "train" else BattleTraining
+    kind = COMMANDS[command]
     for name, preset in presets(kind.kind).items():
         node: dict[str, Any] = {"name": name, **_with_tuned(preset.options.to_dict())}
         store.store(group="algorithm", name=name, node=node)
@@ -116,32 +109,24 @@ def _with_tuned(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tuned(key: str, *, _root_: Any) -> Any:
     algorithm = _root_.algorithm.name
-    battle = "map" in _root_
-    task = f"battle/{_root_.backend}/{_root_.reward}/{_root_.map}" if battle else _root_.task.name
-    kind = BattleTraining if battle else StepTraining
+    if "map" in _root_:
+        kind = COMMANDS["battle"]
+        task = battle_name(_root_.map, _root_.backend, _root_.reward)
+    else:
+        kind, task = COMMANDS["train"], _root_.task.name
     default = find_preset(algorithm, kind.kind).options.to_dict() | kind().to_dict()
     return tuned(algorithm, task).get(key, default[key])
 
 
 def chosen_algorithm(arguments: Sequence[str]) -> str:
-    """The algorithm that a command line names, the first one of a sweep.
-
-    Args:
-        arguments: the command line.
-    """
+    """The algorithm that a command line names, the first one of a sweep."""
     said = [a.partition("=")[2] for a in arguments if a.startswith("algorithm=")]
     return said[-1].split(",")[0] if said else "vm3ac"
 
 
 def help_text(command: str, program: str, algorithm: str) -> str:
-    """Help with every option, those of one algorithm included.
-
-    Args:
-        command: ``"train"`` or ``"battle"``.
-        program: its name.
-        algorithm: whose options are listed.
-    """
-    kind = StepTraining if command == "train" else BattleTraining
+    """Help with every option, those of one algorithm included."""
+    kind = COMMANDS[command]
     known = presets(kind.kind)
     preset = known.get(algorithm, known["vm3ac"])
     loops = ", ".join(f"{name} ({about})" for name, (about, _) in LOOPS.items())

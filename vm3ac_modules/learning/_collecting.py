@@ -5,7 +5,6 @@ Shapes: ``R`` rows of the environment, seed by seed, ``L`` time limit.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,8 +16,6 @@ from torchrl.envs import EnvBase
 
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.episodes import EpisodeCollector, Round
-
-__all__ = ["Collected", "EpisodeCollecting", "StepCollecting", "collecting"]
 
 
 class Collected(NamedTuple):
@@ -38,26 +35,8 @@ class Collected(NamedTuple):
     """The round, where whole episodes are played."""
 
 
-class Collecting(ABC):
-    """Base: an endless sequence of :class:`Collected`."""
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Collected]:
-        """Collect for ever."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free what collecting needs."""
-
-
-class StepCollecting(Collecting):
-    """One step of all rows at a time, by TorchRL's collector; episodes follow one another.
-
-    Args:
-        agent: whose policy acts.
-        env: the environment, ``[R]``.
-        random_frames: first frames (per seed) with uniformly random actions.
-    """
+class StepCollecting:
+    """One step of all rows at a time, by TorchRL's collector; episodes follow one another."""
 
     def __init__(self, agent: Agent, env: EnvBase, random_frames: int = 0) -> None:
         self.agent = agent
@@ -88,14 +67,8 @@ class StepCollecting(Collecting):
         self.collector.shutdown()
 
 
-class EpisodeCollecting(Collecting):
-    """One episode of every row at a time, all rows from one reset.
-
-    Args:
-        agent: whose policy acts.
-        env: the environment, ``[R]``.
-        max_steps: time limit of an episode.
-    """
+class EpisodeCollecting:
+    """One episode of every row at a time, all rows from one reset."""
 
     def __init__(self, agent: Agent, env: EnvBase, max_steps: int) -> None:
         self.agent = agent
@@ -129,16 +102,8 @@ class EpisodeCollecting(Collecting):
 
 def collecting(
     agent: Agent, env: EnvBase, *, episodes: bool, max_steps: int, random_frames: int = 0
-) -> Collecting:
-    """The way of collecting that a task asks for.
-
-    Args:
-        agent: whose policy acts.
-        env: the environment, ``[R]``.
-        episodes: whether whole episodes are played.
-        max_steps: time limit of an episode.
-        random_frames: first frames with random actions, where steps are collected.
-    """
+) -> StepCollecting | EpisodeCollecting:
+    """The way of collecting that a task asks for, an endless sequence of :class:`Collected`."""
     if episodes:
         return EpisodeCollecting(agent, env, max_steps)
     return StepCollecting(agent, env, random_frames)

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from vm3ac_modules.functional.counter import uniforms_at
 from vm3ac_modules.priors import LatentPrior
 
-__all__ = ["LatentInput", "LatentSource"]
-
 LatentInput = Literal["synchronized", "given", "mean", "constant", "none"]
 """Source of an exported agent's latent; ``"none"`` for a policy without one."""
 
@@ -21,24 +19,8 @@ LatentInput = Literal["synchronized", "given", "mean", "constant", "none"]
 class LatentSource(nn.Module):
     """Compute or read the latent of a step inside an agent's program.
 
-    Args:
-        source: ``"synchronized"`` computes :func:`~vm3ac_modules.modules.latent_at` from seed,
-            episode and step; ``"given"`` reads it; ``"mean"`` and ``"constant"`` are constants;
-            ``"none"`` has no latent.
-        prior: the prior; may be None for ``"given"`` and ``"none"``.
-
-    Raises:
-        ValueError: for an unknown source, a missing prior, one that no program can compute, or a
-            mean outside the support.
-
-    Example:
-        >>> import torch
-        >>> from vm3ac_modules.priors import GaussianPrior
-        >>> source = LatentSource("synchronized", GaussianPrior(3))
-        >>> source.inputs
-        ('seed', 'episode', 'step')
-        >>> source(5, torch.tensor(0), torch.tensor([1]), torch.tensor([2])).shape
-        torch.Size([1, 3])
+    ``"synchronized"`` computes it from seed, episode and step, ``"given"`` reads it, ``"mean"`` and
+    ``"constant"`` are constants of the prior.
     """
 
     def __init__(self, source: LatentInput, prior: LatentPrior | None) -> None:
@@ -81,13 +63,7 @@ class LatentSource(nn.Module):
         return (cast("Tensor", latent).clone(),) if self.outputs else ()
 
     def forward(self, rows: int, *given: Tensor) -> Tensor | None:
-        """The latent ``[R, Z]``.
-
-        Args:
-            rows: number of rows R.
-            given: a tensor per name of :attr:`inputs`: seed int64 ``[]`` (64 bits), episode and
-                step int64 ``[R]``; or the latent ``[R, Z]``.
-        """
+        """The latent ``[R, Z]`` from a tensor per name of :attr:`inputs`."""
         if self.source == "none":
             return None
         if self.source == "given":

@@ -15,23 +15,16 @@ from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.battles import battle_gif, unit_trace
 from vm3ac_modules.evaluation.figures import learning_curve, rollout_gif
 from vm3ac_modules.evaluation.protocol import EvaluationResult
-from vm3ac_modules.runs.base import RunBase
-from vm3ac_modules.runs.logs import SeedFiles
+from vm3ac_modules.runs._base import RunBase
+from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs.record import read_csv_log
-
-__all__ = ["draw_all", "observer", "positions"]
 
 POINTS = ("preys", "treasures", "landmarks")
 """Where a scenario keeps the points that its agents go to."""
 
 
 def observer(task: Task, env: EnvBase) -> Callable[[EnvBase], Tensor] | None:
-    """What is to be watched for a picture of an episode; None where the simulator shows nothing.
-
-    Args:
-        task: says how it is drawn.
-        env: its environment.
-    """
+    """What is to be watched for a picture of an episode; None where the simulator shows nothing."""
     base: Any = innermost(env)
     if task.picture == "battle":
         return unit_trace if hasattr(base, "units") else None
@@ -42,9 +35,6 @@ def positions(env: EnvBase) -> Tensor:
     """Agents, then points that they go to, then whether each point is there, ``[E, N + 2M, 2]``.
 
     A flag fills both coordinates, so that one tensor says all.
-
-    Args:
-        env: an environment that says where its agents are.
     """
     base: Any = innermost(env)
     if hasattr(base, "positions"):
@@ -62,15 +52,7 @@ def positions(env: EnvBase) -> Tensor:
 def draw_all(
     run: RunBase, env: EnvBase, files: SeedFiles, result: EvaluationResult, baseline: float
 ) -> None:
-    """Draw the learning curve and the first episode of the last evaluation.
-
-    Args:
-        run: the run.
-        env: what the evaluation was played in.
-        files: of one seed.
-        result: that seed's evaluation, watched.
-        baseline: mean return of uniformly random actions.
-    """
+    """Draw the learning curve and the first episode of the last evaluation."""
     task = run.task
     backend = f" ({task.about['backend'].upper()})" if "backend" in task.about else ""
     seed = files.settings.training.seed
@@ -87,14 +69,7 @@ def draw_all(
 
 
 def draw_rollout(path: Path, env: EnvBase, trace: Tensor, title: str) -> None:
-    """Draw an episode that was watched with :func:`positions`.
-
-    Args:
-        path: the picture to write.
-        env: the environment.
-        trace: ``[T, N + 2M, 2]``.
-        title: what stands above it.
-    """
+    """Draw an episode ``[T, N + 2M, 2]`` that was watched with :func:`positions`."""
     base: Any = innermost(env)
     if hasattr(base, "positions"):
         # Seen from the side, a walk is long and flat: the window goes along with the first one.

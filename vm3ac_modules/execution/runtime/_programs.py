@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from vm3ac_modules.execution.runtime.agent_file import AgentFileError
 
-__all__ = ["Program", "open_program"]
-
 Array = NDArray[Any]
 # What a PT2 archive of ours holds; torch would unpickle none of it.
 _HARMLESS = re.compile(
@@ -35,31 +33,12 @@ class Program(Protocol):
     """A program with positional inputs and outputs."""
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run it.
-
-        Args:
-            inputs: in the order of the record's ``"inputs"``.
-
-        Returns:
-            In the order of the record's ``"outputs"``.
-        """
+        """Run it: arrays in the order of the record's inputs in, of its outputs out."""
         ...
 
 
 def open_program(path: Path, record: Mapping[str, Any]) -> Program:
-    """Load the program of an agent's file.
-
-    Args:
-        path: the file.
-        record: its record.
-
-    Returns:
-        The program, on the CPU.
-
-    Raises:
-        ImportError: if onnxruntime or torch is not installed.
-        AgentFileError: if inputs and outputs are not what the record says.
-    """
+    """Load the program of an agent's file; refused unless it is what the record says."""
     program = _OnnxProgram(path) if path.suffix == ".onnx" else _TorchProgram(path)
     for kind, found in (("inputs", program.inputs), ("outputs", program.outputs)):
         said = [entry["name"] for entry in record[kind]]

@@ -10,29 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomStreams"]
-
 
 @dataclass(frozen=True)
 class RandomStreams:
     """States of torch's, NumPy's and Python's global generators, and of one CUDA device's.
 
     VMAS's scenarios draw from the global generators, hence NumPy's legacy one.
-
-    Args:
-        torch_state: state of torch's CPU generator, uint8.
-        numpy_state: what ``numpy.random.get_state`` gives.
-        python_state: what ``random.getstate`` gives.
-        cuda_state: state of the generator of the simulation's CUDA device, if it is on one.
-
-    Example:
-        >>> import torch
-        >>> from vm3ac_modules.envs.vmas.streams import RandomStreams
-        >>> before = RandomStreams.current(torch.device("cpu"))
-        >>> draw = torch.rand(3)
-        >>> before.install(torch.device("cpu"))
-        >>> bool((torch.rand(3) == draw).all())
-        True
     """
 
     torch_state: Tensor
@@ -42,12 +25,7 @@ class RandomStreams:
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> RandomStreams:
-        """The states after seeding each generator, without touching the global ones.
-
-        Args:
-            seed: the seed, at least 0.
-            device: device of the simulation.
-        """
+        """The states after seeding each generator, without touching the global ones."""
         cuda = device.type == "cuda"
         return cls(
             torch.Generator().manual_seed(seed).get_state(),
@@ -58,11 +36,7 @@ class RandomStreams:
 
     @classmethod
     def current(cls, device: torch.device) -> RandomStreams:
-        """The states of the global generators.
-
-        Args:
-            device: device of the simulation.
-        """
+        """The states of the global generators."""
         return cls(
             torch.random.get_rng_state(),
             np.random.get_state(),  # noqa: NPY002
@@ -71,11 +45,7 @@ class RandomStreams:
         )
 
     def install(self, device: torch.device) -> None:
-        """Set the global generators to these states.
-
-        Args:
-            device: device of the simulation.
-        """
+        """Set the global generators to these states."""
         torch.random.set_rng_state(self.torch_state)
         np.random.set_state(self.numpy_state)  # noqa: NPY002
         random.setstate(self.python_state)
@@ -83,11 +53,7 @@ class RandomStreams:
             torch.cuda.set_rng_state(self.cuda_state, device)
 
     def moved(self, device: torch.device) -> RandomStreams:
-        """The same streams for a simulation on another device; that of a new one starts afresh.
-
-        Args:
-            device: device of the simulation.
-        """
+        """The same streams for a simulation on another device; that of a new one starts afresh."""
         cuda_state = self.cuda_state if device.type == "cuda" else None
         if device.type == "cuda" and cuda_state is None:
             # any function of the present state will do, so that the move is reproducible
@@ -113,11 +79,7 @@ class RandomStreams:
 
     @classmethod
     def from_tensors(cls, state: dict[str, Tensor]) -> RandomStreams:
-        """The inverse of :meth:`to_tensors`.
-
-        Args:
-            state: its result; further entries are ignored.
-        """
+        """The inverse of :meth:`to_tensors`."""
         *keys, position, has_gauss = state["numpy"].tolist()
         gauss, python_gauss = state["gauss"].tolist()
         numpy_keys = np.array(keys, dtype=np.uint32)

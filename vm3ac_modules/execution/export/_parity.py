@@ -6,40 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import StepCounter, TransformedEnv
-from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
+from torchrl.envs.utils import step_mdp
 
-from vm3ac_modules.evaluation.protocol import restart_episodes
-from vm3ac_modules.execution.export.latent_source import LatentInput
+from vm3ac_modules.evaluation.protocol import fixed_starts
+from vm3ac_modules.execution.export._latent_source import LatentInput
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.keys import Keys
-from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.modules.policy import Policy
-
-__all__ = ["TOLERANCE", "largest_difference", "with_clock"]
 
 TOLERANCE = 1e-5
 """Largest difference that rounding may make, in units of the action (log-probability: nats)."""
 
 
 def with_clock(env: TransformedEnv, keys: Keys | None = None) -> TransformedEnv:
-    """Append a step counter to an environment that has none.
-
-    Args:
-        env: the environment; it is changed.
-        keys: the tensordict vocabulary.
-
-    Returns:
-        The same environment, with the entry ``"step_count"``.
-
-    Example:
-        >>> from torchrl.testing.mocking_classes import ContinuousActionVecMockEnv
-        >>> env = TransformedEnv(ContinuousActionVecMockEnv())
-        >>> "step_count" in with_clock(env).observation_spec.keys()
-        True
-    """
+    """Append a step counter to an environment that has none."""
     keys = Keys() if keys is None else keys
     if keys.step_count not in env.observation_spec.keys(True, True):
         env.append_transform(StepCounter())
@@ -58,19 +40,9 @@ def largest_difference(
 ) -> float:
     """Play greedily and compare every agent's file with the joint policy, step by step.
 
-    Args:
-        policy: the joint policy.
-        env: the environment that it was trained on, with the entries its latent is computed from.
-        paths: files of all agents, in order.
-        latent: the latent that they were exported with.
-        seed: seed of the starts and of the latents.
-        steps: how many steps to compare.
-        keys: the tensordict vocabulary.
-
-    Returns:
-        The largest absolute difference of an action's component, or of a legal action's
-        log-probability (nats) for discrete actions, including the gap between the chosen and the
-        best action's; nan if anything was nan.
+    The largest absolute difference of an action's component, or of a legal action's log-probability
+    (nats) for discrete actions, including the gap between the chosen and the best action's; nan if
+    anything was nan.
     """
     keys = Keys() if keys is None else keys
     team = Policy.of(policy, keys)
@@ -79,9 +51,7 @@ def largest_difference(
     agents = [DeployedAgent(path, seed=seed) for path in paths]
     discrete = agents[0].recurrent
     env, largest = with_clock(env, keys), 0.0
-    with fork_rng(seed), torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        env.set_seed(seed, static_seed=False)
-        restart_episodes(env)
+    with fixed_starts(env, seed):
         td = env.reset()
         for _ in range(steps):
             td = team(td)

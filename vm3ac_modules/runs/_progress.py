@@ -6,23 +6,9 @@ from types import TracebackType
 
 from vm3ac_modules.extras import require_extra
 
-__all__ = ["ProgressBar"]
-
 
 class ProgressBar:
-    """A bar on standard error with the time that is left and the last evaluation.
-
-    Args:
-        total: environment steps of the whole run.
-        done: steps that were done before.
-
-    Raises:
-        ImportError: if tqdm is not installed; names the extra.
-
-    Example:
-        >>> with ProgressBar(100, 0) as bar:
-        ...     bar.update(50)
-    """
+    """A bar on standard error with the time that is left and the last evaluation."""
 
     def __init__(self, total: int, done: int) -> None:
         require_extra("tqdm", "recipes", "The progress bar")

@@ -18,8 +18,6 @@ from tensordict import TensorDict, TensorDictBase
 
 from vm3ac_modules.runs._step_directory import TEMPORARY, fingerprint, sync_directory
 
-__all__ = ["ReplayFiles", "Segment", "joined", "remove_unlisted", "write_segments"]
-
 FOLDER = "replay"
 
 
@@ -64,19 +62,7 @@ def write_segments(
     held: int,
     frame: int,
 ) -> ReplayFiles:
-    """Write the items that no segment has yet.
-
-    Args:
-        folder: the run's ``checkpoint`` directory.
-        before: what the last step lists; None if there is none.
-        rows: gives items by the number of the first and the one behind the last.
-        written: items that went in so far.
-        held: items that are still there.
-        frame: environment steps, which tells apart segments of an abandoned future.
-
-    Returns:
-        What the new step lists.
-    """
+    """Write the items that no segment has yet."""
     oldest = written - held
     kept = [s for s in (before.segments if before else ()) if s.end > oldest]
     start = max(kept[-1].end if kept else oldest, oldest)
@@ -84,6 +70,7 @@ def write_segments(
     if start < written:
         place = folder / FOLDER
         place.mkdir(parents=True, exist_ok=True)
+        # The frame tells segments apart from those of a future that a resume has abandoned.
         name = f"items_{start}_{written}_frame_{frame}.pt"
         temporary = place / f"{TEMPORARY}{name}"
         content = rows(start, written).flatten_keys(".").to_dict()
@@ -101,13 +88,7 @@ def write_segments(
 def joined(
     files: ReplayFiles, read: Callable[[Path, dict[str, Any]], dict[str, Any]], folder: Path
 ) -> TensorDictBase:
-    """The items that were held, oldest first.
-
-    Args:
-        files: what the step lists.
-        read: reads and checks a file against its fingerprint.
-        folder: the run's ``checkpoint`` directory.
-    """
+    """The items that were held, oldest first."""
     oldest, parts = files.written - files.held, []
     for segment in files.segments:
         content = read(folder / FOLDER / segment.name, segment._asdict())
@@ -118,12 +99,7 @@ def joined(
 
 
 def remove_unlisted(folder: Path, steps: Iterable[Path]) -> None:
-    """Remove segments that no step of a checkpoint lists.
-
-    Args:
-        folder: the run's ``checkpoint`` directory.
-        steps: the steps that are kept.
-    """
+    """Remove segments that no step of a checkpoint lists."""
     needed: set[str] = set()
     for step in steps:
         needed.update(_listed(step))

@@ -16,11 +16,9 @@ from vm3ac_modules.extras import require_extra
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.objectives import BOUNDS, estimate_information
-from vm3ac_modules.runs.base import RunBase
+from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs.record import git_commit, versions
 from vm3ac_modules.runs.settings import Settings
-
-__all__ = ["evaluation_row", "information", "joined_summary", "summary", "win_rate"]
 
 DIAGNOSED_EPISODES = 16
 """Episodes of the replay on which the coordination of VM3-AC is measured."""
@@ -28,12 +26,7 @@ EXACT = ("mutual_information", "latent_information")
 
 
 def evaluation_row(result: EvaluationResult, battles: bool) -> dict[str, Any]:
-    """Columns of eval.csv that say how episodes went.
-
-    Args:
-        result: of one seed.
-        battles: whether there is a win rate.
-    """
+    """Columns of eval.csv that say how episodes went."""
     won = {"win_rate": win_rate(result)} if battles else {}
     return {
         "return_mean": result.mean,
@@ -46,21 +39,13 @@ def evaluation_row(result: EvaluationResult, battles: bool) -> dict[str, Any]:
 
 
 def win_rate(result: EvaluationResult) -> float:
-    """Share of the battles that were won; nan where nothing says so.
-
-    Args:
-        result: of one seed.
-    """
+    """Share of the battles that were won; nan where nothing says so."""
     won = result.info.get("battle_won")
     return float("nan") if won is None else float(won.mean())
 
 
 def information(run: RunBase) -> list[dict[str, float]]:
-    """Estimates of mutual information on replayed data of every seed (nats, means over pairs).
-
-    Args:
-        run: the run.
-    """
+    """Estimates of mutual information on replayed data of every seed (nats, means over pairs)."""
     loss, source, seeds = run.agent.loss, run.source, run.agent.seeds
     if not isinstance(source, Replayed):
         return [{} for _ in range(seeds)]
@@ -103,14 +88,7 @@ def _exact_information(run: RunBase, source: Replayed) -> dict[str, float]:
 def summary(
     run: RunBase, settings: Settings, result: EvaluationResult, random: EvaluationResult
 ) -> dict[str, Any]:
-    """What is known of one seed at its end.
-
-    Args:
-        run: the run.
-        settings: of this seed.
-        result: its last evaluation.
-        random: the same by uniformly random actions.
-    """
+    """What is known of one seed at its end."""
     battles = run.task.plays == "episodes"
     about = dict(run.task.about)
     counts = {"episodes": run.episodes} if battles else {}
@@ -140,15 +118,7 @@ def summary(
 
 
 def joined_summary(summaries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Mean and 95% interval (Student's t) over the seeds of a run, and each seed's summary.
-
-    Args:
-        summaries: one per seed.
-        seed: the first one.
-
-    Raises:
-        ImportError: if SciPy is not installed; names the extra.
-    """
+    """Mean and 95% interval (Student's t) over the seeds of a run, and each seed's summary."""
     require_extra("scipy", "recipes", "The interval over seeds")
     from scipy.stats import t as student_t
 
