@@ -119,7 +119,7 @@ class MultiAgentLoss(LossModule):
         self._trained: dict[str, tuple[str, ...]] = {}
         if gamma is not None:
             check_shares(gamma=gamma)
-            self.register_buffer("gamma", torch.tensor(gamma))
+            self.register_buffer("gamma", torch.tensor(float(gamma)))
         if keys is not None:
             fields = self._AcceptedKeys.__dataclass_fields__
             self.set_keys(**{name: getattr(keys, name) for name in fields if hasattr(keys, name)})

@@ -17,6 +17,7 @@ __all__ = [
     "REDUCTIONS",
     "call_network",
     "matrix_mean",
+    "next_outcome",
     "ordered_keys",
     "reduce_loss",
     "scalar_means",
@@ -78,6 +79,49 @@ def call_network(
     out = network(TensorDict(inputs, batch_size))
     require_keys(out, out_keys, type(network).__name__)
     return [out.get(key) for key in out_keys]
+
+
+def next_outcome(
+    following: TensorDictBase, reward_key: NestedKey, terminated_key: NestedKey, agents: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """Reward and end of the game after a transition, agent by agent.
+
+    A team's reward that had lost its dimension of agents would be added to another row's value
+    wherever it broadcasts, so shapes are taken at their word.
+
+    Args:
+        following: the ``"next"`` part of a batch.
+        reward_key: of every agent's reward, ``[*B, N, 1]``.
+        terminated_key: of the flags, ``[*B, 1]`` for the team or ``[*B, N, 1]``.
+        agents: ``[*B, N]``.
+
+    Returns:
+        The reward ``[*B, N]``, and the flags ``[*B, 1]`` or ``[*B, N]``.
+
+    Raises:
+        ValueError: for another shape; says which is expected.
+
+    Example:
+        >>> td = TensorDict({"reward": torch.ones(5, 3, 1), "terminated": torch.zeros(5, 1)}, [5])
+        >>> reward, terminated = next_outcome(td, "reward", "terminated", torch.Size([5, 3]))
+        >>> reward.shape, terminated.shape
+        (torch.Size([5, 3]), torch.Size([5, 1]))
+    """
+    reward, terminated = following.get(reward_key), following.get(terminated_key)
+    each, team = (*agents, 1), (*agents[:-1], 1)
+    if reward.shape != each:
+        raise ValueError(
+            f"the reward {reward_key!r} must be [*B, N, 1] = {list(each)}, got "
+            f"{list(reward.shape)}: give every agent its own, expand a team's over the agents."
+        )
+    if terminated.shape == each:
+        return reward.squeeze(-1), terminated.squeeze(-1)
+    if terminated.shape != team:
+        raise ValueError(
+            f"{terminated_key!r} must be [*B, 1] = {list(team)} or [*B, N, 1] = {list(each)}, got "
+            f"{list(terminated.shape)}."
+        )
+    return reward.squeeze(-1), terminated
 
 
 def valid_mask(tensordict: TensorDictBase, named: NestedKey | None = "auto") -> Tensor | None:

@@ -10,10 +10,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vm3ac_modules.integrations.benchmarl.versions import require_benchmarl
-
-require_benchmarl()
-
 import torch
 from benchmarl.algorithms.common import Algorithm
 from benchmarl.experiment.callback import Callback
@@ -28,6 +24,7 @@ from vm3ac_modules.algorithms.registry import find_preset
 from vm3ac_modules.algorithms.transitions import TransitionAlgorithm
 from vm3ac_modules.integrations.benchmarl.models import hidden_widths
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning.hooks import TemperatureLearner
 from vm3ac_modules.modules.policy import Sizes
 from vm3ac_modules.objectives.base import MultiAgentLoss
 
@@ -194,7 +191,8 @@ class CentralizedActorCritic(Algorithm):
         """Take learned temperatures from the losses, whose state a checkpoint holds."""
         for built in self._built.values():
             for hook in built.hooks:
-                hook.load_state_dicts([{"log_beta": hook.term.beta.log()}])
+                if isinstance(hook, TemperatureLearner):
+                    hook.load_state_dicts([{"log_beta": hook.term.beta.log()}])
 
 
 class _Hooks(Callback):

@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vm3ac_modules.integrations.benchmarl.versions import require_benchmarl
-
-require_benchmarl()
-
 from benchmarl.algorithms import algorithm_config_registry
 from benchmarl.algorithms.common import Algorithm, AlgorithmConfig
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from vm3ac_modules.integrations.benchmarl.versions import require_benchmarl
-
-require_benchmarl()
+from typing import Any
 
 from benchmarl.models import MlpConfig
 from benchmarl.models.common import ModelConfig
@@ -33,7 +31,7 @@ def hidden_widths(config: ModelConfig, whose: str, owner: str) -> list[int]:
             f"{type(config).__name__}: the algorithm has networks of its own, of which BenchMARL "
             "chooses the widths."
         )
-    wanted = {
+    wanted: dict[str, tuple[Any, ...]] = {
         "layer_class": (nn.Linear,),
         "activation_class": (nn.ReLU,),
         "activation_kwargs": (None, {}),
