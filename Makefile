@@ -2,12 +2,19 @@
 # make test     lint, types, doctests, the whole suite: what .ci/run calls
 # make test-wheel  the built wheel with each extra alone
 # make test-slow  the long learning runs
+# make test-benchmarl  BenchMARL, and the losses with the oldest torchrl, in .venv-benchmarl
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-wheel lint types clean
+BENCHMARL_VENV ?= .venv-benchmarl
+BENCHMARL := $(BENCHMARL_VENV)/bin/python
+BENCHMARL_STAMP := $(BENCHMARL_VENV)/.installed
+BENCHMARL_PIP := $(BENCHMARL) -m pip install --quiet --disable-pip-version-check -c constraints-benchmarl.txt
+OLD_END := functional nn priors modules objectives baselines learning integrations
+
+.PHONY: install demo test test-slow test-wheel test-benchmarl lint types clean
 
 install: $(STAMP)
 
@@ -17,6 +24,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+# PettingZoo 1.25 asks for a Box2D that has to be compiled; a built one goes by another name.
+$(BENCHMARL_STAMP): pyproject.toml constraints-benchmarl.txt
+	$(PYTHON) -m venv $(BENCHMARL_VENV)
+	$(BENCHMARL_PIP) torch
+	$(BENCHMARL_PIP) -e '.[benchmarl,vmas,testing]' pytest pytest-xdist mpmath
+	$(BENCHMARL_PIP) --no-deps pettingzoo
+	$(BENCHMARL_PIP) Box2D pymunk pygame-ce scipy
+	touch $@
 
 # DEMO adds knobs: `make demo DEMO="frames=2000 eval_episodes=4"` tries all of it in seconds.
 demo: install
@@ -37,8 +53,12 @@ test: lint types
 test-wheel: install
 	$(BIN)/python tests/wheel/check.py
 
+# Gaps are skipped with a reason; what needs extras that BenchMARL's set has not is skipped too.
+test-benchmarl: $(BENCHMARL_STAMP)
+	OMP_NUM_THREADS=1 $(BENCHMARL) -m pytest -q -n 2 -m "not slow" --doctest-modules vm3ac_modules/integrations $(OLD_END:%=tests/%)
+
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCHMARL_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

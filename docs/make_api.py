@@ -39,6 +39,28 @@ def _first(docstring: str | None) -> str:
     return (docstring or "").split("\n")[0]
 
 
+def public_names(name: str, file: Path, tree: ast.Module) -> dict[str, str]:
+    """What is said of every public name of a module.
+
+    What belongs into another environment than this one (BenchMARL) is read from the text alone,
+    so that the page is the same wherever it is written.
+    """
+    said = first_lines(tree)
+    if ".integrations." not in name:
+        module = importlib.import_module(name)
+        values = {public: getattr(module, public, None) for public in module.__all__}
+        return {
+            public: said.get(public) or (_first(value.__doc__) if callable(value) else "")
+            for public, value in values.items()
+        }
+    lists = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+    )
+    return {public: said.get(public, "") for public in next(lists)}
+
+
 def sections() -> Iterator[str]:
     """The page, piece by piece."""
     yield HEAD
@@ -50,11 +72,8 @@ def sections() -> Iterator[str]:
         parts = file.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        module, said = importlib.import_module(name), first_lines(tree)
         yield f"\n## `{name}`\n\n{_first(ast.get_docstring(tree))}\n\n| name | |\n|---|---|"
-        for public in module.__all__:
-            value = getattr(module, public, None)
-            line = said.get(public) or (_first(value.__doc__) if callable(value) else "")
+        for public, line in public_names(name, file, tree).items():
             escaped = line.replace("|", "\\|")
             yield f"| `{public}` | {escaped} |"
 

@@ -11,8 +11,8 @@ from vm3ac_modules.doctor import Finding, Surroundings, diagnose
 
 CORE = {"torch": "2.13.0+cpu", "torchrl": "0.14.1", "tensordict": "0.14.3", "vm3ac-modules": "0.1"}
 REQUIRED = (
-    "torch>=2.12",
-    "torchrl<0.15,>=0.14",
+    "torch>=2.8",
+    "torchrl<0.15,>=0.11",
     "vmas<1.6,>=1.5.2; extra == 'vmas'",
     "jaxmarl<0.3,>=0.2.0; extra == 'smax'",
     "jax<0.12,>=0.6; extra == 'smax'",
@@ -52,8 +52,8 @@ def test_every_line_that_asks_for_something_says_what_to_do():
 def test_a_broken_core():
     missing = Surroundings(versions={"torch": "2.13.0"}, requirements=REQUIRED)
     assert one(diagnose(missing), "torchrl is not installed").status == "broken"
-    old = one(findings({"torchrl": "0.11.0"}), "torchrl 0.11.0 is not")
-    assert (old.status, old.fix) == ("broken", "pip install 'torchrl<0.15,>=0.14'")
+    old = one(findings({"torchrl": "0.10.1"}), "torchrl 0.10.1 is not")
+    assert (old.status, old.fix) == ("broken", "pip install 'torchrl<0.15,>=0.11'")
     raising = one(findings(errors={"torch": "ImportError: libc"}), "does not import")
     assert raising.status == "broken"
     assert "libc" in raising.what

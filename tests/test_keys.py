@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from vm3ac_modules.extras import require_extra
+from vm3ac_modules.extras import require_extra, require_version
 from vm3ac_modules.keys import Keys, MissingKeysError, require_keys
 
 OF_AGENTS = [
@@ -77,6 +77,25 @@ def test_missing_package_names_its_extra():
         "the particle environment needs the package 'package_that_is_not_there', which is not "
         "installed: pip install 'vm3ac-modules[vmas]'"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "fits"),
+    [("1.5.2", True), ("1.5.10+cpu", True), ("1.5.1", False), ("1.6", False), ("1.6.0rc1", False)],
+)
+def test_versions_that_fit(found, fits):
+    ask = ("benchmarl", "1.5.2", "1.6", "The loop", "install it", lambda name: found)
+    if fits:
+        require_version(*ask)
+        return
+    with pytest.raises(ImportError) as caught:
+        require_version(*ask)
+    assert str(caught.value) == f"The loop needs benchmarl>=1.5.2,<1.6, not {found}: install it"
+
+
+def test_a_version_of_what_is_not_there():
+    with pytest.raises(ImportError, match="nothing_at_all>=1,<2, which is not installed: get it"):
+        require_version("nothing_at_all", "1", "2", "The loop", "get it")
 
 
 def test_installed_package_passes():

@@ -22,6 +22,7 @@ ROOMS = (
         "learning",
         "algorithms",
         "evaluation",
+        "integrations",
     ),
     *("runs", "execution", "doctor", "cli"),
 )
@@ -85,8 +86,14 @@ def test_importing_the_package_imports_nothing_heavy():
     assert out.stdout.strip() == "[]"
 
 
+def test_nothing_imports_the_integrations():
+    for file in FILES:
+        if room_of(file) != "integrations":
+            assert not any("integrations" in name for name in imports(file)), file
+
+
 def test_core_never_imports_hydra_or_prints():
     for file in FILES:
-        if room_of(file) == "cli":
+        if room_of(file) in ("cli", "integrations"):
             continue
         assert not {"hydra", "omegaconf"} & {name.split(".")[0] for name in imports(file)}, file

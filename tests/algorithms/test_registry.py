@@ -35,6 +35,31 @@ def test_the_predictor_learns_at_the_policys_rate_unless_told(env):
     assert rates(lr=1e-3, predictor_lr=2e-3)["loss_predictor"] == 2e-3
 
 
+@pytest.mark.parametrize("algorithm", ["vm3ac", "vm3ac_attention", "maddpg", "maven"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_critics_can_differ_from_policies(env, algorithm, shared):
+    def shapes(**options):
+        loss = build(algorithm, env, hidden=[8, 8], **options).loss
+        return {
+            name: {tuple(p.shape) for p in getattr(loss, f"{name}_params").parameters()}
+            for names in loss.networks().values()
+            for name in names
+        }
+
+    default, critic = {"share_params": shared}, {"qvalue_network", "value_network"}
+    before = shapes(**default)
+    assert before == shapes(**default, critic_hidden=[8, 8], critic_share_params=shared)
+    after = shapes(**default, critic_hidden=[12, 4], critic_share_params=not shared)
+    for name, found in after.items():
+        if name not in critic:
+            assert found == before[name]
+            continue
+        wide = {shape[-1] for shape in found}
+        assert {4, 12} <= wide
+        assert not any(shape[-1] == 8 for shape in found)
+        assert {shape[-3] for shape in found} == {2 if shared else 1}
+
+
 @pytest.mark.parametrize("algorithm", sorted(presets("continuous")))
 def test_optimizers_hold_every_parameter_once(env, algorithm):
     agent = build(algorithm, env, hidden=[8, 8])

@@ -123,6 +123,12 @@ class BaseContract:
         with pytest.raises(ValueError, match="takes names of"):
             loss(td, noise, only=["entropy"])
 
+    def test_an_empty_batch_is_zero_and_trains_nothing(self):
+        loss, td = self.make(), self.batch()[:0]
+        out = loss(td)
+        assert all(bool((value == 0).all()) for value in out.values())
+        assert not any(x.any() for x in gradients(loss, out))
+
     # --- state ------------------------------------------------------------------------------
 
     def test_input_is_unchanged_and_noise_is_data(self):

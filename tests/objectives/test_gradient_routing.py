@@ -191,6 +191,7 @@ def test_target_network_is_moved_by_its_updater_alone():
     assert all(torch.equal(after[name], x) for name, x in targets.items())
     assert not any(x.requires_grad for x in loss.target_value_network_params.values(True, True))
     loss.updater.step()
+    after = loss.state_dict()
     assert not all(torch.equal(after[name], x) for name, x in targets.items())
 
 

@@ -44,6 +44,7 @@ about = {"algorithm": "vm3ac", "task": "mine", "checkpoint": {"sha256": "", "fra
 paths = export_agents(policy, "agents", format="onnx", about=about)
 print(DeployedAgent(paths[0], seed=0).record["agent"])
 """
+YAML = "integrations/benchmarl/conf/algorithm/vm3ac.yaml"
 BOUND = (
     "from vm3ac_modules.testing import assert_valid_lower_bound; "
     "assert_valid_lower_bound(lambda game: game.mutual_information(0, 1) - 0.1)"
@@ -153,12 +154,14 @@ def contents(wheel: Path, sdist: Path) -> None:
     """What a wheel must and must not hold, and what an sdist must."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert all(top == "vm3ac_modules" or top.endswith(".dist-info") for top in tops), tops
-    for needed in ("py.typed", "__init__.pyi", "functional/normal_icdf.f64", "cli/main.py"):
+    ours = {"vm3ac_modules", "hydra_plugins"}
+    assert all(top in ours or top.endswith(".dist-info") for top in tops), tops
+    for needed in ("py.typed", "__init__.pyi", "functional/normal_icdf.f64", "cli/main.py", YAML):
         assert f"vm3ac_modules/{needed}" in names, needed
     with tarfile.open(sdist) as file:
         files = {name.split("/", 1)[-1] for name in file.getnames()}
     needed = {"conftest.py", "CITATION.cff", "Makefile", "constraints.txt", "LICENSE", "README.md"}
+    needed |= {"constraints-benchmarl.txt"}
     assert not needed - files, needed - files
     assert not any(name.startswith(("runs/", ".venv/")) for name in files)
 

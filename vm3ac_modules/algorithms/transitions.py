@@ -53,6 +53,12 @@ class TransitionAlgorithm(Algorithm):
         (128, 128), "widths of the hidden layers of all networks", least=1, source="Table 1"
     )
     share_params: bool = option(False, "one policy and one critic for all agents")
+    critic_hidden: tuple[int, ...] | None = option(
+        None, "widths of the critics' hidden layers; null: those of `hidden`", least=1
+    )
+    critic_share_params: bool | None = option(
+        None, "one critic for all agents; null: as `share_params`"
+    )
 
     def net_options(self, plan: Plan, *, shared: bool = True) -> dict[str, Any]:
         """Options of a network; ``shared`` if its agents may share parameters."""
@@ -77,12 +83,14 @@ class TransitionAlgorithm(Algorithm):
         return make_state_value(sizes.obs_dim, sizes.num_agents, **self._critic(plan), **options)
 
     def _critic(self, plan: Plan) -> dict[str, Any]:
+        own = {"hidden": self.critic_hidden, "share_params": self.critic_share_params}
         return {
             "critic_input": self.critic_input,
             "state_dim": plan.sizes.state_dim,
             "form": self.critic,
             "keys": plan.keys,
             **self.net_options(plan),
+            **{name: value for name, value in own.items() if value is not None},
         }
 
     def agent(

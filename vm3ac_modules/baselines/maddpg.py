@@ -22,7 +22,12 @@ from vm3ac_modules.functional.soft_value import action_value_target, squared_err
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.network import NetworkModule
 from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
-from vm3ac_modules.objectives.common import call_network, ordered_keys, reduce_loss
+from vm3ac_modules.objectives.common import (
+    call_network,
+    next_outcome,
+    ordered_keys,
+    reduce_loss,
+)
 
 __all__ = ["MADDPGLoss"]
 
@@ -137,12 +142,12 @@ class MADDPGLoss(MultiAgentLoss):
     def _target(self, following: TensorDictBase) -> Tensor:
         """Right side of (6), ``[*S, *B, N]``."""
         keys = self.tensor_keys
-        reward = following.get(keys.reward).squeeze(-1)
-        terminated = following.get(keys.terminated)
-        if terminated.ndim == reward.ndim + 1:
-            terminated = terminated.squeeze(-1)
         with torch.no_grad():
-            action = own_first(self._actions(following, target=True))
+            actions = self._actions(following, target=True)
+            reward, terminated = next_outcome(
+                following, keys.reward, keys.terminated, actions.shape[:-1]
+            )
+            action = own_first(actions)
             value = self._action_value(following, action, target=True)
             reward = self.reward_scale * reward
             return action_value_target(reward, terminated, value, gamma=self.gamma)

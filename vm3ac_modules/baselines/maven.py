@@ -158,7 +158,7 @@ class LatentDiscriminator(Term):
         super().__init__(network)
         check_not_negative(mi_weight=weight)
         check_choice("mi_mode", mode, MI_MODES)
-        self.register_buffer("weight", torch.tensor(weight))
+        self.register_buffer("weight", torch.tensor(float(weight)))
         self.mode, self.situation = mode, situation
         self.logged = ("latent_log_prob", *(["reward_bonus"] if mode == "reward" else []))
 

@@ -87,7 +87,7 @@ class SocialInfluence(Term):
         if num_counterfactuals < 1:
             raise ValueError(f"num_counterfactuals must be at least 1, got {num_counterfactuals}.")
         check_choice("influence_form", form, INFLUENCE_FORMS)
-        self.register_buffer("weight", torch.tensor(weight))
+        self.register_buffer("weight", torch.tensor(float(weight)))
         self.register_buffer("center", center.clone())
         self.register_buffer("half_range", half_range.clone())
         self.num_counterfactuals, self.sigma, self.form = num_counterfactuals, sigma, form

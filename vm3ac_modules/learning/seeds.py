@@ -80,7 +80,7 @@ def split_state(
     """Every seed's part of a loss's ``state_dict``.
 
     Args:
-        state: of a loss built for S seeds.
+        state: of a loss built for S seeds; what is no tensor in it is every seed's.
         template: of the same loss built for one, which tells what is stacked: buffers such as the
             action range may by chance have S rows.
         seeds: number of seeds S; 1 gives the state itself.
@@ -94,7 +94,10 @@ def split_state(
     """
     if seeds == 1:
         return [dict(state)]
-    stacked = {key: value.shape != template[key].shape for key, value in state.items()}
+    stacked = {
+        key: isinstance(value, Tensor) and value.shape != template[key].shape
+        for key, value in state.items()
+    }
     return [
         {
             key: v[seed].reshape(template[key].shape).clone() if stacked[key] else v
@@ -124,7 +127,7 @@ def join_states(
     first = states[0]
     return {
         key: torch.stack([s[key] for s in states]).reshape(like[key].shape)
-        if like[key].shape != value.shape
+        if isinstance(value, Tensor) and like[key].shape != value.shape
         else value
         for key, value in first.items()
     }

@@ -29,7 +29,13 @@ from vm3ac_modules.functional.pairwise import (
 from vm3ac_modules.functional.soft_value import action_value_target, squared_error
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
-from vm3ac_modules.objectives.common import call_network, matrix_mean, ordered_keys, scalar_means
+from vm3ac_modules.objectives.common import (
+    call_network,
+    matrix_mean,
+    next_outcome,
+    ordered_keys,
+    scalar_means,
+)
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
 from vm3ac_modules.objectives.policy_body import Latent
 from vm3ac_modules.objectives.terms import Term, TermInputs, TermValues
@@ -260,19 +266,18 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
 
     def _q_loss(self, td: TensorDictBase, found: list[TermValues]) -> Tensor:
         """Loss (47) of every agent, summed over its critics, ``[*S, *B, N]``."""
-        following = td.get("next")
-        reward = following.get(self.tensor_keys.reward).squeeze(-1)
+        following, keys = td.get("next"), self.tensor_keys
+        action = td.get(keys.action)
+        reward, terminated = next_outcome(
+            following, keys.reward, keys.terminated, action.shape[:-1]
+        )
         for bonus in (values.reward for values in found if values.reward is not None):
             reward = reward + bonus
-        terminated = following.get(self.tensor_keys.terminated)
-        if terminated.ndim == reward.ndim + 1:
-            terminated = terminated.squeeze(-1)
         with torch.no_grad():
             next_value = self._state_value(following, target=True)
             reward = self.reward_scale * reward
             target = action_value_target(reward, terminated, next_value, gamma=self.gamma)
-        stored = own_first(td.get(self.tensor_keys.action))
-        q_value = self._action_value(td, stored, detach=False)
+        q_value = self._action_value(td, own_first(action), detach=False)
         return squared_error(q_value, target.unsqueeze(-1)).sum(-1)
 
     def _logged(

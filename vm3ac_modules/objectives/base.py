@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictParams
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
@@ -33,6 +34,24 @@ class Transitions(NamedTuple):
     """``[*S, *B]``."""
     mask: Tensor | None
     """Transitions that count, bool ``[*S, *B]``; None for all."""
+
+
+# TensorDict before 0.12 enters batch sizes and devices in a module's state, and wants them back.
+# Here a state holds tensors alone, so that every version reads what any other has saved.
+_SIZES = ("__batch_size", "__device")
+
+
+def _without_sizes(loss: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix) and key.endswith(_SIZES)]:
+        del state[key]
+
+
+def _with_sizes(loss: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    for name, child in loss.named_children():
+        if isinstance(child, TensorDictParams):
+            for key, value in child.state_dict(prefix=f"{prefix}{name}.").items():
+                if key.endswith(_SIZES):
+                    state.setdefault(key, value)
 
 
 class MultiAgentLoss(LossModule):
@@ -75,6 +94,9 @@ class MultiAgentLoss(LossModule):
     """What ``forward`` returns beside the losses: detached means."""
     order: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Losses that are stepped together, one group after the other; all together if empty."""
+    loss_mask_key: Any = "auto"
+    """Entry that tells which transitions count; ``"auto"`` for those that TorchRL writes, None for
+    no masking. TorchRL 0.14 has it of every loss; here it serves older versions too."""
 
     gamma: Any
 
@@ -88,6 +110,8 @@ class MultiAgentLoss(LossModule):
         keys: Keys | None = None,
     ) -> None:
         super().__init__()
+        self.register_state_dict_post_hook(_without_sizes)
+        self.register_load_state_dict_pre_hook(_with_sizes)
         check_choice("reduction", reduction, REDUCTIONS)
         check_positive(reward_scale=reward_scale)
         self.reward_scale, self.reduction, self.seed_dims = reward_scale, reduction, seed_dims
@@ -95,7 +119,7 @@ class MultiAgentLoss(LossModule):
         self._trained: dict[str, tuple[str, ...]] = {}
         if gamma is not None:
             check_shares(gamma=gamma)
-            self.register_buffer("gamma", torch.tensor(gamma))
+            self.register_buffer("gamma", torch.tensor(float(gamma)))
         if keys is not None:
             fields = self._AcceptedKeys.__dataclass_fields__
             self.set_keys(**{name: getattr(keys, name) for name in fields if hasattr(keys, name)})

@@ -9,7 +9,6 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
-from torchrl.objectives.common import AUTO_LOSS_MASK_KEYS
 
 from vm3ac_modules.keys import require_keys
 from vm3ac_modules.modules.network import NetworkModule
@@ -18,6 +17,7 @@ __all__ = [
     "REDUCTIONS",
     "call_network",
     "matrix_mean",
+    "next_outcome",
     "ordered_keys",
     "reduce_loss",
     "scalar_means",
@@ -27,6 +27,8 @@ __all__ = [
 
 REDUCTIONS = ("mean", "sum", "none")
 """What a loss can do with its batch dimensions."""
+WRITTEN_MASKS: tuple[NestedKey, ...] = (("collector", "mask"), "shifted_valid")
+"""Where TorchRL's collectors and shifting transforms tell which transitions count."""
 
 
 def ordered_keys(keys: Iterable[NestedKey | None]) -> list[NestedKey]:
@@ -79,6 +81,49 @@ def call_network(
     return [out.get(key) for key in out_keys]
 
 
+def next_outcome(
+    following: TensorDictBase, reward_key: NestedKey, terminated_key: NestedKey, agents: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """Reward and end of the game after a transition, agent by agent.
+
+    A team's reward that had lost its dimension of agents would be added to another row's value
+    wherever it broadcasts, so shapes are taken at their word.
+
+    Args:
+        following: the ``"next"`` part of a batch.
+        reward_key: of every agent's reward, ``[*B, N, 1]``.
+        terminated_key: of the flags, ``[*B, 1]`` for the team or ``[*B, N, 1]``.
+        agents: ``[*B, N]``.
+
+    Returns:
+        The reward ``[*B, N]``, and the flags ``[*B, 1]`` or ``[*B, N]``.
+
+    Raises:
+        ValueError: for another shape; says which is expected.
+
+    Example:
+        >>> td = TensorDict({"reward": torch.ones(5, 3, 1), "terminated": torch.zeros(5, 1)}, [5])
+        >>> reward, terminated = next_outcome(td, "reward", "terminated", torch.Size([5, 3]))
+        >>> reward.shape, terminated.shape
+        (torch.Size([5, 3]), torch.Size([5, 1]))
+    """
+    reward, terminated = following.get(reward_key), following.get(terminated_key)
+    each, team = (*agents, 1), (*agents[:-1], 1)
+    if reward.shape != each:
+        raise ValueError(
+            f"the reward {reward_key!r} must be [*B, N, 1] = {list(each)}, got "
+            f"{list(reward.shape)}: give every agent its own, expand a team's over the agents."
+        )
+    if terminated.shape == each:
+        return reward.squeeze(-1), terminated.squeeze(-1)
+    if terminated.shape != team:
+        raise ValueError(
+            f"{terminated_key!r} must be [*B, 1] = {list(team)} or [*B, N, 1] = {list(each)}, got "
+            f"{list(terminated.shape)}."
+        )
+    return reward.squeeze(-1), terminated
+
+
 def valid_mask(tensordict: TensorDictBase, named: NestedKey | None = "auto") -> Tensor | None:
     """Transitions that count.
 
@@ -91,7 +136,7 @@ def valid_mask(tensordict: TensorDictBase, named: NestedKey | None = "auto") -> 
         bool ``[*S, *B]``; None if nothing is masked.
 
     Raises:
-        ValueError: if a mask has dimensions that the batch has not.
+        ValueError: if a mask has dimensions that the batch has not, or ``named`` is no key.
 
     Example:
         >>> td = TensorDict({("collector", "mask"): torch.tensor([[True], [False]])}, [2])
@@ -99,7 +144,9 @@ def valid_mask(tensordict: TensorDictBase, named: NestedKey | None = "auto") -> 
         tensor([ True, False])
     """
     mask = None
-    keys = AUTO_LOSS_MASK_KEYS if named == "auto" else () if named is None else (named,)
+    if named is not None and not isinstance(named, (str, tuple)):
+        raise ValueError(f"loss_mask_key must be 'auto', None or a key, got {named!r}.")
+    keys = WRITTEN_MASKS if named == "auto" else () if named is None else (named,)
     for found in (tensordict.get(key, None) for key in keys):
         if found is not None:
             rows = _per_row(found, tensordict.batch_size)
@@ -151,7 +198,8 @@ def reduce_loss(values: Tensor, mask: Tensor | None, seed_dims: int, reduction: 
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        ``[*S]``; for ``"none"`` ``[*S, *B]``, zero where masked.
+        ``[*S]``; for ``"none"`` ``[*S, *B]``, zero where masked. The mean of no transitions, be
+        the batch empty or all of it masked, is 0, with gradients of 0.
 
     Example:
         >>> mask = torch.tensor([True, False])
@@ -163,7 +211,7 @@ def reduce_loss(values: Tensor, mask: Tensor | None, seed_dims: int, reduction: 
     if reduction == "none" or values.ndim == seed_dims:
         return values
     rows = values.flatten(seed_dims)
-    if reduction == "mean" and mask is None:
+    if reduction == "mean" and mask is None and rows.shape[-1]:
         return rows.mean(-1)
     total = rows.sum(-1)
     if reduction == "sum" or mask is None:
@@ -190,7 +238,7 @@ def scalar_means(
     """
     values = torch.stack([value.detach() for value in scalars.values()], dim=seed_dims)
     if mask is None:
-        means = values.flatten(seed_dims + 1).mean(-1)
+        means = reduce_loss(values, None, seed_dims + 1, "mean")
     else:
         mask = mask.unsqueeze(seed_dims).expand(values.shape[:-1])
         means = reduce_loss(values.mean(-1), mask, seed_dims + 1, "mean")
@@ -213,9 +261,10 @@ def matrix_mean(pairs: Tensor, mask: Tensor | None, seed_dims: int) -> Tensor:
         torch.Size([2, 2])
     """
     if mask is None:
-        return (
-            pairs if pairs.ndim == seed_dims + 2 else pairs.flatten(seed_dims, -3).mean(seed_dims)
-        )
+        if pairs.ndim == seed_dims + 2:
+            return pairs
+        rows = pairs.flatten(seed_dims, -3)
+        return rows.mean(seed_dims) if rows.shape[seed_dims] else rows.sum(seed_dims)
     entries = pairs.movedim((-2, -1), (seed_dims, seed_dims + 1))
     shape = (*mask.shape[:seed_dims], 1, 1, *mask.shape[seed_dims:])
     mask = mask.reshape(shape).expand(entries.shape)

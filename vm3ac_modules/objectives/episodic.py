@@ -110,13 +110,20 @@ def read_episodes(
 
     Raises:
         MissingKeysError: if an entry is missing.
-        ValueError: if the batch has no time dimension of two slots or more.
+        ValueError: if the batch has no time dimension of two slots or more, or if there is more or
+            less than one flag per slot.
     """
     require_keys(td, [*(getattr(keys, name) for name in SHARED), *first], owner)
     if td.ndim != 2 or td.shape[1] < 2:
         raise ValueError(
             f"{owner}: expected episodes [B, T + 1] with T >= 1, got batch {list(td.shape)}."
         )
+    for key in (keys.mask, keys.terminated):
+        if (flags := td.get(key)).numel() != td.shape.numel():
+            raise ValueError(
+                f"{owner}: {key!r} must be [B, T + 1, 1], one flag per slot, got "
+                f"{list(flags.shape)} in a batch {list(td.shape)}."
+            )
     real = td.get(keys.mask).reshape(td.shape).bool()
     mask = real[:, :-1]
     seen = real.clone()

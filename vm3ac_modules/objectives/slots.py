@@ -38,7 +38,8 @@ class ParameterSlots:
         self.probe: tuple[NestedKey, int] | None = None
         self.buffers: list[tuple[NestedKey, int]] = []
         self.slots: list[tuple[dict[str, Any], str]] = []
-        for index, key in enumerate(params.keys(True, True)):
+        self.keys: list[NestedKey] = list(params.keys(True, True))
+        for index, key in enumerate(self.keys):
             *path, name = key if isinstance(key, tuple) else (key,)
             owner = network.get_submodule(".".join(path))
             # torch's own tables: a parameter's place takes no plain tensor by public means.
@@ -54,8 +55,11 @@ class ParameterSlots:
         """Run the network on these tensors inside the block.
 
         Args:
-            params: tensors in the layout that the slots were built from.
+            params: tensors by the names that the slots were built from, in any order.
             detach: treat them as constants.
+
+        Raises:
+            KeyError: if one of the names is missing.
         """
         own = [table[name] for table, name in self.slots]
         # All of a network is swapped or nothing of it, so one parameter tells which.
@@ -63,7 +67,7 @@ class ParameterSlots:
         if is_own and not detach and not self.buffers:
             yield
             return
-        values = list(own if is_own else params.values(True, True))
+        values = own.copy() if is_own else [params[key] for key in self.keys]
         if is_own:
             # A loss that was moved or cast holds new buffers; the parameters are the same objects.
             for key, index in self.buffers:

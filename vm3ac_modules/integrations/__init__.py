@@ -1,0 +1,3 @@
+"""This package inside other libraries' training loops."""
+
+__all__: list[str] = []
