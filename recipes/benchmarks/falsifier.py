@@ -92,6 +92,7 @@ class Searches:
 
 def measure(cfg: Power) -> list[dict[str, str]]:
     """Try every mistake on every game; write and return a row per mistake."""
+    Path(cfg.out).mkdir(parents=True, exist_ok=True)
     at_random = st.one_of(tabular_games(), linear_gaussian_games())
     kinds = [Searches(cfg, None), Searches(cfg, at_random)]
     rows = []
