@@ -39,6 +39,7 @@ from vm3ac_modules.functional.information import (
     latent_variance_share,
     leave_one_out_log_prob,
     mixture_log_prob,
+    smaller_of_pairs,
     symmetric_bound,
 )
 from vm3ac_modules.functional.pairwise import (
@@ -117,6 +118,7 @@ __all__ = [
     "previous_actions",
     "sample_squashed_gaussian",
     "scatter_others",
+    "smaller_of_pairs",
     "soft_value_target",
     "squared_error",
     "squash",

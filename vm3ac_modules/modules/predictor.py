@@ -60,7 +60,7 @@ class VariationalPredictor(TensorDictModuleBase):
         stack_shape: leading dimensions ``*S`` of independently initialized copies.
 
     Raises:
-        ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling,
+        ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling < infinity,
             ``num_components < 1``, ``normalized=False`` with a learned scale, or an unbounded or
             discrete action spec.
 
@@ -130,8 +130,9 @@ class VariationalPredictor(TensorDictModuleBase):
             raise ValueError(f"scale must be a positive number or 'learned', got {scale!r}.")
         if not isinstance(scale, str) and not 0.0 < scale < math.inf:
             raise ValueError(f"the predictor's scale must be positive and finite, got {scale}.")
-        if not 0.0 < scale_range[0] < scale_range[1]:
-            raise ValueError(f"scale_range must be 0 < floor < ceiling, got {scale_range}.")
+        floor, ceiling = scale_range
+        if not 0.0 < floor < ceiling < math.inf:
+            raise ValueError(f"scale_range must be 0 < floor < ceiling < inf, got {scale_range}.")
         if self.learns_scale and not normalized:
             raise ValueError(
                 "normalized=False needs a constant scale: without its normalizer a learned scale "
