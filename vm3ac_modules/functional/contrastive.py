@@ -32,10 +32,6 @@ __all__ = [
 ]
 
 
-def _log_mean_exp(mismatched: Tensor) -> Tensor:
-    return torch.logsumexp(mismatched, dim=-1) - math.log(mismatched.shape[-1])
-
-
 def _check(name: str, mismatched: Tensor, least: int) -> None:
     if mismatched.shape[-1] < least:
         raise ValueError(
@@ -114,14 +110,17 @@ def _last(offset: float | Tensor) -> float | Tensor:
     return offset.unsqueeze(-1) if isinstance(offset, Tensor) else offset
 
 
-def held_out_nwj_bound(matched: Tensor, mismatched: Tensor) -> Tensor:
-    r"""NWJ whose offset is the log of the mean of one half of the mismatched draws.
+def held_out_nwj_bound(matched: Tensor, mismatched: Tensor, peak: Tensor) -> Tensor:
+    r"""NWJ whose offset comes from one half of the mismatched draws, and from the score's peak.
 
-    .. math:: c = \log \frac{2}{M} \sum_{m \le M/2} e^{f(a_i, a_j^m)}
+    .. math:: c = \log \frac{1}{H + 1} \Big[ e^{\max_a f(a_i, a)} + \sum_{m=1}^{H} e^{f(a_i, a_j^m)}
+        \Big], \quad H = \lfloor M/2 \rfloor
 
     The other half is what :func:`nwj_bound` averages over, so c knows nothing of its draws and the
-    bound stays valid and unbiased for every score. A log-density ``log q(a_j|a_i)`` needs that: it
-    is a log-ratio only up to a function of a_i (and of a_j, which q makes up for).
+    bound is valid and unbiased for every score. A log-density ``log q(a_j|a_i)`` needs an offset:
+    it is a log-ratio only up to a function of a_i. The peak keeps c from being far too small where
+    no draw came near, for which the exponential would pay beyond all limits; with it no summand
+    is below ``-H`` less how unlikely q held the matched pair, and none above ``1 + log(H + 1)``.
 
     References:
         Poole et al. 2019, arXiv:1905.06922, Section 2.2 (there with a learned c).
@@ -129,6 +128,7 @@ def held_out_nwj_bound(matched: Tensor, mismatched: Tensor) -> Tensor:
     Args:
         matched: scores of matched pairs, ``[*B]``.
         mismatched: scores of mismatched pairs, ``[*B, M]``, M >= 2.
+        peak: what no score of a_i exceeds, ``[*B]``.
 
     Returns:
         The summand per draw, ``[*B]``; its mean is the bound.
@@ -137,12 +137,14 @@ def held_out_nwj_bound(matched: Tensor, mismatched: Tensor) -> Tensor:
         ValueError: for M < 2.
 
     Example:
-        >>> held_out_nwj_bound(torch.tensor(5.0), torch.full((4,), 5.0))
+        >>> held_out_nwj_bound(torch.tensor(5.0), torch.full((4,), 5.0), torch.tensor(5.0))
         tensor(0.)
     """
     _check("NWJ with a held-out offset", mismatched, 2)
     half = mismatched.shape[-1] // 2
-    return nwj_bound(matched, mismatched[..., half:], _log_mean_exp(mismatched[..., :half]))
+    held_out = torch.logsumexp(mismatched[..., :half], dim=-1)
+    offset = torch.logaddexp(held_out, peak) - math.log(half + 1)
+    return nwj_bound(matched, mismatched[..., half:], offset)
 
 
 def donsker_varadhan_bound(matched: Tensor, mismatched: Tensor) -> Tensor:
@@ -174,7 +176,7 @@ def donsker_varadhan_bound(matched: Tensor, mismatched: Tensor) -> Tensor:
         tensor(2.)
     """
     _check("Donsker-Varadhan", mismatched, 1)
-    return matched - _log_mean_exp(mismatched)
+    return matched - torch.logsumexp(mismatched, dim=-1) + math.log(mismatched.shape[-1])
 
 
 def club_bound(log_q: Tensor, mismatched: Tensor) -> Tensor:
@@ -211,14 +213,16 @@ def club_bound(log_q: Tensor, mismatched: Tensor) -> Tensor:
 class Contrastive(NamedTuple):
     """A lower bound that a predictor's log-density can serve as a score of."""
 
-    bound: Callable[[Tensor, Tensor], Tensor]
+    bound: Callable[..., Tensor]
     """Of matched ``[*B]`` and mismatched ``[*B, M]`` scores: the summand per draw, ``[*B]``."""
     least: int
     """Smallest number M of mismatched draws with which it says anything."""
+    needs_peak: bool = False
+    """Whether it also takes what no score of the condition exceeds, ``[*B]``."""
 
 
 CONTRASTIVE: Final[dict[str, Contrastive]] = {
-    "nwj": Contrastive(held_out_nwj_bound, 2),
+    "nwj": Contrastive(held_out_nwj_bound, 2, needs_peak=True),
     "infonce": Contrastive(infonce_bound, 1),
     # From a single draw it is a difference of scores, which has no upper limit at all.
     "donsker_varadhan": Contrastive(donsker_varadhan_bound, 2),

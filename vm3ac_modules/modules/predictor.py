@@ -148,13 +148,18 @@ class VariationalPredictor(TensorDictModuleBase):
         return tensordict.set(self.keys.pair_log_prob, scatter_others(pairs))
 
     def partner_log_prob(
-        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+        self,
+        condition: Tensor,
+        target: Tensor | None,
+        observation: Tensor,
+        normalized: bool | None = None,
     ) -> Tensor:
         """Log-density of every partner's action given one's own.
 
         Args:
             condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
-            target: the actions that are scored, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``; None for what no action's
+                log-density exceeds, the peak.
             observation: ``[*S, *B, N, O]``.
             normalized: overrides the predictor's own setting.
 
@@ -163,16 +168,20 @@ class VariationalPredictor(TensorDictModuleBase):
             ascending; :func:`~vm3ac_modules.functional.scatter_others` makes it a matrix.
         """
         out = self.net(condition, observation, both=False)
-        return self._score(out, gather_others(target), normalized)
+        return self._score(out, None if target is None else gather_others(target), normalized)
 
     def pair_log_prob(
-        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+        self,
+        condition: Tensor,
+        target: Tensor | None,
+        observation: Tensor,
+        normalized: bool | None = None,
     ) -> PairLogProb:
         """Log-densities in both directions of every pair, in one pass.
 
         Args:
             condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
-            target: the actions that are scored, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``; None for the peaks.
             observation: ``[*S, *B, N, O]``.
             normalized: overrides the predictor's own setting.
 
@@ -180,24 +189,32 @@ class VariationalPredictor(TensorDictModuleBase):
             Both directions, ``[*S, *B, N, N - 1]`` each, partners ascending.
         """
         out = self.net(condition, observation, both=True)
-        scores = self._score(out, self._of_predicted(target), normalized)
+        target = None if target is None else self._of_predicted(target)
+        scores = self._score(out, target, normalized)
         return PairLogProb(*scores.unflatten(-1, (2, self.num_agents - 1)).unbind(-2))
 
-    def _score(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
-        """Log-density of the predicted actions, ``[*S, *B, N, R]``."""
+    def _score(self, out: Tensor, target: Tensor | None, normalized: bool | None) -> Tensor:
+        """Log-density of the predicted actions or its peak, ``[*S, *B, N, R]``."""
         normalized = self.normalized if normalized is None else normalized
-        rows = target.shape[-2]
+        rows = out.shape[-2]
         center, half_range = self.center[:, :rows], self.half_range[:, :rows]
         if self.num_components > 1:
             out = out.unflatten(-1, (self.num_components, -1))
             out, logits = out[..., :-1], out[..., -1]
             center, half_range = center.unsqueeze(-2), half_range.unsqueeze(-2)
-            density = self._component(out, target.unsqueeze(-2), center, half_range, normalized)
+            # The sum of the components' peaks, for which no target is needed, is a peak of the sum.
+            target = None if target is None else target.unsqueeze(-2)
+            density = self._component(out, target, center, half_range, normalized)
             return torch.logsumexp(density + logits.log_softmax(-1), dim=-1)
         return self._component(out, target, center, half_range, normalized)
 
     def _component(
-        self, out: Tensor, target: Tensor, center: Tensor, half_range: Tensor, normalized: bool
+        self,
+        out: Tensor,
+        target: Tensor | None,
+        center: Tensor,
+        half_range: Tensor,
+        normalized: bool,
     ) -> Tensor:
         if self.learns_scale:
             out, raw_scale = out.chunk(2, dim=-1)
@@ -206,4 +223,5 @@ class VariationalPredictor(TensorDictModuleBase):
         else:
             scale = half_range * self.constant_scale
         loc = torch.addcmul(center, half_range, out.tanh())
+        target = loc if target is None else target
         return gaussian_log_density(target, loc, scale, normalized=normalized)

@@ -185,7 +185,8 @@ def categorical_pair_terms(
         # e^score under each other latent, from a: [i, a, j, k]. Not 0, whose log has no gradient.
         means = torch.einsum("...iajb,...kjb->...iajk", table.exp(), contrast.others.exp())
         mismatched = means.clamp_min(torch.finfo(means.dtype).tiny).log().unsqueeze(-2)
-        table = contrast.bound(table, mismatched)
+        peak = [table.amax(-1, keepdim=True)] if contrast.estimator.needs_peak else []
+        table = contrast.estimator.bound(table, mismatched, *peak)
         table = table + contrast.log_prob[..., None, None, :, None]
     scores = torch.einsum("...iajb,...jb->...iaj", table, fixed)
     policy = torch.einsum("...ia,...iaj->...ij", probs, scores.detach())

@@ -15,13 +15,12 @@ arXiv:2303.00451, Eqs. (6), (50).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vm3ac_modules.functional.contrastive import CONTRASTIVE
+from vm3ac_modules.functional.contrastive import CONTRASTIVE, Contrastive
 from vm3ac_modules.functional.pairwise import gather_pairs, scatter_others
 from vm3ac_modules.objectives.options import check_choice
 from vm3ac_modules.objectives.slots import LossNetwork
@@ -49,7 +48,7 @@ ESTIMATORS = ("barber_agakov", *CONTRASTIVE)
 """The names of the estimators."""
 
 
-def check_estimator(name: str, num_latents: int) -> Callable[[Tensor, Tensor], Tensor] | None:
+def check_estimator(name: str, num_latents: int) -> Contrastive | None:
     """Refuse an estimator that is not known, or has too few draws to compare with.
 
     Args:
@@ -57,7 +56,7 @@ def check_estimator(name: str, num_latents: int) -> Callable[[Tensor, Tensor], T
         num_latents: extra latents K, under each of which every agent acts once more.
 
     Returns:
-        The bound of matched and mismatched scores; None for ``"barber_agakov"``, which needs none.
+        The bound of matched and mismatched scores; None for ``"barber_agakov"``, which has none.
 
     Raises:
         ValueError: for an unknown name or too few latents.
@@ -71,20 +70,21 @@ def check_estimator(name: str, num_latents: int) -> Callable[[Tensor, Tensor], T
     check_choice("estimator", name, ESTIMATORS)
     if name == "barber_agakov":
         return None
-    bound, least = CONTRASTIVE[name]
-    if num_latents < least:
+    found = CONTRASTIVE[name]
+    if num_latents < found.least:
         raise ValueError(
             f"estimator={name!r} compares what a partner did with what it would have done in the "
-            f"same state under other latents: it needs num_latents >= {least}, got {num_latents}."
+            f"same state under other latents: it needs num_latents >= {found.least}, got "
+            f"{num_latents}."
         )
-    return bound
+    return found
 
 
 class Contrast(NamedTuple):
     """What a contrastive estimator compares with, constants all."""
 
-    bound: Callable[[Tensor, Tensor], Tensor]
-    """Of matched and mismatched scores."""
+    estimator: Contrastive
+    """The bound of matched and mismatched scores."""
     others: Tensor
     """What agents do in the same states under other latents: actions ``[*B, M, N, A]``, or
     log-probabilities of all A actions."""
@@ -159,21 +159,27 @@ def _contrastive_terms(
     of_partner = of_partners(contrast.log_prob)
     of_itself = contrast.log_prob.unsqueeze(-1)
 
-    def estimate(scores: Tensor) -> Tensor:
+    def estimate(scores: Tensor, *peak: Tensor) -> Tensor:
         matched, mismatched = scores.split((1, scores.shape[-3] - 1), dim=-3)
-        return contrast.bound(matched.squeeze(-3), mismatched.movedim(-3, -1))
+        peaks = [each.squeeze(-3) for each in peak]
+        return contrast.estimator.bound(matched.squeeze(-3), mismatched.movedim(-3, -1), *peaks)
+
+    def of_all_partners(condition: Tensor) -> Tensor:
+        targets = [target, None] if contrast.estimator.needs_peak else [target]
+        found = (q.partner_log_prob(condition, each, observation) for each in targets)
+        return estimate(*found) + of_partner
 
     with predictor.filled(detach=True):
-        policy = estimate(q.partner_log_prob(action, target, observation)) + of_partner
+        policy = of_all_partners(action)
     with predictor.filled():
         if reverse_model == "partner":
-            partner = estimate(q.partner_log_prob(fixed, target, observation)) + of_partner
+            partner = of_all_partners(fixed)
             own = gather_pairs(scatter_others(partner).transpose(-1, -2))
             return PairTerms(policy, partner, own)
-        sides = q.pair_log_prob(fixed, target, observation)
-        return PairTerms(
-            policy, estimate(sides.partner) + of_partner, estimate(sides.own) + of_itself
-        )
+        targets = [target, None] if contrast.estimator.needs_peak else [target]
+        found = [q.pair_log_prob(fixed, each, observation) for each in targets]
+        partner, own = (estimate(*side) for side in zip(*found, strict=True))
+        return PairTerms(policy, partner + of_partner, own + of_itself)
 
 
 def of_partners(values: Tensor) -> Tensor:

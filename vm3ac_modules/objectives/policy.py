@@ -6,7 +6,7 @@ extra latents. Source: Kim et al. 2023, arXiv:2303.00451, Eqs. (7), (46), (49).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import TanhNormal
 
+from vm3ac_modules.functional.contrastive import Contrastive
 from vm3ac_modules.functional.information import gaussian_log_density, mixture_log_prob
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
 from vm3ac_modules.keys import require_keys
@@ -189,26 +190,24 @@ def _head_log_prob(heads: tuple[Tensor, Tensor], pre_squash: Tensor, half_range:
     return normal.movedim(-2, -1) - log_det.unsqueeze(-1)
 
 
-def contrast_of(
-    bound: Callable[[Tensor, Tensor], Tensor] | None, sample: PolicySample
-) -> Contrast | None:
+def contrast_of(estimator: Contrastive | None, sample: PolicySample) -> Contrast | None:
     """What a contrastive estimator compares a draw with.
 
     Args:
-        bound: of the estimator, None for one that compares nothing.
+        estimator: None for one that compares nothing.
         sample: the draw, with the agents' other actions.
 
     Returns:
         The comparison, or None.
     """
-    if bound is None:
+    if estimator is None:
         return None
     if sample.others is None:
         raise ValueError(
             "the noise lacks 'extra_action', the normals of the agents' actions under the extra "
             "latents: draw it by the loss's draw_noise."
         )
-    return Contrast(bound, sample.others, sample.log_prob.detach())
+    return Contrast(estimator, sample.others, sample.log_prob.detach())
 
 
 def sample_policy(
