@@ -18,7 +18,9 @@ low. `mi_nats` takes all three with it; `mi_low_nats` and `mi_high_nats` choose 
 that their expectations enclose the truth for every L. `mi_stderr` is over draws. The library's
 bracket, `lower_bound_nats` and `upper_bound_nats`, also works where observations vary; its lower
 side needs a good predictor, its upper side is I(a; z). `trained_bound_nats` is what a form is
-trained on: no information where K = 0. Adam ignores the scale of a loss: with a zero return `beta`
+trained on: no information where K = 0. `estimators=true` also trains the tight form with another
+estimator in the place of log q; its predictor is a score then, no density, and `lower_bound_nats`
+is loose. Adam ignores the scale of a loss: with a zero return `beta`
 hardly matters.
 """
 
@@ -40,6 +42,7 @@ import vm3ac_modules as vm
 from vm3ac_modules.algorithms import VM3AC, find_preset
 from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.files import write_json, write_text
+from vm3ac_modules.functional.contrastive import CONTRASTIVE
 from vm3ac_modules.functional.information import (
     gaussian_log_density,
     leave_one_out_log_prob,
@@ -57,6 +60,9 @@ FORMS: dict[str, Any] = {"vm3ac": (PAPER, -2.0), "vm3ac_tight": (TIGHT, -2.0)}
 CONTROLS: dict[str, Any] = {
     "control_paper_form_in_basin": (replace(PAPER, latent_gain=3.0), -2.0),
     "control_tight_outside_basin": (replace(TIGHT, latent_gain=1.0), 0.0),
+}
+ESTIMATES: dict[str, Any] = {
+    f"vm3ac_tight_{name}": (replace(TIGHT, estimator=name), -2.0) for name in CONTRASTIVE
 }
 SLICE = 64  # draws that are scored at once
 
@@ -77,6 +83,7 @@ class Rewarded(Options):
     latent_dim: int = option(8, "size of the latent z", least=1)
     hidden: int = option(128, "width of both hidden layers", least=1)
     controls: bool = option(False, "also train both forms from other starts")
+    estimators: bool = option(False, "also train the tight form by the other estimators")
     eval_every: int = option(250, "updates between two points of the curves", least=1)
     draws: int = option(2048, "joint actions per measurement; four times at the end", least=2)
     latents: int = option(8192, "latents L of the mixtures", least=1)
@@ -103,6 +110,7 @@ class Game:
         predictor = vm.VariationalPredictor(1, spec, hidden=hidden, **options)
         policy = vm.make_policy(sampler, actor)
         self.cfg, self.num_latents = cfg, form.num_latents
+        self.contrastive = form.estimator in CONTRASTIVE
         self.prior, self.reader = sampler.prior, PolicyReader(policy)
         self.loss = vm.MutualInformationLoss(
             policy,
@@ -110,7 +118,7 @@ class Game:
             weight=cfg.beta,
             entropy_weight=1.0,
             num_latents=self.num_latents,
-            **form.pick("pair_weight", "reverse_model"),
+            **form.pick("pair_weight", "reverse_model", "estimator"),
         )
         groups = self.loss.parameter_groups().values()
         self.optimizers = [torch.optim.Adam(group, lr=cfg.lr, fused=True) for group in groups]
@@ -138,15 +146,22 @@ class Game:
             rows = self.observations(cfg.bracket_rows)
             repeats = range(8 if final else 1)
             brackets = [self.loss.diagnose(rows, cfg.bracket_latents) for _ in repeats]
-            trained = [self.loss.diagnose(rows, max(self.num_latents, 2)) for _ in repeats]
-        name = "lower" if self.num_latents else "surrogate"
+            trained = [self._trained_bound(rows) for _ in repeats]
         bracket = {
             "lower_bound_nats": [b.lower[0, 1] for b in brackets],
             "upper_bound_nats": [b.upper[0, 1] for b in brackets],
-            "trained_bound_nats": [getattr(t, name)[0, 1] for t in trained],
+            "trained_bound_nats": trained,
             "latent_share": [b.latent_share.mean() for b in brackets],
         }
         return found | {key: float(torch.stack(v).mean()) for key, v in bracket.items()}
+
+    @torch.no_grad()
+    def _trained_bound(self, rows: TensorDict) -> Tensor:
+        """What the form is trained on, on other rows."""
+        if self.contrastive:
+            return self.loss(rows)["mi_estimate"]
+        found = self.loss.diagnose(rows, max(self.num_latents, 2))
+        return (found.lower if self.num_latents else found.surrogate)[0, 1]
 
 
 @torch.no_grad()
@@ -205,7 +220,8 @@ def measure(cfg: Rewarded) -> dict[str, Any]:
     """Train every form, write the run's files and return the summary."""
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=False, overwrite=cfg.overwrite)
-    started, forms = time.monotonic(), FORMS | (CONTROLS if cfg.controls else {})
+    started = time.monotonic()
+    forms = FORMS | (CONTROLS if cfg.controls else {}) | (ESTIMATES if cfg.estimators else {})
     curves = {name: train(cfg, *form) for name, form in forms.items()}
     summary: dict[str, Any] = {}
     for name, rows in curves.items():
@@ -240,9 +256,13 @@ def draw(path: Path, cfg: Rewarded, curves: Mapping[str, list[dict[str, float]]]
     figure = Figure(figsize=(9.0, 3.8), dpi=110, layout="constrained")
     true, trained = figure.subplots(1, 2)
     styles = [("0.55", "s", "--"), ("black", "o", "-"), ("0.55", "^", ":"), ("black", "v", ":")]
+    colored = [("tab:blue", "D", "-"), ("tab:red", "P", "-"), ("tab:green", "X", "-")]
+    look = dict(zip([*FORMS, *CONTROLS], styles, strict=True))
+    look |= zip(ESTIMATES, colored, strict=True)
     hatched = {"facecolor": "none", "edgecolor": "0.75", "hatch": "///"}
     fills = {"vm3ac": hatched, "vm3ac_tight": {"facecolor": "0.85", "edgecolor": "none"}}
-    for (name, rows), (color, marker, line) in zip(curves.items(), styles, strict=False):
+    for name, rows in curves.items():
+        color, marker, line = look[name]
         column = {key: [row[key] for row in rows] for key in rows[0]}
         x, style = column["update"], {"color": color, "marker": marker, "ls": line, "ms": 4}
         true.plot(x, column["mi_nats"], label=f"{name}: true", zorder=3, **style)
@@ -266,9 +286,9 @@ def draw(path: Path, cfg: Rewarded, curves: Mapping[str, list[dict[str, float]]]
 def main(arguments: list[str]) -> dict[str, Any]:
     """Read the command line, do what it says, and print what was found."""
     summary = run(measure, "what_is_rewarded.py", __doc__, Rewarded, arguments)
-    for name in ("vm3ac", "vm3ac_tight"):
+    for name in [*FORMS, *(ESTIMATES if summary["config"]["estimators"] else ())]:
         value, low, high = (summary[f"{name}_mi{side}_nats"] for side in ("", "_low", "_high"))
-        form = f"K = {summary['config']['num_latents'] if name == 'vm3ac_tight' else 0}"
+        form = f"K = {0 if name == 'vm3ac' else summary['config']['num_latents']}"
         print(f"{name} ({form}): I(a1; a2) = {value:z.3f} nats [{low:z.3f}, {high:z.3f}]")
     return summary
 

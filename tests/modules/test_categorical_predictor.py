@@ -11,7 +11,7 @@ import vm3ac_modules as vm
 from vm3ac_modules.keys import MissingKeysError
 
 
-@pytest.mark.parametrize("form", ["index", "index of one", "one-hot"])
+@pytest.mark.parametrize("form", ["index", "index of one", "one-hot", "one-hot bool"])
 @pytest.mark.parametrize("situation", ["state", "observations"])
 def test_predictor_scores_the_actions_of_a_tensordict(situation, form):
     predictor = make_predictor(3, situation, masked=True).double()
@@ -22,6 +22,7 @@ def test_predictor_scores_the_actions_of_a_tensordict(situation, form):
         "index": action,
         "index of one": action.unsqueeze(-1),
         "one-hot": nn.functional.one_hot(action, ACTIONS),
+        "one-hot bool": nn.functional.one_hot(action, ACTIONS).bool(),
     }[form]
     pairs = predictor(td.set(("agents", "action"), form))["agents", "pair_log_prob"]
     key = "state" if situation == "state" else ("agents", "observation")

@@ -118,6 +118,13 @@ def test_latent_moments_over_steps():
     torch.testing.assert_close(successive, torch.zeros(8).double(), atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint32, np.int8])
+def test_numpys_integers_count_like_pythons(kind):
+    expected = latent_at(3, 5, 7, GaussianPrior(4))
+    assert torch.equal(latent_at(3, kind(5), kind(7), GaussianPrior(4)), expected)
+    assert torch.equal(latent_at(kind(3), kind(5), torch.tensor(7), GaussianPrior(4)), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -132,6 +139,9 @@ def test_latent_moments_over_steps():
         ((0, 0, torch.tensor([1.0])), TypeError, "step must be int64, got torch.float32"),
         ((0, torch.tensor([1], dtype=torch.int32), 0), TypeError, "episode must be int64"),
         ((0, 0.5, 0), TypeError, "episode must be an integer or int64, got float"),
+        ((0, np.float64(1), 0), TypeError, "episode must be an integer or int64, got float64"),
+        ((0, 0, np.arange(3)), TypeError, "step must be an integer or int64, got ndarray"),
+        ((0, 0, np.int64(-3)), ValueError, "0 <= step < 2\\^32, got -3"),
     ],
 )
 def test_latent_refuses_bad_counters(arguments, error, message):

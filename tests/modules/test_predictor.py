@@ -138,6 +138,25 @@ def test_without_normalizer_the_difference_is_its_constant():
     torch.testing.assert_close(raw.own - normalized.own, of_itself)
 
 
+@pytest.mark.parametrize(
+    "options", [{"scale": 0.2}, {"scale": "learned"}, {"scale": "learned", "num_components": 3}]
+)
+def test_no_action_is_likelier_than_the_peak(options):
+    predictor = small_predictor(**options)
+    action, observation = joint(5)
+    peaks = predictor.pair_log_prob(action, None, observation)
+    assert torch.equal(peaks.partner, predictor.partner_log_prob(action, None, observation))
+    others = action + torch.randn(500, *action.shape, dtype=torch.float64)
+    observations = observation.expand(500, *observation.shape)
+    found = predictor.pair_log_prob(action.expand_as(others), others, observations)
+    assert all((side <= peak + 1e-9).all() for side, peak in zip(found, peaks, strict=True))
+    if "num_components" not in options:
+        for own, side in ((False, peaks.partner), (True, peaks.own)):
+            normal = distribution(predictor, action, observation, 0, 1, own=own)
+            expected = normal.log_prob(normal.loc).sum(-1)
+            torch.testing.assert_close(scatter_others(side)[:, 0, 1], expected)
+
+
 def test_permuting_batch_rows_permutes_results():
     predictor = small_predictor()
     action, observation = joint(6)
@@ -201,8 +220,10 @@ def test_predictor_round_trips(copier, scale):
         ({"scale": math.inf}, "scale must be positive and finite, got inf"),
         ({"scale": math.nan}, "scale must be positive and finite, got nan"),
         ({"scale": "fixed"}, "positive number or 'learned', got 'fixed'"),
-        ({"scale": "learned", "scale_range": (0.0, 1.0)}, r"0 < floor < ceiling, got \(0.0, 1.0\)"),
+        ({"scale": "learned", "scale_range": (0.0, 1.0)}, r"ceiling < inf, got \(0.0, 1.0\)"),
         ({"scale": "learned", "scale_range": (0.5, 0.5)}, "0 < floor < ceiling"),
+        ({"scale": "learned", "scale_range": (0.05, math.inf)}, r"got \(0.05, inf\)"),
+        ({"scale": "learned", "scale_range": (math.nan, 1.0)}, "0 < floor < ceiling"),
         ({"scale": "learned", "normalized": False}, "normalized=False needs a constant scale"),
         ({"hidden": ()}, "at least one hidden layer"),
     ],

@@ -269,4 +269,5 @@ def test_without_a_predictor_only_the_lower_side_is_missing():
         assert getattr(both, name)[off].isfinite().all()
     for name in ("upper", "latent_information", "entropy", "latent_share"):
         torch.testing.assert_close(getattr(alone, name), getattr(both, name), rtol=0, atol=0)
-    torch.testing.assert_close(both.upper[0, 1], both.latent_information.min())
+    # Ten rows: chosen on one half and read on the other it is at least the smaller mean.
+    assert both.upper[0, 1] >= both.latent_information.min() - 1e-6

@@ -58,6 +58,21 @@ def test_log_prob_is_the_log_density():
     assert uniform.log_prob(outside).item() == -math.inf
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.bfloat16])
+def test_log_prob_of_latents_of_any_type(dtype):
+    prior = CategoricalPrior(3, probs=[0.2, 0.5, 0.3])
+    z = torch.eye(3).to(dtype)
+    found = prior.log_prob(z)
+    assert found.is_floating_point()
+    assert found.double().exp().tolist() == pytest.approx([0.2, 0.5, 0.3], rel=0.01)
+    assert prior.log_prob(torch.ones(3).to(dtype)).item() == -math.inf
+    for other in (GaussianPrior(2), UniformPrior(2, low=-2.0, high=3.0)):
+        ones = torch.ones(2)
+        expected = other.log_prob(ones).item()
+        assert other.log_prob(ones.to(dtype)).item() == pytest.approx(expected, rel=0.01)
+    assert UniformPrior(1, low=2.0, high=3.0).log_prob(ones[:1].to(dtype)).item() == -math.inf
+
+
 def test_categorical_support_carries_all_probability():
     prior = CategoricalPrior(3, probs=[0.0, 0.75, 0.25])
     log_probs = prior.log_prob(prior.support())

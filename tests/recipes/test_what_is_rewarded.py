@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -56,6 +57,18 @@ def test_a_tiny_run_writes_its_files(recipe, tmp_path, capsys):
     ]
     assert (tmp_path / "what_is_rewarded.png").read_bytes().startswith(b"\x89PNG")
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_other_estimators_are_trained_on_request(recipe, tmp_path, capsys):
+    summary = recipe.main(tiny(tmp_path, "estimators=true", "controls=true"))
+    for name in ("infonce", "nwj", "donsker_varadhan"):
+        assert isinstance(summary[f"vm3ac_tight_{name}_trained_bound_nats"], float)
+    # What the other forms train on does not move with it.
+    plain = recipe.main(tiny(tmp_path / "plain", "controls=true"))
+    alike = [key for key in plain if key.endswith(("_nats", "_share"))]
+    assert {key: summary[key] for key in alike} == {key: plain[key] for key in alike}
+    assert summary["vm3ac_tight_infonce_trained_bound_nats"] <= math.log(17)
+    assert len(capsys.readouterr().out.splitlines()) == 5 + 2
 
 
 def test_the_forms_are_the_presets(recipe):

@@ -18,6 +18,7 @@ from vm3ac_modules.testing import (
     sampled_bound,
     tabular_games,
 )
+from vm3ac_modules.testing.wrong_bounds import too_large
 
 ONE_DIMENSIONAL = linear_gaussian_games(action_dim=1)
 
@@ -79,13 +80,17 @@ def entropy_of_the_wrong_agent(game):
         pytest.param(clamped_log_q, tabular_games(), id="clamped"),
         pytest.param(entropy_of_the_wrong_agent, None, id="wrong-agent"),
         pytest.param(lambda game: game.latent_information(0), None, id="latent-information"),
-        pytest.param(lambda game: at_the_best(game) + 1e-6, None, id="a-little-more"),
-        pytest.param(lambda game: math.nan, None, id="nan"),
     ],
 )
 def test_wrong_bounds_are_caught(bound, games):
     with pytest.raises(AssertionError, match=r"nats exceeds I\(a_0; a_1\) = .* nats in \w+Game\("):
         assert_valid_lower_bound(bound, games=games, max_examples=50)
+
+
+def test_a_closed_form_may_be_held_to_rounding():
+    assert_valid_lower_bound(at_the_best, tolerance=1e-9)
+    with pytest.raises(AssertionError):
+        assert_valid_lower_bound(lambda game: at_the_best(game) + 1e-6, tolerance=1e-9)
 
 
 def test_the_reported_game_falsifies_the_bound_by_itself():
@@ -97,10 +102,17 @@ def test_the_reported_game_falsifies_the_bound_by_itself():
 
 
 def test_the_reported_game_is_shrunk():
-    # What is wrong in every game is shown in the smallest one: one outcome, one action each.
-    smallest = r"TabularGame\(latent=torch.tensor\(\[1.0\], .*\(\[\[1.0\]\], .*\(\[\[1.0\]\], "
+    # What is wrong in every game is shown in the smallest one: two outcomes, two actions each.
+    smallest = (
+        r"TabularGame\(latent=torch.tensor\(\[0.5, 0.5\], (.*\[\[1.0, 0.0\], \[0.0, 1.0\]\], ){2}"
+    )
     with pytest.raises(AssertionError, match=smallest):
         assert_valid_lower_bound(lambda game: at_the_best(game) + 0.1)
+    one_dimension = (
+        r"weights=torch.tensor\(\[\[\[[\d.]+\]\], \[\[[\d.]+\]\]\], .*offset=torch.tensor\(\[\[0.0"
+    )
+    with pytest.raises(AssertionError, match=one_dimension):
+        assert_valid_lower_bound(too_large(0.5, 0.1, LinearGaussianGame))
 
 
 def test_the_tolerance_is_respected():

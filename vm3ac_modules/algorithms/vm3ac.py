@@ -15,6 +15,7 @@ from vm3ac_modules.modules.actors import make_policy
 from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives import VM3ACLoss
+from vm3ac_modules.objectives.pairs import ESTIMATORS
 from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior
 
 __all__ = ["PRESETS", "VM3AC"]
@@ -60,6 +61,12 @@ class VM3AC(LearnedTemperature):
         choices=("own", "partner"),
         source="Eq. (50)",
     )
+    estimator: str = option(
+        "barber_agakov",
+        "of the mutual information; all but the first need num_latents >= 1, 2, 2",
+        choices=ESTIMATORS,
+        source="Eq. (6)",
+    )
     latent_gain: float = option(1.0, "factor on the latent's initial weights in the policies")
 
     def build(self, plan: Plan) -> Agent:
@@ -81,7 +88,7 @@ class VM3AC(LearnedTemperature):
             keys=plan.keys,
             **self.net_options(plan, shared=False),
         )
-        names = ("policy_q", "beta", "num_latents", "pair_weight", "reverse_model")
+        names = ("policy_q", "beta", "num_latents", "pair_weight", "reverse_model", "estimator")
         loss = VM3ACLoss(policy, *self.critics(plan), predictor, **self.loss_options(plan, *names))
         agent = self.agent(plan, policy, loss, rates={"loss_predictor": self.predictor_lr})
         return self.with_learner(plan, agent)

@@ -9,6 +9,13 @@ from vm3ac_modules.functional.categorical import (
     gumbel_noise,
     masked_log_softmax,
 )
+from vm3ac_modules.functional.contrastive import (
+    club_bound,
+    donsker_varadhan_bound,
+    held_out_nwj_bound,
+    infonce_bound,
+    nwj_bound,
+)
 from vm3ac_modules.functional.correlation import (
     action_latent_information,
     marginal_log_prob,
@@ -32,6 +39,7 @@ from vm3ac_modules.functional.information import (
     latent_variance_share,
     leave_one_out_log_prob,
     mixture_log_prob,
+    smaller_of_pairs,
     symmetric_bound,
 )
 from vm3ac_modules.functional.pairwise import (
@@ -74,7 +82,9 @@ __all__ = [
     "bound_gap",
     "categorical_entropy",
     "categorical_log_density",
+    "club_bound",
     "constant_rate_schedule",
+    "donsker_varadhan_bound",
     "draw_categorical",
     "epsilon_floor",
     "expectation",
@@ -83,7 +93,9 @@ __all__ = [
     "gather_pairs",
     "gaussian_log_density",
     "gumbel_noise",
+    "held_out_nwj_bound",
     "influence",
+    "infonce_bound",
     "information_with_entropy",
     "largest_canonical_correlation",
     "last_transitions",
@@ -95,6 +107,7 @@ __all__ = [
     "masked_mean",
     "mixture_log_prob",
     "normalized_dependence",
+    "nwj_bound",
     "others_index",
     "own_first",
     "own_gradient_joint_action",
@@ -105,6 +118,7 @@ __all__ = [
     "previous_actions",
     "sample_squashed_gaussian",
     "scatter_others",
+    "smaller_of_pairs",
     "soft_value_target",
     "squared_error",
     "squash",

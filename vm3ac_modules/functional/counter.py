@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from operator import index
 from typing import Final, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+from vm3ac_modules.functional.kept import kept
 
 __all__ = ["normal_icdf", "normal_table", "philox4x32", "uniform_bits", "uniforms_at"]
 
@@ -144,17 +147,7 @@ def normal_table(device: torch.device | str = "cpu") -> Tensor:
         return raw.reshape(-1, _TABLE_COLUMNS).clone().to(device)
 
 
-_TABLES: dict[torch.device, Tensor] = {}
-
-
-def _kept_table(device: torch.device) -> Tensor:
-    if device not in _TABLES:
-        table = normal_table(device)
-        if type(table) is not Tensor:
-            # While a program is traced tensors are stand-ins, useless to whoever calls later.
-            return table
-        _TABLES[device] = table
-    return _TABLES[device]
+_kept_table = kept(normal_table)
 
 
 @_eager_only
@@ -228,6 +221,7 @@ def uniforms_at(seed: int | Tensor, episode: Tensor, step: Tensor, num_uniforms:
 
     Raises:
         ValueError: the seed is outside its range.
+        TypeError: the seed is no integer.
 
     Example:
         >>> import torch
@@ -238,8 +232,10 @@ def uniforms_at(seed: int | Tensor, episode: Tensor, step: Tensor, num_uniforms:
     See Also:
         :func:`vm3ac_modules.modules.latent_at`.
     """
-    if not isinstance(seed, Tensor) and not 0 <= seed < 2**64:
-        raise ValueError(f"seed must satisfy 0 <= seed < 2^64, got {seed}.")
+    if not isinstance(seed, Tensor):
+        seed = index(seed)  # a small integer type of NumPy's would overflow
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must satisfy 0 <= seed < 2^64, got {seed}.")
     num_blocks = (num_uniforms + 3) // 4
     batch = torch.broadcast_shapes(episode.shape, step.shape)  # type: ignore[no-untyped-call]
     step, episode = step[..., None], episode[..., None]

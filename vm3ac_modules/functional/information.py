@@ -33,6 +33,7 @@ __all__ = [
     "latent_variance_share",
     "leave_one_out_log_prob",
     "mixture_log_prob",
+    "smaller_of_pairs",
     "symmetric_bound",
 ]
 
@@ -240,6 +241,40 @@ def leave_one_out_log_prob(extra: Tensor) -> Tensor:
     if extra.shape[-1] == 0:
         raise ValueError("the upper side of the entropy needs at least one extra latent.")
     return torch.logsumexp(extra, dim=-1) - math.log(extra.shape[-1])
+
+
+def smaller_of_pairs(rows: Tensor) -> Tensor:
+    r"""For every pair the smaller of two bounds from above, chosen and reported on different rows.
+
+    .. math:: \tfrac12 ( \bar x^{(2)}_{k_1} + \bar x^{(1)}_{k_2} ), \quad
+        k_h = \arg\min_{k \in \{i, j\}} \bar x^{(h)}_k
+
+    Each half of the rows chooses an agent, and the other half says how much it is. The smaller of
+    two noisy means would be too small in expectation, and no bound any more where both are near
+    zero. What is returned here is in expectation at least the smaller of the two expectations.
+
+    Args:
+        rows: estimates from above, such as of :math:`I(a_i; z|s)`, ``[*B, R, N]``, R independent
+            rows; a single row gives the mean of both.
+
+    Returns:
+        ``[*B, N, N]``; the diagonal is the agent's own mean.
+
+    Example:
+        >>> smaller_of_pairs(torch.tensor([[1.0, 3.0], [1.0, 3.0]]))
+        tensor([[1., 1.],
+                [1., 3.]])
+    """
+    if rows.shape[-2] < 2:
+        mean = rows.mean(-2)
+        return 0.5 * (mean.unsqueeze(-1) + mean.unsqueeze(-2))
+    halves = rows[..., ::2, :].mean(-2), rows[..., 1::2, :].mean(-2)
+
+    def told(chooses: Tensor, tells: Tensor) -> Tensor:
+        of_row = chooses.unsqueeze(-1) <= chooses.unsqueeze(-2)
+        return torch.where(of_row, tells.unsqueeze(-1), tells.unsqueeze(-2))
+
+    return 0.5 * (told(*halves) + told(*halves[::-1]))
 
 
 def latent_variance_share(loc: Tensor, scale: Tensor) -> Tensor:

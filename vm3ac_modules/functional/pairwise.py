@@ -11,11 +11,11 @@ Multi-Agent Reinforcement Learning", arXiv:2303.00451.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from vm3ac_modules.functional.kept import kept
 
 __all__ = [
     "fill_diagonal_zero",
@@ -38,7 +38,7 @@ def others_index(num_agents: int, device: torch.device | None = None) -> Tensor:
         device: where the index lives.
 
     Returns:
-        int64 ``[N, N - 1]``; row i lists all j != i.
+        int64 ``[N, N - 1]``, the caller's own; row i lists all j != i.
 
     Raises:
         ValueError: if ``num_agents < 1``.
@@ -49,9 +49,7 @@ def others_index(num_agents: int, device: torch.device | None = None) -> Tensor:
     """
     if num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}.")
-    if torch.compiler.is_compiling():
-        return _others_index(num_agents, device)
-    return _cached_others_index(num_agents, device)
+    return _others_index(num_agents, device)
 
 
 def _others_index(num_agents: int, device: torch.device | None) -> Tensor:
@@ -64,18 +62,9 @@ def _diagonal(num_agents: int, device: torch.device | None) -> Tensor:
     return torch.eye(num_agents, dtype=torch.bool, device=device)
 
 
-# Constants of every call on a hot path. An inference tensor must not get in here: autograd could
-# not save it later.
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _cached_others_index(num_agents: int, device: torch.device | None) -> Tensor:
-    return _others_index(num_agents, device)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _cached_diagonal(num_agents: int, device: torch.device | None) -> Tensor:
-    return _diagonal(num_agents, device)
+# Constants of every call on a hot path; always with the device of a tensor that they go with.
+_kept_others_index = kept(_others_index)
+_kept_diagonal = kept(_diagonal)
 
 
 def gather_others(x: Tensor) -> Tensor:
@@ -91,7 +80,7 @@ def gather_others(x: Tensor) -> Tensor:
         >>> gather_others(torch.tensor([[0.0], [1.0], [2.0]])).squeeze(-1).tolist()
         [[1.0, 2.0], [0.0, 2.0], [0.0, 1.0]]
     """
-    return x[..., others_index(x.shape[-2], x.device), :]
+    return x[..., _kept_others_index(x.shape[-2], x.device), :]
 
 
 def scatter_others(values: Tensor) -> Tensor:
@@ -159,8 +148,7 @@ def fill_diagonal_zero(pairs: Tensor) -> Tensor:
     """
     if pairs.ndim < 2 or pairs.shape[-1] != pairs.shape[-2]:
         raise ValueError(f"a pair matrix is [*B, N, N], got shape {tuple(pairs.shape)}.")
-    diagonal = _diagonal if torch.compiler.is_compiling() else _cached_diagonal
-    return pairs.masked_fill(diagonal(pairs.shape[-1], pairs.device), 0.0)
+    return pairs.masked_fill(_kept_diagonal(pairs.shape[-1], pairs.device), 0.0)
 
 
 def pair_mean(pairs: Tensor) -> Tensor:

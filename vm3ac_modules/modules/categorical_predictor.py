@@ -100,7 +100,8 @@ class CategoricalPredictor(TensorDictModuleBase):
         mask = None if self.mask_key is None else tensordict.get(self.mask_key)
         action = tensordict.get(self.keys.action)
         if action.ndim > situation.ndim - len(self.shape) + 1:
-            action = action.squeeze(-1) if action.shape[-1] == 1 else action.argmax(-1)
+            # Of integers, for TorchRL's specs of one-hot actions are of truth values.
+            action = action.squeeze(-1) if action.shape[-1] == 1 else action.long().argmax(-1)
         log_q = self.predict(action, situation, mask)
         return tensordict.set(self.out_keys[0], predicted_pairs(log_q, action))
 

@@ -9,6 +9,7 @@ Multi-Agent Reinforcement Learning", arXiv:2303.00451, Section 4 and Appendix H.
 
 from __future__ import annotations
 
+import operator
 from typing import Literal, get_args
 
 import torch
@@ -83,12 +84,13 @@ def _as_count(name: str, value: Tensor | int, limit: int, device: torch.device |
         # On an accelerator, reading the values would wait for it at every step.
         checked = value.device.type == "cpu" and value.numel() > 0
         low, high = (int(value.min()), int(value.max())) if checked else (0, 0)
-    elif isinstance(value, int):
-        low = high = value
     else:
-        raise TypeError(
-            f"latent_at: {name} must be an integer or int64, got {type(value).__name__}."
-        )
+        try:
+            low = high = value = operator.index(value)  # NumPy's integers too
+        except TypeError:
+            raise TypeError(
+                f"latent_at: {name} must be an integer or int64, got {type(value).__name__}."
+            ) from None
     if low < 0 or high >= limit:
         bound = f"2^{limit.bit_length() - 1}"
         raise ValueError(

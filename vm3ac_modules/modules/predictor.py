@@ -60,7 +60,7 @@ class VariationalPredictor(TensorDictModuleBase):
         stack_shape: leading dimensions ``*S`` of independently initialized copies.
 
     Raises:
-        ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling,
+        ValueError: for ``scale <= 0``, a scale range that is not 0 < floor < ceiling < infinity,
             ``num_components < 1``, ``normalized=False`` with a learned scale, or an unbounded or
             discrete action spec.
 
@@ -130,8 +130,9 @@ class VariationalPredictor(TensorDictModuleBase):
             raise ValueError(f"scale must be a positive number or 'learned', got {scale!r}.")
         if not isinstance(scale, str) and not 0.0 < scale < math.inf:
             raise ValueError(f"the predictor's scale must be positive and finite, got {scale}.")
-        if not 0.0 < scale_range[0] < scale_range[1]:
-            raise ValueError(f"scale_range must be 0 < floor < ceiling, got {scale_range}.")
+        floor, ceiling = scale_range
+        if not 0.0 < floor < ceiling < math.inf:
+            raise ValueError(f"scale_range must be 0 < floor < ceiling < inf, got {scale_range}.")
         if self.learns_scale and not normalized:
             raise ValueError(
                 "normalized=False needs a constant scale: without its normalizer a learned scale "
@@ -147,13 +148,18 @@ class VariationalPredictor(TensorDictModuleBase):
         return tensordict.set(self.keys.pair_log_prob, scatter_others(pairs))
 
     def partner_log_prob(
-        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+        self,
+        condition: Tensor,
+        target: Tensor | None,
+        observation: Tensor,
+        normalized: bool | None = None,
     ) -> Tensor:
         """Log-density of every partner's action given one's own.
 
         Args:
             condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
-            target: the actions that are scored, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``; None for what no action's
+                log-density exceeds, the peak.
             observation: ``[*S, *B, N, O]``.
             normalized: overrides the predictor's own setting.
 
@@ -162,16 +168,20 @@ class VariationalPredictor(TensorDictModuleBase):
             ascending; :func:`~vm3ac_modules.functional.scatter_others` makes it a matrix.
         """
         out = self.net(condition, observation, both=False)
-        return self._score(out, gather_others(target), normalized)
+        return self._score(out, None if target is None else gather_others(target), normalized)
 
     def pair_log_prob(
-        self, condition: Tensor, target: Tensor, observation: Tensor, normalized: bool | None = None
+        self,
+        condition: Tensor,
+        target: Tensor | None,
+        observation: Tensor,
+        normalized: bool | None = None,
     ) -> PairLogProb:
         """Log-densities in both directions of every pair, in one pass.
 
         Args:
             condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
-            target: the actions that are scored, ``[*S, *B, N, A]``.
+            target: the actions that are scored, ``[*S, *B, N, A]``; None for the peaks.
             observation: ``[*S, *B, N, O]``.
             normalized: overrides the predictor's own setting.
 
@@ -179,24 +189,32 @@ class VariationalPredictor(TensorDictModuleBase):
             Both directions, ``[*S, *B, N, N - 1]`` each, partners ascending.
         """
         out = self.net(condition, observation, both=True)
-        scores = self._score(out, self._of_predicted(target), normalized)
+        target = None if target is None else self._of_predicted(target)
+        scores = self._score(out, target, normalized)
         return PairLogProb(*scores.unflatten(-1, (2, self.num_agents - 1)).unbind(-2))
 
-    def _score(self, out: Tensor, target: Tensor, normalized: bool | None) -> Tensor:
-        """Log-density of the predicted actions, ``[*S, *B, N, R]``."""
+    def _score(self, out: Tensor, target: Tensor | None, normalized: bool | None) -> Tensor:
+        """Log-density of the predicted actions or its peak, ``[*S, *B, N, R]``."""
         normalized = self.normalized if normalized is None else normalized
-        rows = target.shape[-2]
+        rows = out.shape[-2]
         center, half_range = self.center[:, :rows], self.half_range[:, :rows]
         if self.num_components > 1:
             out = out.unflatten(-1, (self.num_components, -1))
             out, logits = out[..., :-1], out[..., -1]
             center, half_range = center.unsqueeze(-2), half_range.unsqueeze(-2)
-            density = self._component(out, target.unsqueeze(-2), center, half_range, normalized)
+            # The sum of the components' peaks, for which no target is needed, is a peak of the sum.
+            target = None if target is None else target.unsqueeze(-2)
+            density = self._component(out, target, center, half_range, normalized)
             return torch.logsumexp(density + logits.log_softmax(-1), dim=-1)
         return self._component(out, target, center, half_range, normalized)
 
     def _component(
-        self, out: Tensor, target: Tensor, center: Tensor, half_range: Tensor, normalized: bool
+        self,
+        out: Tensor,
+        target: Tensor | None,
+        center: Tensor,
+        half_range: Tensor,
+        normalized: bool,
     ) -> Tensor:
         if self.learns_scale:
             out, raw_scale = out.chunk(2, dim=-1)
@@ -205,4 +223,5 @@ class VariationalPredictor(TensorDictModuleBase):
         else:
             scale = half_range * self.constant_scale
         loc = torch.addcmul(center, half_range, out.tanh())
+        target = loc if target is None else target
         return gaussian_log_density(target, loc, scale, normalized=normalized)

@@ -13,6 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.actor_critic import CentralizedActorCriticLoss
+from vm3ac_modules.objectives.pairs import Estimator
 from vm3ac_modules.objectives.terms import EntropyTerm, MutualInformationTerm
 
 __all__ = ["MAACLoss", "MASACLoss", "VM3ACLoss"]
@@ -36,6 +37,10 @@ class VM3ACLoss(CentralizedActorCriticLoss):
         num_latents: extra latents K of the entropy family; 0 is the paper's form.
         pair_weight: ``"paper"`` for w = 1/N, ``"mean"`` for w = 1/(N - 1).
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
+        estimator: of the mutual information: ``"barber_agakov"`` (the paper), or ``"infonce"``,
+            ``"nwj"`` or ``"donsker_varadhan"``, which compare with actions under the extra latents
+            and put their estimate, less H_K, in the place of log q (``num_latents`` of at least 1,
+            2 and 2); then ``mi_estimate`` (nats) is logged too.
         options: passed to :class:`CentralizedActorCriticLoss`.
 
     Example:
@@ -53,10 +58,11 @@ class VM3ACLoss(CentralizedActorCriticLoss):
         num_latents: int = 0,
         pair_weight: Literal["paper", "mean"] = "paper",
         reverse_model: Literal["own", "partner"] = "own",
+        estimator: Estimator = "barber_agakov",
         **options: Any,
     ) -> None:
         term = MutualInformationTerm(
-            predictor_network, beta, num_latents, pair_weight, reverse_model
+            predictor_network, beta, num_latents, pair_weight, reverse_model, estimator
         )
         super().__init__(actor_network, qvalue_network, value_network, terms=[term], **options)
 

@@ -16,7 +16,11 @@ from torch import Tensor
 
 from vm3ac_modules.functional.categorical import categorical_entropy, expectation
 from vm3ac_modules.functional.correlation import marginal_log_prob, pairwise_information
-from vm3ac_modules.functional.information import leave_one_out_log_prob, mixture_log_prob
+from vm3ac_modules.functional.information import (
+    leave_one_out_log_prob,
+    mixture_log_prob,
+    smaller_of_pairs,
+)
 from vm3ac_modules.objectives.categorical_policy import CategoricalPolicyReader
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, bracket
 from vm3ac_modules.priors import CategoricalPrior
@@ -78,12 +82,17 @@ def estimate_categorical_information(
     """
     if num_latents < 2:
         raise ValueError(f"the estimates need at least two extra latents, got {num_latents}.")
+
+    def mean(x: Tensor, keep: int) -> Tensor:
+        return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
+
     support = _support(reader, table)
     if support is not None:
         values, log_prior = support
         latents = values.expand(*tensordict.batch_size, *values.shape)
         outcomes = reader.many_log_prob(tensordict, latents).movedim(-3, 0)
-        entropy, conditional, upper = enumerated_entropies(outcomes, log_prior)
+        entropy, conditional, exact = enumerated_entropies(outcomes, log_prior)
+        upper = mean(exact, 2)
         of_latent, ceiling = entropy - conditional, math.log(len(log_prior))
     else:
         latent, extras = reader.draw_latents(tensordict.batch_size, num_latents, table)
@@ -93,16 +102,13 @@ def estimate_categorical_information(
         entropy = -expectation(own, mixture_log_prob(own, extra))
         conditional = categorical_entropy(own)
         of_latent = -expectation(own, leave_one_out_log_prob(extra)) - conditional
-        upper = torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))
+        # In each row noise would choose the smaller one.
+        upper = smaller_of_pairs(of_latent.reshape(-1, of_latent.shape[-1]))
         ceiling = math.log(num_latents + 1)
         outcomes, log_prior = own.unsqueeze(0), table.new_zeros(1)
     partner = expected_prediction(outcomes, log_prior, table)
-
-    def mean(x: Tensor, keep: int) -> Tensor:
-        return x.reshape(-1, *x.shape[x.ndim - keep :]).mean(0)
-
     entropy, conditional, partner = mean(entropy, 1), mean(conditional, 1), mean(partner, 2)
-    found = bracket(entropy, conditional, mean(upper, 2), (partner, partner.mT), ceiling)
+    found = bracket(entropy, conditional, upper, (partner, partner.mT), ceiling)
     return found._replace(latent_information=mean(of_latent, 1))
 
 

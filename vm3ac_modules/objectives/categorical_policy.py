@@ -21,7 +21,7 @@ from torchrl.modules import MaskedCategorical, MaskedOneHotCategorical, OneHotCa
 from vm3ac_modules.functional.categorical import expectation, masked_log_softmax
 from vm3ac_modules.functional.information import mixture_log_prob
 from vm3ac_modules.functional.pairwise import gather_pairs
-from vm3ac_modules.objectives.pairs import PairTerms
+from vm3ac_modules.objectives.pairs import Contrast, PairTerms
 from vm3ac_modules.objectives.policy_body import PolicyBody
 
 __all__ = [
@@ -153,7 +153,9 @@ def expected_log_prob(own: Tensor, extra: Tensor) -> Tensor:
     return expectation(own, mixture_log_prob(own.detach(), extra.detach().movedim(-3, -1)))
 
 
-def categorical_pair_terms(log_prob: Tensor, table: Tensor) -> PairTerms:
+def categorical_pair_terms(
+    log_prob: Tensor, table: Tensor, contrast: Contrast | None = None
+) -> PairTerms:
     r"""Expected log-predictions of all ordered pairs, with the gradient rule of Eq. (50).
 
     .. math:: \sum_a \pi_i(a|z) \sum_b \pi_j(b|z) \log q(b | a, s)
@@ -166,6 +168,8 @@ def categorical_pair_terms(log_prob: Tensor, table: Tensor) -> PairTerms:
         log_prob: the policies under the drawn latent, ``[*B, N, A]``.
         table: log q of :meth:`~vm3ac_modules.modules.CategoricalPredictor.table`,
             ``[*B, N, A, N, A]``.
+        contrast: the policies under other latents and what compares with them, instead of log q;
+            mismatched actions are summed over, latent by latent.
 
     Returns:
         Expected log-probabilities (nats), ``[*B, N, N - 1]`` each, partners ascending.
@@ -179,6 +183,13 @@ def categorical_pair_terms(log_prob: Tensor, table: Tensor) -> PairTerms:
     probs = log_prob.exp()
     fixed = probs.detach()
     # Entry [i, a, j]: how well partner j is predicted from a. An illegal b has weight exactly 0.
+    if contrast is not None:
+        # e^score under each other latent, from a: [i, a, j, k]. Not 0, whose log has no gradient.
+        means = torch.einsum("...iajb,...kjb->...iajk", table.exp(), contrast.others.exp())
+        mismatched = means.clamp_min(torch.finfo(means.dtype).tiny).log().unsqueeze(-2)
+        peak = [table.amax(-1, keepdim=True)] if contrast.estimator.needs_peak else []
+        table = contrast.estimator.bound(table, mismatched, *peak)
+        table = table + contrast.log_prob[..., None, None, :, None]
     scores = torch.einsum("...iajb,...jb->...iaj", table, fixed)
     policy = torch.einsum("...ia,...iaj->...ij", probs, scores.detach())
     partner = torch.einsum("...ia,...iaj->...ij", fixed, scores)

@@ -22,6 +22,7 @@ from vm3ac_modules.functional.information import (
     latent_variance_share,
     leave_one_out_log_prob,
     mixture_log_prob,
+    smaller_of_pairs,
     symmetric_bound,
 )
 from vm3ac_modules.functional.pairwise import fill_diagonal_zero, pair_mean, scatter_others
@@ -45,7 +46,9 @@ class InformationEstimates(NamedTuple):
     lower: Tensor
     """Lower bound (8) of I(a_i; a_j | s) with H_K, ``[N, N]``, zero diagonal."""
     upper: Tensor
-    """Upper bound: the smaller of both agents' I(a; z | s), itself from above, ``[N, N]``."""
+    """Upper bound: the smaller of both agents' I(a; z | s), itself from above, ``[N, N]``.
+
+    Chosen on one half of the rows and read on the other, so that noise makes it no smaller."""
     latent_information: Tensor
     """I(a_i; z | s) of every agent from above (exact where the latent is enumerated), ``[N]``."""
     surrogate: Tensor
@@ -142,8 +145,10 @@ def estimate_information(
     .. math:: \tfrac12 \{ H_K(a_i) + H_K(a_j) + E[\log q_i(a_j|a_i) + \log q_i(a_i|a_j)] \}
         \le I(a_i; a_j|s) \le \min_{k \in \{i, j\}} [ H_{up,K}(a_k|s) - H_0(a_k|s, z) ]
 
-    in expectation over the draws. The predictor's density is normalized here, whatever its own
-    setting. Meant for an evaluation batch of tens of rows: the cost grows with rows times K.
+    in expectation over the draws: which of the two agents is the smaller one is chosen on one half
+    of the rows and read on the other (:func:`~vm3ac_modules.functional.smaller_of_pairs`). The
+    predictor's density is normalized here, whatever its own setting. Meant for an evaluation batch
+    of tens of rows: the cost grows with rows times K.
 
     Args:
         reader: the policy's reader.
@@ -201,14 +206,16 @@ def estimate_information(
 
     entropy = -mean(mixture_log_prob(draw.log_prob, extra_log_prob), 1)
     conditional = -mean(draw.log_prob, 1)
-    of_latent = -mean(leave_one_out_log_prob(extra_log_prob), 1) - conditional
+    marginal = leave_one_out_log_prob(extra_log_prob)
+    of_latent = -mean(marginal, 1) - conditional
     partner = own = torch.full_like(entropy, torch.nan).unsqueeze(-1)
     if predictor is not None:
         observation = tensordict.get(key)
         pairs = predictor.pair_log_prob(draw.action, draw.action, observation, normalized=True)
         partner, own = (mean(scatter_others(part), 2) for part in pairs)
     heads = reader.many_heads(tensordict, extras[..., :_CHUNK, :])
-    upper = torch.minimum(of_latent.unsqueeze(-1), of_latent.unsqueeze(-2))
+    rows = draw.log_prob - marginal
+    upper = smaller_of_pairs(rows.reshape(*of_latent.shape[:-1], -1, of_latent.shape[-1]))
     found = bracket(entropy, conditional, upper, (partner, own), math.log(num_latents + 1))
     share = mean(latent_variance_share(*heads), 1)
     return found._replace(latent_information=of_latent, latent_share=share)

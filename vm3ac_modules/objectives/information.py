@@ -27,8 +27,21 @@ from vm3ac_modules.objectives.categorical_policy import (
 )
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
 from vm3ac_modules.objectives.options import check_choice
-from vm3ac_modules.objectives.pairs import REVERSE_MODELS, PairTerms, pair_terms
-from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
+from vm3ac_modules.objectives.pairs import (
+    REVERSE_MODELS,
+    Contrast,
+    Estimator,
+    PairTerms,
+    check_estimator,
+    pair_terms,
+)
+from vm3ac_modules.objectives.policy import (
+    PolicyReader,
+    contrast_of,
+    draw_noise,
+    extra_action_noise,
+    sample_policy,
+)
 from vm3ac_modules.objectives.policy_body import Latent, policy_leaves
 from vm3ac_modules.objectives.slots import LossNetwork
 
@@ -71,6 +84,7 @@ class GaussianInformation:
         num_latents: extra latents K of the entropy family.
         reverse_model: whose model predicts agent i from j.
         latent: ``"fresh"``, or ``"stored"`` for that of the batch.
+        estimator: of the mutual information.
     """
 
     wanted: ClassVar = ("a TanhNormal", "VariationalPredictor", "continuous")
@@ -82,9 +96,11 @@ class GaussianInformation:
         num_latents: int,
         reverse_model: Literal["own", "partner"],
         latent: Latent = "fresh",
+        estimator: Estimator = "barber_agakov",
     ) -> None:
         self.reader = PolicyReader(policy, latent=latent)
         self.num_latents, self.reverse_model = num_latents, reverse_model
+        self.contrastive = check_estimator(estimator, num_latents)
 
     def in_keys(self, predictor: Any, keys: Any) -> list[NestedKey]:
         """The observations that the predictor reads and (for its shape only) the action."""
@@ -92,7 +108,10 @@ class GaussianInformation:
 
     def draw_noise(self, tensordict: TensorDictBase, keys: Any) -> TensorDict:
         """Latents and standard normals."""
-        return draw_noise(self.reader, tensordict, keys.action, self.num_latents)
+        noise = draw_noise(self.reader, tensordict, keys.action, self.num_latents)
+        if self.contrastive is not None:
+            noise.update(extra_action_noise(noise.get("action"), self.num_latents))
+        return noise
 
     def evaluate(
         self, tensordict: TensorDictBase, noise: TensorDictBase, run: InformationNetworks
@@ -102,7 +121,8 @@ class GaussianInformation:
         with run.actor.filled():
             sample = sample_policy(self.reader, tensordict, noise, *run.action_range)
         observation = tensordict.get(run.keys.observation)
-        pairs = pair_terms(run.predictor, sample.action, observation, self.reverse_model)
+        contrast = contrast_of(self.contrastive, sample)
+        pairs = pair_terms(run.predictor, sample.action, observation, self.reverse_model, contrast)
         return InformationValues(sample.log_prob, pairs)
 
     def diagnose(
@@ -134,16 +154,22 @@ class CategoricalInformation:
             :class:`~vm3ac_modules.objectives.categorical_policy.CategoricalPolicyReader` reads.
         num_latents: extra latents K of the entropy family.
         latent: ``"fresh"``, or ``"stored"`` for that of the batch.
+        estimator: of the mutual information.
     """
 
     wanted: ClassVar = ("categorical", "CategoricalPredictor", "discrete")
     reader: CategoricalPolicyReader
 
     def __init__(
-        self, policy: TensorDictModuleBase, num_latents: int, latent: Latent = "fresh"
+        self,
+        policy: TensorDictModuleBase,
+        num_latents: int,
+        latent: Latent = "fresh",
+        estimator: Estimator = "barber_agakov",
     ) -> None:
         self.reader = CategoricalPolicyReader(policy, latent=latent)
         self.num_latents = num_latents
+        self.contrastive = check_estimator(estimator, num_latents)
 
     def in_keys(self, predictor: CategoricalPredictor, keys: Any) -> list[NestedKey]:
         """What the predictor reads: the situation and, if it is masked, the legal actions."""
@@ -169,7 +195,10 @@ class CategoricalInformation:
                 f"the policy has {tuple(log_prob.shape[-2:])}."
             )
         minus_entropy = expected_log_prob(log_prob, extra)
-        return InformationValues(minus_entropy, categorical_pair_terms(log_prob, table))
+        contrast = None
+        if self.contrastive is not None:
+            contrast = Contrast(self.contrastive, extra, minus_entropy.detach())
+        return InformationValues(minus_entropy, categorical_pair_terms(log_prob, table, contrast))
 
     def diagnose(
         self, tensordict: TensorDictBase, num_latents: int, run: InformationNetworks
@@ -206,6 +235,7 @@ def information_of(
     num_latents: int = 0,
     reverse_model: Literal["own", "partner"] = "own",
     latent: Latent = "fresh",
+    estimator: Estimator = "barber_agakov",
     owner: str = "the loss",
 ) -> GaussianInformation | CategoricalInformation:
     """Choose by the distribution at the end of a policy, and check the predictor.
@@ -216,6 +246,7 @@ def information_of(
         num_latents: extra latents K of the entropy family.
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
         latent: ``"fresh"``, or ``"stored"`` for that of the batch.
+        estimator: of the mutual information.
         owner: name of the loss, for messages.
 
     Returns:
@@ -223,8 +254,8 @@ def information_of(
         :class:`GaussianInformation`.
 
     Raises:
-        ValueError: if the policy is of neither kind, the predictor of the other, or
-            ``reverse_model`` unknown.
+        ValueError: if the policy is of neither kind, the predictor of the other,
+            ``reverse_model`` or ``estimator`` unknown, or ``num_latents`` too small for it.
 
     Example:
         >>> from torchrl.data import Bounded
@@ -239,9 +270,9 @@ def information_of(
     categorical = getattr(head, "distribution_class", None) in CATEGORICAL
     found: GaussianInformation | CategoricalInformation
     if categorical:
-        found = CategoricalInformation(policy, num_latents, latent)
+        found = CategoricalInformation(policy, num_latents, latent, estimator)
     else:
-        found = GaussianInformation(policy, num_latents, reverse_model, latent)
+        found = GaussianInformation(policy, num_latents, reverse_model, latent, estimator)
     if num_latents:
         found.reader.require_prior(f"num_latents={num_latents}")
     if predictor is None or isinstance(predictor, CategoricalPredictor) != categorical:

@@ -24,7 +24,7 @@ from vm3ac_modules.objectives.common import matrix_mean, ordered_keys, reduce_lo
 from vm3ac_modules.objectives.diagnostics import BOUNDS, InformationEstimates
 from vm3ac_modules.objectives.information import InformationNetworks, information_of
 from vm3ac_modules.objectives.options import check_not_negative
-from vm3ac_modules.objectives.pairs import predictor_loss
+from vm3ac_modules.objectives.pairs import Estimator, pair_estimates, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.policy_body import Latent
 
@@ -66,6 +66,12 @@ class MutualInformationLoss(MultiAgentLoss):
         latent: ``"fresh"``: the loss draws its own, whatever the batch holds; ``"stored"`` if the
             batch's is meant, e.g. one that the environment draws per episode. Extra latents then
             need ``StoredLatent(prior)`` before the actor.
+        estimator: of the mutual information. ``"barber_agakov"``, the paper's, is the log-density
+            of Eq. (6). ``"infonce"``, ``"nwj"`` and ``"donsker_varadhan"`` (which is biased upward)
+            take the predictor's log q for the score of a pair, and compare the partner's action
+            with one in the same state under each extra latent: ``num_latents`` of at least 1, 2, 2.
+            Their estimate, less H_K, holds the place of log q
+            (:mod:`vm3ac_modules.objectives.pairs`), and trains the predictor as well.
         diagnostic_latents: K >= 2 of the bracket of the mutual information in every call, drawn
             apart from the call's noise; 0 leaves it to :meth:`diagnose`. Not with seeds.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
@@ -79,11 +85,13 @@ class MutualInformationLoss(MultiAgentLoss):
         ``entropy`` (nats per agent, of pi_K), ``pair_log_prob`` and ``pair_log_prob_matrix``
         ``[*S, N, N]`` (nats); with ``diagnostic_latents`` also ``mi_lower_bound``,
         ``mi_upper_bound``, ``mi_surrogate`` and ``mi_lower_bound_ceiling`` (nats, means over pairs)
-        and, for Gaussian policies, ``latent_share``.
+        and, for Gaussian policies, ``latent_share``; with a contrastive estimator also
+        ``mi_estimate`` and ``mi_estimate_matrix``, what it makes of the batch (nats).
 
     Raises:
-        ValueError: for negative weights or K, unknown options, a latent that nothing draws or that
-            is replayed although a fresh one is meant, a predictor of the other kind of actions, or
+        ValueError: for negative weights or K, unknown options, too few latents for the estimator, a
+            latent that nothing draws or that is replayed although a fresh one is meant, a predictor
+            of the other kind of actions, or
             (when called) a predictor built for another number of agents.
         MissingKeysError: when called with a tensordict that lacks an entry.
 
@@ -147,6 +155,7 @@ class MutualInformationLoss(MultiAgentLoss):
         pair_weight: Literal["paper", "mean"] = "paper",
         reverse_model: Literal["own", "partner"] = "own",
         latent: Latent = "fresh",
+        estimator: Estimator = "barber_agakov",
         diagnostic_latents: int = 0,
         reduction: Literal["mean", "sum", "none"] = "mean",
         seed_dims: int = 0,
@@ -171,6 +180,7 @@ class MutualInformationLoss(MultiAgentLoss):
             num_latents=num_latents,
             reverse_model=reverse_model,
             latent=latent,
+            estimator=estimator,
             owner=type(self).__name__,
         )
         self.reader = self.information.reader
@@ -201,6 +211,8 @@ class MutualInformationLoss(MultiAgentLoss):
     def diagnostics(self) -> list[str]:  # type: ignore[override]
         """What ``forward`` returns beside the losses."""
         out = ["entropy", "pair_log_prob", "pair_log_prob_matrix"]
+        if self.information.contrastive is not None:
+            out += ["mi_estimate", "mi_estimate_matrix"]
         return [*out, *self._bounds()] if self.diagnostic_latents else out
 
     def _bounds(self) -> list[str]:
@@ -232,8 +244,12 @@ class MutualInformationLoss(MultiAgentLoss):
         out = self.reduce(losses, mask)
         entropy = -log_prob.detach().mean(-1)
         out["entropy"] = reduce_loss(entropy, mask, self.seed_dims, "mean")
-        matrix = scatter_others(matrix_mean(pairs.partner.detach(), mask, self.seed_dims))
-        out["pair_log_prob"], out["pair_log_prob_matrix"] = pair_mean(matrix), matrix
+        logged = {"pair_log_prob": pairs.partner.detach()}
+        if self.information.contrastive is not None:
+            logged["mi_estimate"] = pair_estimates(pairs, log_prob)
+        for name, grid in logged.items():
+            matrix = scatter_others(matrix_mean(grid, mask, self.seed_dims))
+            out[name], out[f"{name}_matrix"] = pair_mean(matrix), matrix
         if self.diagnostic_latents:
             found = self.diagnose(td if mask is None else td[mask], self.diagnostic_latents)
             scalars = found.scalars()

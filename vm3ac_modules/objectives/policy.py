@@ -16,12 +16,22 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import TanhNormal
 
+from vm3ac_modules.functional.contrastive import Contrastive
 from vm3ac_modules.functional.information import gaussian_log_density, mixture_log_prob
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
 from vm3ac_modules.keys import require_keys
+from vm3ac_modules.objectives.pairs import Contrast
 from vm3ac_modules.objectives.policy_body import Latent, PolicyBody
 
-__all__ = ["PolicyReader", "PolicySample", "draw_noise", "extra_head_log_prob", "sample_policy"]
+__all__ = [
+    "PolicyReader",
+    "PolicySample",
+    "contrast_of",
+    "draw_noise",
+    "extra_action_noise",
+    "extra_head_log_prob",
+    "sample_policy",
+]
 
 
 class PolicySample(NamedTuple):
@@ -39,6 +49,9 @@ class PolicySample(NamedTuple):
     """Mean of the pre-squash Gaussian, ``[*B, N, A]``."""
     scale: Tensor
     """Standard deviation of the pre-squash Gaussian, ``[*B, N, A]``."""
+    others: Tensor | None = None
+    """Constant actions in the same states under the extra latents, ``[*B, K, N, A]``, where the
+    noise has normals for them."""
 
 
 class PolicyReader(PolicyBody):
@@ -110,6 +123,20 @@ class PolicyReader(PolicyBody):
         module.register_buffer("half_range", self.half_range.clone())
 
 
+def extra_action_noise(action: Tensor, num_latents: int) -> dict[str, Tensor]:
+    """Normals for one more action of every agent under every extra latent.
+
+    Args:
+        action: actions ``[*B, N, A]``; only shape, type and device are read.
+        num_latents: extra latents K.
+
+    Returns:
+        ``extra_action`` ``[*B, K, N, A]``.
+    """
+    shape = (*action.shape[:-2], num_latents, *action.shape[-2:])
+    return {"extra_action": torch.randn(shape, dtype=action.dtype, device=action.device)}
+
+
 def draw_noise(
     reader: PolicyReader, tensordict: TensorDictBase, action_key: NestedKey, num_latents: int
 ) -> TensorDict:
@@ -155,10 +182,34 @@ def extra_head_log_prob(
         ``[*B, N, K]``, nats.
     """
     with torch.no_grad():
-        loc, scale = reader.many_heads(tensordict, latents)
-    normal = gaussian_log_density(pre_squash.unsqueeze(-3), loc, scale)
+        heads = reader.many_heads(tensordict, latents)
+    return _head_log_prob(heads, pre_squash, half_range)
+
+
+def _head_log_prob(heads: tuple[Tensor, Tensor], pre_squash: Tensor, half_range: Tensor) -> Tensor:
+    normal = gaussian_log_density(pre_squash.unsqueeze(-3), *heads)
     log_det = squash_log_det(pre_squash, half_range)
     return normal.movedim(-2, -1) - log_det.unsqueeze(-1)
+
+
+def contrast_of(estimator: Contrastive | None, sample: PolicySample) -> Contrast | None:
+    """What a contrastive estimator compares a draw with.
+
+    Args:
+        estimator: None for one that compares nothing.
+        sample: the draw, with the agents' other actions.
+
+    Returns:
+        The comparison, or None.
+    """
+    if estimator is None:
+        return None
+    if sample.others is None:
+        raise ValueError(
+            "the noise lacks 'extra_action', the normals of the agents' actions under the extra "
+            "latents: draw it by the loss's draw_noise."
+        )
+    return Contrast(estimator, sample.others, sample.log_prob.detach())
 
 
 def sample_policy(
@@ -178,7 +229,8 @@ def sample_policy(
     Args:
         reader: the policy's reader.
         tensordict: the batch, ``[*B]``.
-        noise: what :func:`draw_noise` returned.
+        noise: what :func:`draw_noise` returned, with what :func:`extra_action_noise` did if the
+            agents' other actions are wanted.
         center: centre of the action range, ``[N, A]``.
         half_range: half of the action range, ``[N, A]``.
 
@@ -193,6 +245,10 @@ def sample_policy(
     u = draw.pre_squash
     log_det = squash_log_det(u, half_range)
     own = gaussian_log_density(u, loc.detach(), scale.detach()) - log_det
-    extra = extra_head_log_prob(reader, tensordict, extra_latents, u, half_range)
-    log_prob = mixture_log_prob(own, extra)
-    return PolicySample(draw.action, u, log_prob, draw.log_prob, loc, scale)
+    with torch.no_grad():
+        heads = reader.many_heads(tensordict, extra_latents)
+    log_prob = mixture_log_prob(own, _head_log_prob(heads, u, half_range))
+    others, normals = None, noise.get("extra_action", None)
+    if normals is not None:
+        others = sample_squashed_gaussian(*heads, normals, center, half_range).action
+    return PolicySample(draw.action, u, log_prob, draw.log_prob, loc, scale, others)

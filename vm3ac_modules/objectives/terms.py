@@ -21,8 +21,15 @@ from torch import Tensor, nn
 from vm3ac_modules.functional.soft_value import pair_weight, soft_bonus
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.options import check_choice, check_not_negative
-from vm3ac_modules.objectives.pairs import REVERSE_MODELS, pair_terms, predictor_loss
-from vm3ac_modules.objectives.policy import PolicySample
+from vm3ac_modules.objectives.pairs import (
+    REVERSE_MODELS,
+    Estimator,
+    check_estimator,
+    pair_estimates,
+    pair_terms,
+    predictor_loss,
+)
+from vm3ac_modules.objectives.policy import PolicySample, contrast_of, extra_action_noise
 from vm3ac_modules.objectives.slots import LossNetwork
 
 __all__ = [
@@ -185,9 +192,11 @@ class MutualInformationTerm(EntropyTerm):
         num_latents: extra latents K of the entropy family.
         weight: ``"paper"`` for w = 1/N, ``"mean"`` for w = 1/(N - 1).
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
+        estimator: what holds the place of log q, see :class:`VM3ACLoss`.
 
     Raises:
-        ValueError: for unknown options, ``beta < 0`` or ``num_latents < 0``.
+        ValueError: for unknown options, ``beta < 0``, ``num_latents < 0`` or too few of them for
+            the estimator.
 
     Example:
         >>> from torchrl.data import Bounded
@@ -198,7 +207,7 @@ class MutualInformationTerm(EntropyTerm):
 
     name = "predictor"
     kind = "a VariationalPredictor"
-    logged = ("correlation_term", "pair_log_prob", "pair_log_prob_matrix")
+    logged: tuple[str, ...] = ("correlation_term", "pair_log_prob", "pair_log_prob_matrix")
 
     def __init__(
         self,
@@ -207,21 +216,35 @@ class MutualInformationTerm(EntropyTerm):
         num_latents: int = 0,
         weight: Literal["paper", "mean"] = "paper",
         reverse_model: Literal["own", "partner"] = "own",
+        estimator: Estimator = "barber_agakov",
     ) -> None:
         super().__init__(beta, num_latents, predictor)
         pair_weight(1, weight)
         check_choice("reverse_model", reverse_model, REVERSE_MODELS)
         self.weight, self.reverse_model = weight, reverse_model
+        self.contrastive = check_estimator(estimator, num_latents)
+        if self.contrastive is not None:
+            self.logged = (*self.logged, "mi_estimate", "mi_estimate_matrix")
 
     def in_keys(self, keys: Any) -> list[NestedKey]:
         """The observations, which the predictor reads."""
         return [keys.observation]
 
+    def draw_noise(self, action: Tensor) -> dict[str, Tensor]:
+        """Normals of the actions that a contrastive estimator compares with."""
+        if self.contrastive is None:
+            return {}
+        return extra_action_noise(action, self.num_latents or 0)
+
     def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
         """The bonuses of Eqs. (46) and (49) with the gradient rule of Eq. (50)."""
         assert network is not None
         sample, observation = inputs.sample, inputs.tensordict.get(inputs.keys.observation)
-        pairs = pair_terms(network, sample.action, observation, self.reverse_model)
+        contrast = contrast_of(self.contrastive, sample)
+        pairs = pair_terms(network, sample.action, observation, self.reverse_model, contrast)
+        logged = {"pair_log_prob": pairs.partner.detach()}
+        if contrast is not None:
+            logged["mi_estimate"] = pair_estimates(pairs, sample.log_prob)
         weight = pair_weight(sample.log_prob.shape[-1], self.weight)
         bonus = partial(soft_bonus, sample.log_prob, beta=inputs.scale * self.beta, weight=weight)
         # What is no gradient's way for the policies is a constant to them.
@@ -233,7 +256,7 @@ class MutualInformationTerm(EntropyTerm):
             value,
             losses={"loss_predictor": predictor_loss(pairs)},
             scalars={"correlation_term": value[1]},
-            pairs={"pair_log_prob": pairs.partner.detach()},
+            pairs=logged,
         )
 
 

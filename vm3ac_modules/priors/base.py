@@ -135,6 +135,10 @@ class LatentPrior(nn.Module, ABC):
         """Numbers that :meth:`_transform` reads, Python's where the device needs no copy."""
         return {}
 
+    def _floating(self, z: Tensor) -> Tensor:
+        """The same latents in a type that can hold a log-density."""
+        return z if z.is_floating_point() else z.to(self._constant.dtype)
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density, or log-probability of a categorical outcome, in nats, ``[*B]``."""

@@ -67,7 +67,11 @@ class CategoricalPrior(LatentPrior):
         return torch.eye(self.dim, dtype=self._constant.dtype, device=self._constant.device)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-probability in nats, ``-inf`` for anything but a one-hot vector, ``[*B]``."""
+        """Log-probability in nats, ``-inf`` for anything but a one-hot vector, ``[*B]``.
+
+        One-hot vectors of any type: integers and truth values too, as TorchRL's specs write them.
+        """
+        z = self._floating(z)
         log_probs = z.new_tensor([math.log(p) if p > 0 else -math.inf for p in self.probs])
         one_hot = ((z == 0) | (z == 1)).all(-1) & (z.sum(-1) == 1)
         return torch.where(one_hot, log_probs[z.argmax(-1)], -math.inf)

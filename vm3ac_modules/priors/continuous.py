@@ -47,6 +47,7 @@ class GaussianPrior(LatentPrior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, ``[*B]``."""
+        z = self._floating(z)
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def numbers(self) -> dict[str, Tensor]:
@@ -90,6 +91,7 @@ class UniformPrior(LatentPrior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, ``-inf`` outside the cube, ``[*B]``."""
+        z = self._floating(z)
         inside = ((z >= self.low) & (z <= self.high)).all(-1)
         log_density = -self.dim * math.log(self.high - self.low)
         return torch.where(inside, log_density, -math.inf).to(z.dtype)

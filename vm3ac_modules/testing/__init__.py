@@ -11,5 +11,5 @@ _HYPOTHESIS = ("hypothesis", "testing")
 __getattr__, __dir__, __all__ = attach(
     __name__,
     __file__,
-    {f"{__name__}.{module}": _HYPOTHESIS for module in ("assertions", "strategies")},
+    {f"{__name__}.{module}": _HYPOTHESIS for module in ("assertions", "coordinated", "strategies")},
 )

@@ -38,9 +38,11 @@ def measured(monkeypatch, latent_information):
 
 
 def test_the_upper_error_is_that_of_the_smaller_average(monkeypatch):
-    # Averages 2, 3 and 2.5; each standard error is half of the difference of both groups.
+    # Averages 2, 3 and 2.5; each standard error is half of the difference of both groups. The first
+    # group says 0, 0 and 2 are smaller, of which the second has 4, 4 and 3; the second says 1, 2
+    # and 1, of which the first has 3.2, 2 and 3.2.
     found = measured(monkeypatch, torch.tensor([[0.0, 3.2, 2.0], [4.0, 2.8, 3.0]]))
-    upper = torch.tensor([[0.0, 2.0, 2.0], [2.0, 0.0, 2.5], [2.0, 2.5, 0.0]])
+    upper = torch.tensor([[0.0, 3.6, 3.0], [3.6, 0.0, 3.1], [3.0, 3.1, 0.0]])
     error = torch.tensor([[0.0, 2.0, 2.0], [2.0, 0.0, 0.5], [2.0, 0.5, 0.0]])
     torch.testing.assert_close(found.upper, upper)
     torch.testing.assert_close(found.upper_error, error)

@@ -22,6 +22,7 @@ from vm3ac_modules.functional import (
     information_with_entropy,
     marginal_log_prob,
     normalized_dependence,
+    smaller_of_pairs,
     squash,
     within_state_covariance,
 )
@@ -89,7 +90,8 @@ def gaussian_coordination(
         seed_dims=1,
     )
     of_latent = found.latent_information.mean(0)
-    upper, upper_error = _smaller_of_pairs(of_latent, _error(found.latent_information))
+    upper = fill_diagonal_zero(smaller_of_pairs(found.latent_information))
+    upper_error = _error_of_smaller(of_latent, _error(found.latent_information))
     return Coordination(
         num_agents=size[0],
         states=len(states),
@@ -170,16 +172,13 @@ def _drawn(
     return squash(loc + scale * torch.randn_like(loc), center, half_range)
 
 
-def _smaller_of_pairs(means: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """The smaller mean of every pair of agents, with its own error; the larger error of a tie.
-
-    Chosen after averaging: in each group of states noise would choose.
-    """
+def _error_of_smaller(means: Tensor, errors: Tensor) -> Tensor:
+    """Of every pair of agents the error of the smaller mean; the larger error of a tie."""
     row, column = means.unsqueeze(-1), means
     larger = torch.maximum(errors.unsqueeze(-1), errors)
     error = torch.where(column < row, errors, larger)
     error = torch.where(row < column, errors.unsqueeze(-1), error)
-    return fill_diagonal_zero(torch.minimum(row, column)), fill_diagonal_zero(error)
+    return fill_diagonal_zero(error)
 
 
 def _error(groups: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import nn
 
-from vm3ac_modules.algorithms.base import Built, Plan
+from vm3ac_modules.algorithms.base import Plan
 from vm3ac_modules.algorithms.registry import find_preset
 from vm3ac_modules.algorithms.transitions import TransitionAlgorithm
 from vm3ac_modules.integrations.benchmarl.models import hidden_widths
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning import Agent
 from vm3ac_modules.learning.hooks import TemperatureLearner
 from vm3ac_modules.modules.policy import Sizes
 from vm3ac_modules.objectives.base import MultiAgentLoss
@@ -70,12 +71,12 @@ class CentralizedActorCritic(Algorithm):
             },
             name,
         )
-        self._built: dict[str, Built] = {}
+        self._built: dict[str, Agent] = {}
         self._learned: dict[str, TensorDictBase] = {}
         experiment.callbacks = [*experiment.callbacks, _Hooks(self)]
 
-    def built(self, group: str) -> Built:
-        """Policy, loss and hooks of a group, made on the first call.
+    def built(self, group: str) -> Agent:
+        """Agent of a group, made on the first call.
 
         Args:
             group: name of the group.
