@@ -19,6 +19,7 @@ from contracts.hosts import (
     scoring,
 )
 from tensordict.nn import ProbabilisticTensorDictSequential
+from torchrl.data import Bounded
 from torchrl.objectives import ClipPPOLoss
 
 import vm3ac_modules as vm
@@ -353,3 +354,31 @@ def test_an_unknown_kind_of_latent():
         information(gaussian_policy(), latent="old")
     with pytest.raises(ValueError, match="latent='stored' needs a policy that reads a latent"):
         information(vm.make_policy(None, vm.make_actor(4, 0, SPEC)), latent="stored")
+
+
+# --- a predictor for other actions ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (Bounded(-1.0, 1.0, (3, 1)), r"built for \[N, A\] = \[3, 1\], the policy acts in \[2, 1\]"),
+        (Bounded(-1.0, 1.0, (2, 2)), r"built for \[N, A\] = \[2, 2\], the policy acts in \[2, 1\]"),
+        (Bounded(-2.0, 2.0, (2, 1)), "another range of actions than the policy's"),
+    ],
+)
+def test_a_predictor_for_another_spec_is_refused_at_once(spec, message):
+    policy, predictor = gaussian_policy(), vm.VariationalPredictor(4, spec)
+    critics = vm.make_action_value(4, 1, 2), vm.make_state_value(4, 2)
+    for build in (vm.MutualInformationLoss, vm.MutualInformationReward):
+        with pytest.raises(ValueError, match=message):
+            build(policy, predictor)
+    with pytest.raises(ValueError, match=message):
+        vm.VM3ACLoss(policy, *critics, predictor)
+
+
+def test_a_predictor_for_another_observation_says_so():
+    policy = gaussian_policy()
+    loss = vm.MutualInformationLoss(policy, vm.VariationalPredictor(5, SPEC))
+    with pytest.raises(ValueError, match=r"observations of sizes \(1, 5\), got \(1, 4\)"):
+        loss(collected(policy))

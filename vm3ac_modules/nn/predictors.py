@@ -59,7 +59,7 @@ class PairNet(nn.Module):
         check_agents(num_agents)
         if not hidden:
             raise ValueError("the predictor needs at least one hidden layer.")
-        self.num_agents = num_agents
+        self.num_agents, self.sizes = num_agents, (action_dim, obs_dim)
         self.net = AgentMLP(
             action_dim + 2 * obs_dim + 2 * num_agents,
             out_features,
@@ -82,12 +82,17 @@ class PairNet(nn.Module):
             (ascending) from a_i, the N - 1 further ones, with ``both``, about itself from each a_j.
 
         Raises:
-            ValueError: if the number of agents is not the one the network was built for.
+            ValueError: if the number of agents or a size is not the one it was built for.
         """
         if action.shape[-2] != self.num_agents:
             raise ValueError(
                 f"the predictor was built for {self.num_agents} agents, got actions of "
                 f"{action.shape[-2]} agents (shape {tuple(action.shape)})."
+            )
+        if (action.shape[-1], observation.shape[-1]) != self.sizes:
+            raise ValueError(
+                "the predictor was built for actions and observations of sizes "
+                f"{self.sizes}, got {(action.shape[-1], observation.shape[-1])}."
             )
         rows = self._rows(action, observation, both=both)
         # The rows of an owner's pairs are further batch rows of its network.

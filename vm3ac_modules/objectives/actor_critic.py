@@ -166,6 +166,7 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
                 raise ValueError(
                     f"{type(self).__name__} needs a {term.name}_network: build {term.kind}."
                 )
+            self.reader.check_predictor(term.network)
             self.add_network(term.name, term.network)
 
     def term(self, kind: type[AnyTerm]) -> AnyTerm:

@@ -255,7 +255,8 @@ def information_of(
 
     Raises:
         ValueError: if the policy is of neither kind, the predictor of the other,
-            ``reverse_model`` or ``estimator`` unknown, or ``num_latents`` too small for it.
+            or built for other actions, ``reverse_model`` or ``estimator`` unknown, or
+            ``num_latents`` too small for it.
 
     Example:
         >>> from torchrl.data import Bounded
@@ -282,4 +283,6 @@ def information_of(
             f"{owner} needs a predictor_network: the policy is {kind} and the predictor {given}; "
             f"build a {predictor_kind} for {actions} actions."
         )
+    if isinstance(found, GaussianInformation):
+        found.reader.check_predictor(predictor)
     return found

@@ -20,6 +20,7 @@ from vm3ac_modules.functional.contrastive import Contrastive
 from vm3ac_modules.functional.information import gaussian_log_density, mixture_log_prob
 from vm3ac_modules.functional.squashed import sample_squashed_gaussian, squash_log_det
 from vm3ac_modules.keys import require_keys
+from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.pairs import Contrast
 from vm3ac_modules.objectives.policy_body import Latent, PolicyBody
 
@@ -116,6 +117,32 @@ class PolicyReader(PolicyBody):
         """
         loc, scale = self._many_parameters(tensordict, latents)
         return loc, scale
+
+    def check_predictor(self, predictor: object) -> None:
+        """Check that a predictor was built for the actions of this policy.
+
+        Args:
+            predictor: a :class:`~vm3ac_modules.modules.VariationalPredictor`; others are not known.
+
+        Raises:
+            ValueError: if the number of agents, the size of an action or its range is another.
+        """
+        if not isinstance(predictor, VariationalPredictor) or predictor.num_agents < 2:
+            return
+        # Of the rows of the predicted agents the last one is the agent itself.
+        center, half_range = predictor.center[:, -1], predictor.half_range[:, -1]
+        own, of_predictor = self.center.shape[-2:], center.shape
+        if own and own != of_predictor:
+            raise ValueError(
+                f"the predictor was built for [N, A] = {list(of_predictor)}, the policy acts in "
+                f"{list(own)}: give both the same action spec."
+            )
+        pairs = ((self.center.to(center), center), (self.half_range.to(center), half_range))
+        if not all(torch.allclose(x.expand_as(y), y) for x, y in pairs):
+            raise ValueError(
+                "the predictor was built for another range of actions than the policy's: give both "
+                "the same action spec."
+            )
 
     def register_range(self, module: nn.Module) -> None:
         """Give a loss the centre and half range of the actions as buffers."""
