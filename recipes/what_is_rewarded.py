@@ -50,7 +50,7 @@ from vm3ac_modules.functional.information import (
 )
 from vm3ac_modules.learning import evaluation_seed, fork_rng, seed_everything
 from vm3ac_modules.objectives import PolicyReader
-from vm3ac_modules.options import Options, option
+from vm3ac_modules.options import Options, OptionsError, option
 from vm3ac_modules.runs import git_commit, open_run_directory, versions
 
 PAPER = find_preset("vm3ac", "continuous").options
@@ -82,6 +82,7 @@ class Rewarded(Options):
     action_dim: int = option(2, "components of an action", least=1)
     latent_dim: int = option(8, "size of the latent z", least=1)
     hidden: int = option(128, "width of both hidden layers", least=1)
+    presets: bool = option(True, "train the two presets")
     controls: bool = option(False, "also train both forms from other starts")
     estimators: bool = option(False, "also train the tight form by the other estimators")
     eval_every: int = option(250, "updates between two points of the curves", least=1)
@@ -221,7 +222,10 @@ def measure(cfg: Rewarded) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)
     run_dir = open_run_directory(cfg.run_dir, resume=False, overwrite=cfg.overwrite)
     started = time.monotonic()
-    forms = FORMS | (CONTROLS if cfg.controls else {}) | (ESTIMATES if cfg.estimators else {})
+    groups = ((cfg.presets, FORMS), (cfg.controls, CONTROLS), (cfg.estimators, ESTIMATES))
+    forms = {name: form for wanted, group in groups if wanted for name, form in group.items()}
+    if not forms:
+        raise OptionsError("nothing to train: presets, controls and estimators are all false.")
     curves = {name: train(cfg, *form) for name, form in forms.items()}
     summary: dict[str, Any] = {}
     for name, rows in curves.items():
@@ -243,7 +247,7 @@ def measure(cfg: Rewarded) -> dict[str, Any]:
 
 def write_curves(path: Path, curves: Mapping[str, list[dict[str, float]]]) -> None:
     """Write one row per form and measurement."""
-    lines = [["form", *curves["vm3ac"][0]]]
+    lines = [["form", *next(iter(curves.values()))[0]]]
     for name, rows in curves.items():
         lines += [[name, *(f"{value:.5g}" for value in row.values())] for row in rows]
     write_text(path, "".join(",".join(line) + "\n" for line in lines))
@@ -270,7 +274,7 @@ def draw(path: Path, cfg: Rewarded, curves: Mapping[str, list[dict[str, float]]]
         if name in fills:
             low, high = column["lower_bound_nats"], column["upper_bound_nats"]
             true.fill_between(x, low, high, lw=0, label=f"{name}: bracket", **fills[name])
-    top = max(row["upper_bound_nats"] for row in curves["vm3ac_tight"])
+    top = max(row["upper_bound_nats"] for rows in curves.values() for row in rows)
     true.set_ylim(-0.8, 1.6 * max(top, 0.5))
     true.set_title("I(a$_1$; a$_2$) at a return of zero", fontsize="medium")
     title = f"training surrogate (vm3ac: K = 0, no MI; tight: K = {cfg.num_latents})"
@@ -286,7 +290,9 @@ def draw(path: Path, cfg: Rewarded, curves: Mapping[str, list[dict[str, float]]]
 def main(arguments: list[str]) -> dict[str, Any]:
     """Read the command line, do what it says, and print what was found."""
     summary = run(measure, "what_is_rewarded.py", __doc__, Rewarded, arguments)
-    for name in [*FORMS, *(ESTIMATES if summary["config"]["estimators"] else ())]:
+    for name in [*FORMS, *ESTIMATES]:
+        if f"{name}_mi_nats" not in summary:
+            continue
         value, low, high = (summary[f"{name}_mi{side}_nats"] for side in ("", "_low", "_high"))
         form = f"K = {0 if name == 'vm3ac' else summary['config']['num_latents']}"
         print(f"{name} ({form}): I(a1; a2) = {value:z.3f} nats [{low:z.3f}, {high:z.3f}]")

@@ -69,6 +69,17 @@ def test_the_other_estimators_are_trained_on_request(recipe, tmp_path, capsys):
     assert {key: summary[key] for key in alike} == {key: plain[key] for key in alike}
     assert summary["vm3ac_tight_infonce_trained_bound_nats"] <= math.log(17)
     assert len(capsys.readouterr().out.splitlines()) == 5 + 2
+    alone = recipe.main(tiny(tmp_path / "alone", "presets=false", "estimators=true"))
+    own = [key for key in summary if key.startswith("vm3ac_tight_infonce")]
+    assert {key: alone[key] for key in own} == {key: summary[key] for key in own}
+    assert "vm3ac_tight_mi_nats" not in alone
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_nothing_to_train(recipe, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        recipe.main(tiny(tmp_path, "presets=false"))
+    assert "nothing to train" in capsys.readouterr().err
 
 
 def test_the_forms_are_the_presets(recipe):

@@ -187,6 +187,18 @@ def test_starts(name, start):
         assert positions.flatten(0, 1).std(0).min() > 0.2
 
 
+def test_the_start_points_are_kept_real_whatever_comes_first():
+    from vm3ac_modules.envs.vmas.scenarios.predator_prey import _start_points
+
+    expected = _start_points()
+    for mode in (torch.inference_mode(), torch.device("meta")):
+        _start_points.cache_clear()
+        with mode:
+            _start_points()
+        assert torch.equal(_start_points(), expected)
+        assert not _start_points().is_inference()
+
+
 def test_partial_reset_starts_one_row_anew():
     env, td = small(3, 2, 1)
     prey = LATTICE[0].tolist()

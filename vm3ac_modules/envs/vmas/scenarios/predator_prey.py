@@ -48,6 +48,7 @@ STARTS = ("auto", "independent", "shared", "center")
 
 
 @cache
+@torch.inference_mode(False)
 def _start_points() -> Tensor:
     """Points drawn uniformly from where an episode may start, ``[16384, 2]``, always the same.
 
@@ -55,9 +56,12 @@ def _start_points() -> Tensor:
     need hundreds of candidates, or give up now and then.
     """
     generator = torch.Generator().manual_seed(0)
-    points = torch.rand((START_CANDIDATES, 2), generator=generator) - HALF_WIDTH
+    # Kept for every environment, whatever mode or default device the first one is built under.
+    points = torch.rand((START_CANDIDATES, 2), generator=generator, device="cpu") - HALF_WIDTH
     # The lattice is a product of two axes, so the nearest prey is nearest along each of them.
-    clearance = (points.unsqueeze(-1) - torch.tensor(LATTICE)).abs().amin(-1).norm(dim=-1)
+    clearance = (
+        (points.unsqueeze(-1) - torch.tensor(LATTICE, device="cpu")).abs().amin(-1).norm(dim=-1)
+    )
     return points[clearance > START_CLEARANCE][:START_POINTS]
 
 
