@@ -38,7 +38,7 @@ def offered(script, line, breaks="= "):
         ("vm3ac tr", ["train"]),
         ("vm3ac train fra", ["frames="]),
         ("vm3ac train algorithm=vm3ac_t", ["vm3ac_tight"]),
-        ("vm3ac train seed=1 task=predator_prey_2 algorithm=ma_s", ["ma_sac"]),
+        ("vm3ac train seed=1 task=predator_prey_2 algorithm=ma_s", ["ma_sac", "ma_sac_latent"]),
         ("vm3ac train task=coop", ["cooperative_navigation_3"]),
         ("vm3ac train loop=", ["default", "demo", "paper"]),
         ("vm3ac train draw=", ["true", "false"]),

@@ -9,31 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from vm3ac_modules.algorithms.base import Plan, Preset, option
-from vm3ac_modules.algorithms.temperature import LearnedTemperature
+from vm3ac_modules.algorithms.shared_latent import SharedLatent
 from vm3ac_modules.learning.agent import Agent
-from vm3ac_modules.modules.actors import make_policy
-from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives import VM3ACLoss
 from vm3ac_modules.objectives.pairs import ESTIMATORS
-from vm3ac_modules.priors import CategoricalPrior, GaussianPrior, UniformPrior
 
 __all__ = ["PRESETS", "VM3AC"]
 
-PRIORS = {"gaussian": GaussianPrior, "uniform": UniformPrior, "categorical": CategoricalPrior}
-
 
 @dataclass(frozen=True, kw_only=True)
-class VM3AC(LearnedTemperature):
+class VM3AC(SharedLatent):
     """VM3-AC in the paper's form."""
 
-    latent_dim: int = option(8, "size of the latent z, or its outcomes", least=0, source="Table 2")
-    prior: str | None = option(
-        "gaussian", "law of the latent; null for none", choices=tuple(PRIORS), source="Section 4"
-    )
-    num_latents: int = option(
-        0, "extra latents K of the entropy family H_K; 0 is the conditional entropy", least=0
-    )
     predictor_scale: float | str = option(
         0.2,
         "standard deviation of the predictor",
@@ -67,17 +55,10 @@ class VM3AC(LearnedTemperature):
         choices=ESTIMATORS,
         source="Eq. (6)",
     )
-    latent_gain: float = option(1.0, "factor on the latent's initial weights in the policies")
 
     def build(self, plan: Plan) -> Agent:
         """VM3-AC, with or without a latent."""
-        latent_dim = 0 if self.prior is None else self.latent_dim
-        actor = self.actor(plan, latent_dim, latent_gain=self.latent_gain)
-        sampler = None
-        if self.prior is not None and latent_dim:
-            law = PRIORS[self.prior](latent_dim)
-            sampler = LatentSampler(law, num_agents=plan.sizes.num_agents, keys=plan.keys)
-        policy = make_policy(sampler, actor)
+        policy = self.latent_policy(plan)
         predictor = VariationalPredictor(
             plan.sizes.obs_dim,
             plan.action_spec,

@@ -102,7 +102,10 @@ class MAACLoss(CentralizedActorCriticLoss):
 class MASACLoss(CentralizedActorCriticLoss):
     r"""MA-SAC: the return plus each policy's entropy, at a fixed temperature.
 
-    .. math:: J_i = E \sum_t \gamma^t [ r_t + \beta H(a_i|s) ]
+    .. math:: J_i = E \sum_t \gamma^t [ r_t + \beta H_K(a_i|s) ]
+
+    Without a latent :math:`H_K` is the entropy. With one, K > 0 makes it the marginal entropy from
+    below, Eq. (7): what VM3-AC has besides its predictor.
 
     References:
         Kim et al. 2023, arXiv:2303.00451, Section 6; Haarnoja et al. 2018, arXiv:1801.01290.
@@ -112,6 +115,7 @@ class MASACLoss(CentralizedActorCriticLoss):
         qvalue_network: the action values.
         value_network: the state values.
         beta: temperature >= 0, a number or one per agent ``[N]``.
+        num_latents: extra latents K >= 0.
         options: passed to :class:`CentralizedActorCriticLoss`.
 
     Example:
@@ -130,7 +134,8 @@ class MASACLoss(CentralizedActorCriticLoss):
         value_network: TensorDictModuleBase,
         *,
         beta: float | list[float] = 0.1,
+        num_latents: int = 0,
         **options: Any,
     ) -> None:
-        terms = [EntropyTerm(beta)]
+        terms = [EntropyTerm(beta, num_latents)]
         super().__init__(actor_network, qvalue_network, value_network, terms=terms, **options)
