@@ -41,7 +41,8 @@ def test_reward_by_hand():
     far = math.exp(-(1.69 + 1.44 + 0.04) / 0.5)
     expected = 0.5 * near + 0.5 * far  # at first the guard shares itself equally
     torch.testing.assert_close(td[REWARD], torch.full((2, 2, 1), expected))
-    assert td["next", "info", "met"].tolist() == [[1.0], [1.0]]
+    assert td["next", "info", "mode_0"].tolist() == [[1.0], [1.0]]
+    assert td["next", "info", "mode_1"].tolist() == [[0.0], [0.0]]
     assert td["next", "info", "guarded"].tolist() == [[0.5], [0.5]]
     assert bool(td["next", "terminated"].all())
 
@@ -69,9 +70,40 @@ def test_the_guard_s_mean_by_hand():
     td = env.reset()
     td[ACTION] = torch.stack((torch.eye(2)[[0, 0]], torch.eye(2)[[0, 1]]))
     env.step(td)  # mode 0 in half of the rows, nothing in the others
-    assert env.frequency.tolist() == [0.5, 0.25]
-    expected = torch.softmax(2.0 * torch.tensor([2 / 3, 1 / 3]), -1)
+    assert env.frequency.tolist() == [[0.5, 0.25]]
+    expected = torch.softmax(2.0 * torch.tensor([[2 / 3, 1 / 3]]), -1)
     torch.testing.assert_close(env.guard(), expected)
+
+
+def test_teams_side_by_side_face_a_guard_each():
+    env = GuardEnv(2 * ROWS, num_teams=2, actions="discrete")
+    alone = GuardEnv(ROWS, actions="discrete")
+    for _ in range(50):
+        td = env.reset()
+        first, second = torch.eye(4)[[1, 1]], torch.eye(4)[[3, 3]]
+        td[ACTION] = torch.stack((first, second)).repeat_interleave(ROWS, 0)
+        td = env.step(td)
+        expected = played(alone, first)
+    assert env.guard().argmax(-1).tolist() == [1, 3]
+    torch.testing.assert_close(td[REWARD][:ROWS], expected[REWARD])
+    torch.testing.assert_close(td[REWARD][ROWS:], td[REWARD][:ROWS])
+    other = GuardEnv(4, num_teams=2, actions="discrete")
+    other.load_simulator_state(env.simulator_state())
+    assert torch.equal(other.guard(), env.guard())
+    with pytest.raises(ValueError, match="do not divide among 3 teams"):
+        GuardEnv(ROWS, num_teams=3)
+
+
+def test_best_response_of_metrics_is_that_of_choices():
+    torch.manual_seed(0)
+    env = GuardEnv(500, num_modes=3, num_agents=2, actions="discrete")
+    td = env.rollout(1)
+    metrics = {f"mode_{m}": td["next", "info", f"mode_{m}"].flatten() for m in range(3)}
+    task = find_task("guard")
+    value = guard_value(env.choices(td[ACTION]).flatten(0, 1), 3)
+    assert value > 0.1
+    assert task.judge(metrics) == {"best_response_value": pytest.approx(value)}
+    assert find_task("same_mode").judge(metrics) == {}
 
 
 def test_without_a_guard_a_fixed_choice_pays_for_ever():

@@ -41,7 +41,7 @@ from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
 
 __all__ = ["Evaluation", "main"]
 
-RETURNS = ("return_mean", "return_ci95")
+RETURNS = ("return_mean", "return_ci95", "best_response_value")
 MODES: tuple[str, ...] = get_args(LatentMode)
 
 
@@ -110,7 +110,7 @@ def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
     seed = evaluation_seed(trained.seed)
     env = trained.make_env(episodes, seed=seed)
     found = play_modes(trained, env, "all", seed, episodes=episodes)
-    return {name: {key: row[key] for key in RETURNS} for name, row in found.items()}
+    return {name: {k: row[k] for k in RETURNS if k in row} for name, row in found.items()}
 
 
 def play_modes(
@@ -131,6 +131,7 @@ def play_modes(
             episodes=episodes,
         )
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
+        metrics |= trained.task.judge(result.info)
         rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
     return rows
 
@@ -152,6 +153,8 @@ def text_of(found: Mapping[str, Any]) -> str:
     for name, row in found["results"].items():
         title = "random policy" if name == "random" else f"z {name}"
         won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
+        if "best_response_value" in row:
+            won += f", against the best response {row['best_response_value']:.3f}"
         half = f"{row['return_ci95']:.1f}" if math.isfinite(row["return_ci95"]) else "-"
         lines.append(f"  {title:16s} return {row['return_mean']:8.1f} +- {half}{won}")
     if found["coordination"] is not None:

@@ -11,17 +11,19 @@ results for extensive-form adversarial team games".
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 from torchrl.envs import EnvBase
 
 from vm3ac_modules.keys import Keys
 
-__all__ = ["GAMES", "GuardEnv"]
+__all__ = ["GAMES", "GuardEnv", "best_response_value"]
 
 Actions = Literal["continuous", "discrete"]
 RADIUS = 0.6
@@ -41,8 +43,9 @@ class GuardEnv(EnvBase):
         g = \mathrm{softmax}(\kappa f / \textstyle\sum_m f_m)
 
     The modes :math:`c_m` lie on a circle of radius 0.6. Discrete actions name a mode, and
-    :math:`w_m` is 1 where all agents name m. The guard follows f, the running mean of w over all
-    rows: it is a smoothed best response to what the team does most, and never sees a latent. It is
+    :math:`w_m` is 1 where all agents name m. The guard follows f, the running mean of w over a
+    team's rows: it is a smoothed best response to what the team does most, and never sees a
+    latent. It is
     part of the environment's state. Without a guard (g = 0) a deterministic policy is optimal.
 
     Against the best response a team that shares a random z reaches :math:`1 - 1/M`; the independent
@@ -51,12 +54,12 @@ class GuardEnv(EnvBase):
 
     Entries: ``("agents", "observation")`` ``[B, N, 1]`` (a constant 1), ``("agents", "action")``
     ``[B, N, 2]`` in [-1, 1] or one-hot ``[B, N, M]``, ``("agents", "reward")`` ``[B, N, 1]`` (the
-    same for all), ``"state"`` ``[B, 1]``; ``("info", "met")``, 1 where all agents' nearest mode is
-    the same, and ``("info", "guarded")``, the guard's share of it, ``[B, 1]`` each. An episode is
-    one step, and terminates.
+    same for all), ``"state"`` ``[B, 1]``; ``("info", "mode_<m>")``, 1 where mode m is the nearest
+    one of all agents, and ``("info", "guarded")``, the guard's share of it, ``[B, 1]`` each. An
+    episode is one step, and terminates.
 
     Args:
-        num_envs: number of rows simulated at once, ``B``; they face one guard.
+        num_envs: number of rows simulated at once, ``B``.
         device: device of the simulation.
         seed: accepted as everywhere; nothing here is random.
         num_agents: number of agents N >= 1.
@@ -67,6 +70,8 @@ class GuardEnv(EnvBase):
         sharpness: kappa > 0 of the guard.
         rate: rate in (0, 1] of the guard's running mean, per step of all rows.
         actions: ``"continuous"`` or ``"discrete"``.
+        num_teams: teams that play side by side, each in as many rows and against a guard of its
+            own.
 
     Raises:
         ValueError: an option out of its range.
@@ -96,14 +101,18 @@ class GuardEnv(EnvBase):
         sharpness: float = 20.0,
         rate: float = 0.02,
         actions: Actions = "continuous",
+        num_teams: int = 1,
     ) -> None:
         for name, count, least in (
             ("num_envs", num_envs, 1),
             ("num_agents", num_agents, 1),
             ("num_modes", num_modes, 2),
+            ("num_teams", num_teams, 1),
         ):
             if count < least:
                 raise ValueError(f"GuardEnv: {name} must be at least {least}, got {count}.")
+        if num_envs % num_teams:
+            raise ValueError(f"GuardEnv: {num_envs} rows do not divide among {num_teams} teams.")
         for name, number in (("width", width), ("sharpness", sharpness)):
             if not 0 < number < math.inf:
                 raise ValueError(f"GuardEnv: {name} must be positive and finite, got {number}.")
@@ -121,7 +130,8 @@ class GuardEnv(EnvBase):
         self._set_seed(seed)
         angles = torch.arange(num_modes, device=self.device) * (2 * math.pi / num_modes)
         self.modes = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
-        self.frequency = torch.full((num_modes,), 1.0 / num_modes, device=self.device)
+        shape = (num_teams, num_modes)
+        self.frequency = torch.full(shape, 1.0 / num_modes, device=self.device)
         self._make_specs()
 
     def _make_specs(self) -> None:
@@ -141,7 +151,8 @@ class GuardEnv(EnvBase):
         self.observation_spec = agents(observation=Unbounded((*group, 1), device=device))
         self.observation_spec["state"] = Unbounded((*batch, 1), device=device)
         metric = Unbounded((*batch, 1), device=device)
-        metrics = {name: metric.clone() for name in ("met", "guarded")}
+        columns = ("guarded", *(f"mode_{m}" for m in range(self.num_modes)))
+        metrics = {name: metric.clone() for name in columns}
         self.observation_spec["info"] = Composite(metrics, **names)
         end = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
         self.done_spec = Composite({"done": end.clone(), "terminated": end.clone()}, **names)
@@ -174,10 +185,10 @@ class GuardEnv(EnvBase):
         return nearness.sum(-2).exp()
 
     def guard(self) -> Tensor:
-        """The guard's shares of the modes, ``[M]``; zeros without a guard."""
+        """Each team's guard's shares of the modes, ``[T, M]``; zeros without a guard."""
         if not self.guarded:
             return torch.zeros_like(self.frequency)
-        share = self.frequency / self.frequency.sum().clamp_min(1e-12)
+        share = self.frequency / self.frequency.sum(-1, keepdim=True).clamp_min(1e-12)
         return torch.softmax(self.sharpness * share, dim=-1)
 
     def _squared_distances(self, action: Tensor) -> Tensor:
@@ -185,27 +196,35 @@ class GuardEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
         del tensordict
-        none = torch.zeros(*self.batch_size, 1, device=self.device)
-        return self._entries(none, none.bool(), none)
+        nowhere = torch.zeros(*self.batch_size, self.num_modes, device=self.device)
+        none = nowhere[:, :1]
+        return self._entries(nowhere, none.bool(), none.clone())
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get(Keys().action)
-        together, guard = self.membership(action), self.guard()
+        together, guard = self.membership(action), self._of_rows(self.guard())
         shared = together.sum(-1)
         reward = (together * (1.0 - guard)).sum(-1) - self.penalty * (1.0 - shared)
-        self.frequency = torch.lerp(self.frequency, together.mean(0), self.rate)
-        chosen = self.choices(action)
-        met = (chosen == chosen[..., :1]).all(-1, keepdim=True)
-        found = self._entries(met.float(), torch.ones_like(met), guard[chosen[..., :1]] * met)
+        of_teams = together.unflatten(0, (len(self.frequency), -1)).mean(1)
+        self.frequency = torch.lerp(self.frequency, of_teams, self.rate)
+        chosen = one_hot(self.choices(action), self.num_modes).to(reward)
+        met = chosen.prod(-2)
+        guarded = (met * guard).sum(-1, keepdim=True)
+        found = self._entries(met, torch.ones_like(guarded, dtype=torch.bool), guarded)
         rewards = reward.reshape(-1, 1, 1).repeat(1, self.num_agents, 1)
         return found.set(Keys().reward, rewards)
 
+    def _of_rows(self, of_teams: Tensor) -> Tensor:
+        """What every row has of its team, ``[B, M]``."""
+        return of_teams.repeat_interleave(self.batch_size[0] // len(of_teams), dim=0)
+
     def _entries(self, met: Tensor, done: Tensor, guarded: Tensor) -> TensorDict:
         ones = torch.ones(*self.batch_size, self.num_agents, 1, device=self.device)
+        modes = {f"mode_{m}": column.unsqueeze(-1) for m, column in enumerate(met.unbind(-1))}
         entries: dict[str, Any] = {
             "agents": TensorDict({"observation": ones}, ones.shape[:2], device=self.device),
             "state": ones[:, 0].clone(),
-            "info": {"met": met, "guarded": guarded},
+            "info": {"guarded": guarded, **modes},
             "done": done,
             "terminated": done.clone(),
         }
@@ -215,23 +234,45 @@ class GuardEnv(EnvBase):
         del seed
 
     def simulator_state(self) -> dict[str, Tensor]:
-        """What the next step depends on: what the guard has seen, ``[B, M]``, equal rows."""
-        return {"frequency": self.frequency.expand(*self.batch_size, -1).clone()}
+        """What the next step depends on: what each row's guard has seen, ``[B, M]``."""
+        return {"frequency": self._of_rows(self.frequency)}
 
     def load_simulator_state(self, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`simulator_state` gave.
 
         Args:
-            state: of a game with as many modes.
+            state: of a game with as many modes and teams.
 
         Raises:
             ValueError: if it is that of another game.
         """
         found = state.get("frequency")
-        if found is None or found.shape[-1] != self.num_modes:
+        teams = len(self.frequency)
+        if found is None or found.shape[-1] != self.num_modes or len(found) % teams:
             shape = None if found is None else list(found.shape)
             raise ValueError(
                 f"GuardEnv: the saved guard has shape {shape}, this game has {self.num_modes} "
-                "modes: it is that of another game."
+                f"modes and {teams} teams: it is that of another game."
             )
-        self.frequency = found[0].to(self.frequency, copy=True)
+        each = len(found) // teams
+        self.frequency = found[::each].to(self.frequency, copy=True)
+
+
+def best_response_value(metrics: Mapping[str, Tensor]) -> float:
+    r"""What a frozen policy is worth against a guard that knows it, from episodes that it played.
+
+    .. math:: \sum_m p_m - \max_m p_m, \qquad p_m = P(\text{all agents at mode } m)
+
+    Args:
+        metrics: ``mode_<m>`` of every mode, ``[E]`` each.
+
+    Returns:
+        The share of episodes in which the team meets where the best response does not stand.
+
+    Example:
+        >>> metrics = {"mode_0": torch.tensor([1.0, 0.0]), "mode_1": torch.tensor([0.0, 1.0])}
+        >>> best_response_value(metrics)
+        0.5
+    """
+    met = torch.stack([x.mean() for name, x in metrics.items() if name.startswith("mode_")])
+    return float(met.sum() - met.max())

@@ -66,7 +66,7 @@ class RunBase:
         rows = training.seeds * training.num_envs
         # Battles are simulated, and their replay lies, on the CPU.
         device = training.device if task.plays == "steps" else "cpu"
-        env = task.make(rows, device=training.device, seed=training.seed)
+        env = task.make(rows, device=training.device, seed=training.seed, teams=training.seeds)
         self.agent = build_from(
             self.settings.algorithm,
             env,

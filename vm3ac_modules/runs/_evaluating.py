@@ -25,7 +25,8 @@ class Evaluator:
         rows = task.rows(training.seeds * training.eval_episodes, training.num_envs)
         # Battles of evaluations are seeded when they begin.
         seed = evaluation_seed(training.seed) if task.plays == "steps" else training.seed
-        self.env = run.agent.wrap(task.make(rows, device=training.device, seed=seed))
+        env = task.make(rows, device=training.device, seed=seed, teams=training.seeds)
+        self.env = run.agent.wrap(env)
 
     def play(self, **options: Any) -> list[EvaluationResult]:
         """Evaluate with the protocol's fixed starts; one result per seed."""
@@ -58,7 +59,7 @@ class Evaluator:
         rows = []
         for files, result, more in zip(self.run.files, results, found, strict=True):
             counts = {"frame": self.run.frames, "update": self.run.updates}
-            rows.append({**counts, **evaluation_row(result, battles), **more})
+            rows.append({**counts, **evaluation_row(result, self.run.task), **more})
             files.write_evaluation(rows[-1])
         if len(rows) > 1:
             return "returns " + " ".join(f"{row['return_mean']:.0f}" for row in rows)

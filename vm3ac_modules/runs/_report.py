@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.protocol import EvaluationResult
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
@@ -25,13 +26,14 @@ DIAGNOSED_EPISODES = 16
 EXACT = ("mutual_information", "latent_information")
 
 
-def evaluation_row(result: EvaluationResult, battles: bool) -> dict[str, Any]:
+def evaluation_row(result: EvaluationResult, task: Task) -> dict[str, Any]:
     """Columns of eval.csv that say how episodes went."""
-    won = {"win_rate": win_rate(result)} if battles else {}
+    won = {"win_rate": win_rate(result)} if task.plays == "episodes" else {}
     return {
         "return_mean": result.mean,
         "return_ci95": result.ci95,
         **won,
+        **task.judge(result.info),
         "episodes": result.returns.numel(),
         "length_mean": float(result.lengths.float().mean()),
         **{name: float(values.mean()) for name, values in result.info.items()},
@@ -106,6 +108,7 @@ def summary(
         **won,
         "eval_return_mean": result.mean,
         "eval_return_ci95": result.ci95,
+        **run.task.judge(result.info),
         "eval_episodes": result.returns.numel(),
         "latent_mode": "sample" if run.agent.policy.reads_latent else "none",
         "random_return_mean": random.mean,
