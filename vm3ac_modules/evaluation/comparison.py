@@ -112,6 +112,7 @@ def bars_figure(
     *,
     ylabel: str,
     columns: int = 4,
+    lines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Draw one panel of bars per case, each bar with its interval.
 
@@ -120,6 +121,7 @@ def bars_figure(
         panels: title of each panel -> label -> its estimate; a nan interval is not drawn.
         ylabel: what the heights are.
         columns: panels side by side.
+        lines: title of a panel -> label -> a height that is known, drawn across its bars.
 
     Raises:
         ImportError: if matplotlib is not installed; names the extra.
@@ -135,7 +137,11 @@ def bars_figure(
     labels = _labels(panels, "bar")
     most = max(map(len, panels.values()))
     figure, places = _grid(list(panels), columns, (3.1, 2.8))
-    for axes, bars in zip(places, panels.values(), strict=True):
+    for axes, (title, bars) in zip(places, panels.items(), strict=True):
+        for index, (text, height) in enumerate((lines or {}).get(title, {}).items()):
+            axes.axhline(height, color="black", ls=_LINES[1 + index % 3], lw=1.2)
+            where = {"ha": "right", "va": "bottom", "fontsize": "x-small"}
+            axes.annotate(text, (most - 0.45, height), **where)
         for place, (label, bar) in enumerate(bars.items()):
             # An interval of two or three seeds may end at the value; rounding may even cross it.
             ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]

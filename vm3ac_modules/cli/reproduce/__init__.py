@@ -15,6 +15,7 @@ ARTEFACTS = {
     "figure5": "where predators are five steps after they started at the center",
     "figure6": "what the latent and the temperature do, on multi-walker",
     "table3": "VM3-AC executed with z ~ N(0, I) and with z = E[z]",
+    "value_of_correlation": "games whose value no independent policies can reach",
     "coordination": "mutual information over training, and what a common z is worth",
 }
 """What can be made, and what it shows."""
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str], program: str = "vm3ac reproduce") -> None:
     """
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<13} {about}" for name, about in ARTEFACTS.items())
+        lines = "\n".join(f"  {name:<20} {about}" for name, about in ARTEFACTS.items())
         say(f"{__doc__}\n\n{program} NAME [key=value ...]; NAME --help says more.\n\n{lines}")
         return
     if name not in ARTEFACTS:

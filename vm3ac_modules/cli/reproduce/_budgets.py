@@ -79,6 +79,29 @@ CONTINUOUS = Program(
     together=True,
     measures=(),
 )
+GAMES = Program(
+    "train",
+    "task",
+    {
+        "smoke": _budget(
+            2,
+            "frames=256 num_envs=8 updates_per_step=1 batch_size=16 init_random_frames=32",
+            "buffer_size=256 hidden=[8,8] information_rows=0 draw=false eval_episodes=8",
+            "eval_every_frames=128 checkpoint_every_frames=128 threads=1",
+        ),
+        # About 1,000 updates of small networks, 20 to 30 seconds of one core per seed. What the
+        # replay holds is recent: the guard that older transitions met has moved on.
+        "cpu": _budget(
+            7,
+            "frames=64000 num_envs=64 updates_per_step=1 batch_size=128 buffer_size=1280",
+            "hidden=[64,64] lr=1e-3 algorithm.beta=0.1 eval_episodes=1024 eval_every_frames=8000",
+            "information_rows=0 draw=false checkpoint_every_frames=64000",
+        ),
+        "none": _budget(7),
+    },
+    together=True,
+    measures=("best_response_value",),
+)
 BATTLES = Program(
     "battle",
     "map",

@@ -1,0 +1,192 @@
+"""What a common z is worth: games whose value no independent policies can reach.
+
+    vm3ac reproduce value_of_correlation budget=cpu [games=4:2,8:2] [algorithms=vm3ac_tight,ma_sac]
+
+Not a figure of the paper. With a common payoff some deterministic joint policy is optimal, so on
+the paper's tasks a common z cannot raise what a team can reach. Against an adversary that adapts
+it can: in the guard game (GuardEnv) N agents meet at one of M modes, and a guard stands where they
+meet most. With a common z a team reaches 1 - 1/M, without 2^-N at most. A game is written M:N, or
+M:N:width; modes are 0.3 wide for two agents and 0.6 for more, who never meet at narrow ones.
+
+The value is that of the frozen policy's mean actions against the best response, as vm3ac train logs
+it (best_response_value), after training and over it; then with a z of its own for every agent, and
+with E[z]. ma_sac_latent has z and the marginal entropy of vm3ac_tight, and no predictor; maven
+draws a z per episode, which here is one step. It writes into out:
+
+    values.csv                 a row per game, algorithm, seed and way to come by z
+    value_of_correlation.md    means over seeds with their 95% intervals, beside both closed forms
+    curves.csv                 aggregated values over training
+    value_of_correlation.png, modes.png, curves.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from vm3ac_modules.algorithms import find_preset
+from vm3ac_modules.cli.arguments import say
+from vm3ac_modules.cli.reproduce._budgets import GAMES, Program
+from vm3ac_modules.cli.reproduce._cases import Case, make_case
+from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
+from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
+from vm3ac_modules.evaluation.statistics import Estimate, summarize_returns
+from vm3ac_modules.files import write_csv, write_text
+from vm3ac_modules.options import OptionsError, option
+from vm3ac_modules.testing.games import correlated_guard_value, independent_guard_value
+
+__all__ = ["main"]
+
+ALGORITHMS = (
+    *("vm3ac_tight", "ma_sac_latent", "vm3ac", "vm3ac_no_latent", "ma_sac"),
+    *("ma_ac", "maddpg", "si_moa", "maven"),
+)
+MODES = {"sample": "common z", "independent": "a z each", "mean": "z = E[z]", "none": "no z"}
+COMMON = ("sample", "none")
+
+
+class Game(NamedTuple):
+    """A guard game."""
+
+    num_modes: int
+    num_agents: int
+    width: float
+
+    @classmethod
+    def of(cls, text: str) -> Game:
+        """From ``M:N`` or ``M:N:width``."""
+        try:
+            modes, agents, *rest = text.split(":")
+            width = float(rest[0]) if rest else (0.3 if int(agents) <= 2 else 0.6)
+            game = cls(int(modes), int(agents), width)
+        except (ValueError, IndexError):
+            raise OptionsError(f"games are written M:N or M:N:width, got {text!r}.") from None
+        if game.num_modes < 2 or game.num_agents < 1:
+            raise OptionsError(f"a game has M >= 2 modes and N >= 1 agents, got {text!r}.")
+        return game
+
+    def __str__(self) -> str:
+        return f"M={self.num_modes}, N={self.num_agents}"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What a team can reach with and without a common z."""
+        return {
+            "with a common z": correlated_guard_value(self.num_modes),
+            "independent": independent_guard_value(self.num_agents, self.num_modes),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueOfCorrelation(Comparison):
+    """Options of this program."""
+
+    program: ClassVar[Program] = GAMES
+    own_runs: ClassVar[bool] = True
+    tasks: str = "guard"
+    games: str = option("4:2", "games, M:N or M:N:width, separated by commas")
+    algorithms: str = ",".join(ALGORITHMS)
+    out: str = "runs/reproduce/value_of_correlation"
+    episodes: int = option(4096, "episodes", least=1)
+
+
+def panels_of(command: Command) -> dict[str, dict[str, Case]]:
+    """Every game with every algorithm."""
+    found: dict[str, dict[str, Case]] = {}
+    for game in map(Game.of, command.options.games.split(",")):
+        own = {f"task.env.{name}": value for name, value in game._asdict().items()}
+        for name in command.algorithms:
+            latent = hasattr(find_preset(name, "continuous").options, "latent_dim")
+            size = {"algorithm.latent_dim": 4} if latent else {}
+            found.setdefault(str(game), {})[name] = make_case(command, "guard", name, own | size)
+    return found
+
+
+def make(command: Command) -> None:
+    """Train what is missing, play, write and draw."""
+    games = {str(game): game for game in map(Game.of, command.options.games.split(","))}
+    runs = trained_panels(command, panels_of(command))
+    torch.set_num_threads(1)
+    table: list[dict[str, Any]] = []
+    for title, by_name in runs.items():
+        for algorithm, rows in by_name.items():
+            for row in rows:
+                known = {"game": title, "algorithm": algorithm, "seed": row["seed"]}
+                table += plays_of(command, row, MODES, known)
+    column = "best_response_value"
+    curves = {
+        title: {name: curve_of(command, rows, column) for name, rows in by_name.items()}
+        for title, by_name in runs.items()
+    }
+    command.out.mkdir(parents=True, exist_ok=True)
+    write_csv(command.out / "values.csv", table)
+    write_curves(command.out / "curves.csv", curves)
+    write_text(command.out / "value_of_correlation.md", markdown(table, games))
+    draw(command, table, games)
+    ylabel = "value against the best response"
+    comparison_figure(command.out / "curves.png", curves, columns=3, ylabel=ylabel)
+    say(markdown(table, games) + f"\n-> {command.out}/value_of_correlation.png, values.csv")
+
+
+def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> None:
+    """Bars of all algorithms with a common z, and of those with a latent by way to come by it."""
+    common = bars([row for row in table if row["latent"] in COMMON], "algorithm")
+    several = {row["algorithm"] for row in table if row["latent"] == "independent"}
+    modes = [
+        {**row, "game": f"{row['game']}: {row['algorithm']}", "latent": MODES[row["latent"]]}
+        for row in table
+        if row["algorithm"] in several
+    ]
+    for name, panels in (("value_of_correlation", common), ("modes", bars(modes, "latent"))):
+        if panels:
+            lines = {title: games[title.partition(":")[0]].values for title in panels}
+            ylabel = "value against the best response"
+            bars_figure(command.out / f"{name}.png", panels, ylabel=ylabel, columns=3, lines=lines)
+
+
+def bars(table: Sequence[Mapping[str, Any]], label: str) -> dict[str, dict[str, Estimate]]:
+    """Mean value over seeds per game and label."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in table:
+        by_label = found.setdefault(row["game"], {})
+        by_label.setdefault(row[label], []).append(row["best_response_value"])
+    return {
+        game: {name: summarize_returns(values).mean for name, values in by_label.items()}
+        for game, by_label in found.items()
+    }
+
+
+def markdown(table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> str:
+    """The values as Markdown: a row per game and algorithm, a column per way to come by z."""
+    lines = [["game", "algorithm", "seeds", *list(MODES.values())[:3]], ["---"] * 6]
+    for title in dict.fromkeys(row["game"] for row in table):
+        of_game = [row for row in table if row["game"] == title]
+        for name in dict.fromkeys(row["algorithm"] for row in of_game):
+            own = [row for row in of_game if row["algorithm"] == name]
+            cells = [
+                cell([row["best_response_value"] for row in own if row["latent"] in modes])
+                for modes in (COMMON, ("independent",), ("mean",))
+            ]
+            lines.append([title, name, str(len({row["seed"] for row in own})), *cells])
+        reach = games[title].values
+        cells = [f"{reach['with a common z']:.4f}", f"{reach['independent']:.4f}", "-"]
+        lines.append([title, "can be reached", "-", *cells])
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean over seeds with its interval; a policy may lack the mode."""
+    if not values:
+        return "-"
+    mean = summarize_returns(values).mean
+    if len(values) < 2:
+        return f"{mean.value:.3f}"
+    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
+main = program(make, ValueOfCorrelation, __doc__, __name__)
+"""Make the figure."""
