@@ -77,6 +77,21 @@ def test_eight_labels_differ_in_more_than_color(tmp_path, drawn):
     assert len({options["hatch"] for *_, options in drawn["bar"]}) == 8
 
 
+def test_known_heights_are_drawn_across_the_bars(tmp_path, monkeypatch):
+    drawn = []
+    original = axes.Axes.axhline
+
+    def record(self, y, **style):
+        drawn.append((self.get_title(), y))
+        return original(self, y, **style)
+
+    monkeypatch.setattr(axes.Axes, "axhline", record)
+    bars = {"one": {"a": Estimate(1, 0, 2)}, "two": {"a": Estimate(1, 0, 2)}}
+    lines = {"two": {"the most": 0.75, "without": 0.25}}
+    bars_figure(tmp_path / "a.png", bars, ylabel="y", lines=lines)
+    assert drawn == [("one", 0.0), ("two", 0.75), ("two", 0.25), ("two", 0.0)]
+
+
 def test_the_legend_says_how_many_seeds(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 

@@ -83,3 +83,5 @@ def test_bad_evaluation():
         evaluate_guard(policy, game, actions="all")
     with pytest.raises(ValueError, match="draws at least 1"):
         evaluate_guard(policy, game, draws=0)
+    with pytest.raises(ValueError, match="this game has no guard"):
+        evaluate_guard(policy, GuardEnv(1, guard=False))

@@ -48,7 +48,7 @@ def evaluate_guard(
         The share of draws in which the team meets unguarded, in [0, 1 - 1/M].
 
     Raises:
-        ValueError: for another word than the two, or less than one draw.
+        ValueError: for another word than the two, less than one draw, or a game without a guard.
 
     Example:
         >>> import vm3ac_modules as vm
@@ -64,6 +64,10 @@ def evaluate_guard(
     if actions not in ("mean", "drawn") or draws < 1:
         raise ValueError(
             f"actions must be 'mean' or 'drawn' and draws at least 1, got {actions!r} and {draws}."
+        )
+    if not game.guarded:
+        raise ValueError(
+            "this game has no guard, so a policy has no value against one: read its return."
         )
     team = Policy.of(policy)
     team = team if latent is None else team.with_latent(latent)

@@ -1,0 +1,82 @@
+"""The value of correlation: games as they are written, and the program on real runs cut short."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("hydra")
+pytest.importorskip("rliable")
+
+from contracts.reproduction import table
+
+from vm3ac_modules.cli.reproduce import _trainings as runs
+from vm3ac_modules.cli.reproduce import value_of_correlation as program
+from vm3ac_modules.cli.reproduce._cases import settings_of
+from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs import train
+
+
+@pytest.mark.parametrize(
+    ("text", "game"),
+    [
+        ("4:2", (4, 2, 0.3)),
+        ("8:6", (8, 6, 0.6)),
+        ("2:3:0.8", (2, 3, 0.8)),
+    ],
+)
+def test_games_as_they_are_written(text, game):
+    assert program.Game.of(text) == game
+
+
+@pytest.mark.parametrize("text", ["4", "a:2", "4:2:x", "1:2", "4:0", ""])
+def test_games_that_are_none(text):
+    with pytest.raises(OptionsError, match="game"):
+        program.Game.of(text)
+
+
+def row(seed, latent, value, algorithm="vm3ac_tight"):
+    known = {"game": "M=4, N=2", "algorithm": algorithm, "seed": seed, "latent": latent}
+    return {**known, "best_response_value": value}
+
+
+def test_the_table():
+    rows = [row(seed, "sample", 0.7 + 0.01 * seed) for seed in (0, 2)]
+    rows += [row(0, "independent", 0.2), row(0, "mean", 0.0), row(0, "none", 0.1, "ma_sac")]
+    lines = program.markdown(rows, {"M=4, N=2": program.Game.of("4:2")}).splitlines()
+    assert lines[0] == "| game | algorithm | seeds | common z | a z each | z = E[z] |"
+    assert lines[2] == "| M=4, N=2 | vm3ac_tight | 2 | 0.710 [0.700, 0.720] | 0.200 | 0.000 |"
+    assert lines[3] == "| M=4, N=2 | ma_sac | 1 | 0.100 | - | - |"
+    assert lines[4] == "| M=4, N=2 | can be reached | - | 0.7500 | 0.2500 | - |"
+
+
+def test_real_runs(tmp_path, monkeypatch):
+    def launch(command, log):
+        train(settings_of(command[4:]))
+
+    monkeypatch.setattr(runs, "launch", launch)
+    threads = torch.get_num_threads()
+    line = ["budget=smoke", "algorithms=vm3ac_tight,ma_sac,maven", f"out={tmp_path}", "episodes=64"]
+    program.main(line)
+    torch.set_num_threads(threads)
+    rows = table(tmp_path / "values.csv")
+    found = {(r["algorithm"], r["seed"], r["latent"]) for r in rows}
+    modes = [("vm3ac_tight", "sample"), ("vm3ac_tight", "independent"), ("vm3ac_tight", "mean")]
+    modes += [("ma_sac", "none"), ("maven", "sample")]
+    assert found == {(name, seed, mode) for name, mode in modes for seed in ("0", "1")}
+    assert all(0.0 <= float(r["best_response_value"]) <= 0.75 for r in rows)
+    labels = {r["label"] for r in table(tmp_path / "curves.csv")}
+    assert labels == {"vm3ac_tight", "ma_sac", "maven"}
+    for name in ("value_of_correlation.png", "modes.png", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    # Made again, nothing is trained.
+    monkeypatch.setattr(runs, "launch", None)
+    program.main(line)
+    torch.set_num_threads(threads)
+    assert table(tmp_path / "values.csv") == rows
+
+
+def test_an_unknown_game_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        program.main(["budget=smoke", "games=1:1", f"out={tmp_path}"])
+    assert "a game has M >= 2 modes" in capsys.readouterr().err
