@@ -94,7 +94,7 @@ GAMES = Program(
         "cpu": _budget(
             7,
             "frames=64000 num_envs=64 updates_per_step=1 batch_size=128 buffer_size=1280",
-            "hidden=[64,64] lr=1e-3 algorithm.beta=0.1 eval_episodes=1024 eval_every_frames=8000",
+            "hidden=[64,64] lr=1e-3 eval_episodes=1024 eval_every_frames=8000",
             "information_rows=0 draw=false checkpoint_every_frames=64000",
         ),
         "none": _budget(7),

@@ -101,7 +101,8 @@ def panels_of(command: Command) -> dict[str, dict[str, Case]]:
         own = {f"task.env.{name}": value for name, value in game._asdict().items()}
         for name in command.algorithms:
             latent = hasattr(find_preset(name, "continuous").options, "latent_dim")
-            size = {"algorithm.latent_dim": 4} if latent else {}
+            given = "algorithm.latent_dim" in command.overrides
+            size = {"algorithm.latent_dim": 4} if latent and not given else {}
             found.setdefault(str(game), {})[name] = make_case(command, "guard", name, own | size)
     return found
 
