@@ -113,6 +113,8 @@ def train(cfg: AddMI, mi_weight: float) -> float:
         steps["next", "agents", "reward"] *= cfg.reward_scale
         replay.extend(steps.reshape(-1))
         batch = replay.sample()
+        if len(replay) == cfg.num_envs:
+            vm.check_host(sac, policy, batch, optimizers=optimizers, mi=mi)
         host = sac(batch.clone(False))  # SACLoss writes into the batch that it is given
         shared = mi(batch)
         loss_actor = host["loss_actor"] + shared["loss_mi"]
