@@ -3,7 +3,8 @@
     vm3ac evaluate run_dir=runs/demo episodes=20 latent=all coordination=true
 
 latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
-policies' means, or the most probable ones of battles. Every mode plays the same starts.
+policies' means, or the most probable ones of battles; actions=drawn draws them. Every mode plays
+the same starts.
 
 coordination=true plays once more, with actions and z drawn, and measures in coordination_rows of
 the states that were visited: the mutual information of every pair's actions from below and from
@@ -32,6 +33,7 @@ from vm3ac_modules.evaluation import (
     evaluation_figure,
     measure_coordination,
 )
+from vm3ac_modules.evaluation.protocol import EXPLORATION, Actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.modules.latent import LatentMode
@@ -52,6 +54,7 @@ class Evaluation(Options):
     run_dir: str | None = option(None, "directory of a run")
     episodes: int = option(20, "episodes of every mode", least=1)
     latent: str = option("all", "where the latent comes from", choices=(*MODES, "all"))
+    actions: str = option("mean", "the policies' means, or drawn", choices=tuple(EXPLORATION))
     seed: int | None = option(None, "seed of the starts; null: that of evaluations", least=0)
     device: str = option("cpu", "where networks and simulation run")
     threads: int = option(1, "intra-op threads of torch", least=1)
@@ -96,25 +99,34 @@ def report(options: Evaluation) -> dict[str, Any]:
         "task": trained.task_name,
         "frame": trained.frame,
         "episodes": options.episodes,
+        "actions": options.actions,
         "seed": seed,
-        "results": play_modes(trained, env, options.latent, seed, episodes=options.episodes),
+        "results": play_modes(
+            trained, env, options.latent, seed, episodes=options.episodes, actions=options.actions
+        ),
         "coordination": measured,
         "versions": versions(),
         "git_commit": git_commit(),
     }
 
 
-def play(run_dir: Path, episodes: int) -> dict[str, dict[str, float]]:
+def play(run_dir: Path, episodes: int, actions: Actions = "mean") -> dict[str, dict[str, float]]:
     """Mean and interval of a run's returns in every mode, on the starts of its own evaluations."""
     trained = load_agent(run_dir)
     seed = evaluation_seed(trained.seed)
     env = trained.make_env(episodes, seed=seed)
-    found = play_modes(trained, env, "all", seed, episodes=episodes)
+    found = play_modes(trained, env, "all", seed, episodes=episodes, actions=actions)
     return {name: {k: row[k] for k in RETURNS if k in row} for name, row in found.items()}
 
 
 def play_modes(
-    trained: TrainedAgent, env: EnvBase, latent: str, seed: int, *, episodes: int
+    trained: TrainedAgent,
+    env: EnvBase,
+    latent: str,
+    seed: int,
+    *,
+    episodes: int,
+    actions: Any = "mean",
 ) -> dict[str, Any]:
     """Returns and the environment's metrics by mode; ``"random"`` are uniformly random actions."""
     rows: dict[str, Any] = {}
@@ -129,6 +141,7 @@ def play_modes(
             keys=trained.agent.keys,
             plays=trained.task.plays,
             episodes=episodes,
+            actions=actions,
         )
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         metrics |= trained.task.judge(result.info)
@@ -148,7 +161,7 @@ def text_of(found: Mapping[str, Any]) -> str:
     """The returns, and what was found about the coordination, as text."""
     lines = [
         f"{found['algorithm']} on {found['task']}, {found['frame']} frames trained, "
-        f"{found['episodes']} episodes, deterministic actions"
+        f"{found['episodes']} episodes, {found['actions']} actions"
     ]
     for name, row in found["results"].items():
         title = "random policy" if name == "random" else f"z {name}"

@@ -1,4 +1,4 @@
-"""Evaluation of a policy: episodes on fixed starts, deterministic actions, a stated latent.
+"""Evaluation of a policy: episodes on fixed starts, mean or drawn actions, a stated latent.
 
 The return of an episode is the mean over agents of their summed rewards. All rows of one reset are
 the episodes, so the starts depend on the environment's seed alone: the same for every evaluation
@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from tensordict import TensorDictBase
@@ -34,6 +34,9 @@ from vm3ac_modules.modules.policy import Policy
 __all__ = ["EvaluationResult", "evaluate"]
 
 _NORMAL_975 = 1.959964
+Actions = Literal["mean", "drawn"]
+"""How a frozen policy acts."""
+EXPLORATION = {"mean": ExplorationType.DETERMINISTIC, "drawn": ExplorationType.RANDOM}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def evaluate(
     observer: Callable[[EnvBase], Tensor] | None = None,
     episodes: int | None = None,
     plays: Plays = "steps",
+    actions: Actions = "mean",
 ) -> EvaluationResult:
     """Play one episode in every row of an environment, or several one after the other.
 
@@ -116,12 +120,14 @@ def evaluate(
             StarCraft are dear); one per row by default.
         plays: ``"steps"`` where a row that is over starts anew by itself, ``"episodes"`` where it
             waits for the others, as battles do.
+        actions: ``"mean"`` for the policies' means, or the likeliest of discrete actions;
+            ``"drawn"`` from the policies, as in training.
 
     Returns:
         Returns, lengths and metrics per episode (of battles ``battle_won``: 0 or 1).
 
     Raises:
-        ValueError: for an unknown way of playing.
+        ValueError: for an unknown way of playing or of acting.
 
     Example:
         >>> import pytest
@@ -133,11 +139,13 @@ def evaluate(
     """
     if plays not in get_args(Plays):
         raise ValueError(f"plays must be one of {', '.join(get_args(Plays))}, got {plays!r}.")
+    if actions not in EXPLORATION:
+        raise ValueError(f"actions must be one of {', '.join(EXPLORATION)}, got {actions!r}.")
     keys = Keys() if keys is None else keys
     if isinstance(policy, TensorDictModuleBase):
         policy = Policy.of(policy, keys).with_latent(latent, seed=seed)
     play = _play_steps if plays == "steps" else _play_episodes
-    with fixed_starts(env, seed):
+    with fixed_starts(env, seed, EXPLORATION[actions]):
         first = play(policy, env, max_steps, keys, observer)
         rows = len(first.returns)
         wanted = rows if episodes is None else episodes

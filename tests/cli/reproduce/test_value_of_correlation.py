@@ -35,19 +35,21 @@ def test_games_that_are_none(text):
         program.Game.of(text)
 
 
-def row(seed, latent, value, algorithm="vm3ac_tight"):
+def row(seed, latent, value, algorithm="vm3ac_tight", actions="mean"):
     known = {"game": "M=4, N=2", "algorithm": algorithm, "seed": seed, "latent": latent}
-    return {**known, "best_response_value": value}
+    return {**known, "actions": actions, "best_response_value": value}
 
 
 def test_the_table():
     rows = [row(seed, "sample", 0.7 + 0.01 * seed) for seed in (0, 2)]
     rows += [row(0, "independent", 0.2), row(0, "mean", 0.0), row(0, "none", 0.1, "ma_sac")]
+    rows += [row(0, "none", 0.2, "ma_sac", "drawn"), row(0, "independent", 0.9, actions="drawn")]
     lines = program.markdown(rows, {"M=4, N=2": program.Game.of("4:2")}).splitlines()
-    assert lines[0] == "| game | algorithm | seeds | common z | a z each | z = E[z] |"
-    assert lines[2] == "| M=4, N=2 | vm3ac_tight | 2 | 0.710 [0.700, 0.720] | 0.200 | 0.000 |"
-    assert lines[3] == "| M=4, N=2 | ma_sac | 1 | 0.100 | - | - |"
-    assert lines[4] == "| M=4, N=2 | can be reached | - | 0.7500 | 0.2500 | - |"
+    head = "| game | algorithm | seeds | common z | a z each | z = E[z] | common z, drawn actions |"
+    assert lines[0] == head
+    assert lines[2] == "| M=4, N=2 | vm3ac_tight | 2 | 0.710 [0.700, 0.720] | 0.200 | 0.000 | - |"
+    assert lines[3] == "| M=4, N=2 | ma_sac | 1 | 0.100 | - | - | 0.200 |"
+    assert lines[4] == "| M=4, N=2 | can be reached | - | 0.7500 | 0.2500 | - | - |"
 
 
 def test_real_runs(tmp_path, monkeypatch):
@@ -61,6 +63,8 @@ def test_real_runs(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
     rows = table(tmp_path / "values.csv")
     found = {(r["algorithm"], r["seed"], r["latent"]) for r in rows}
+    assert {r["actions"] for r in rows} == {"mean", "drawn"}
+    assert len(rows) == 2 * len(found)
     modes = [("vm3ac_tight", "sample"), ("vm3ac_tight", "independent"), ("vm3ac_tight", "mean")]
     modes += [("ma_sac", "none"), ("maven", "sample")]
     assert found == {(name, seed, mode) for name, mode in modes for seed in ("0", "1")}

@@ -10,6 +10,7 @@ from vm3ac_modules.execution.export._agent_module import FeedForwardAgent, cut_o
 from vm3ac_modules.execution.export._latent_source import LatentSource
 from vm3ac_modules.execution.export.agents import trace
 from vm3ac_modules.functional import counter
+from vm3ac_modules.functional.kept import kept
 from vm3ac_modules.modules.latent import latent_at
 from vm3ac_modules.nn import DeterministicNet, LatentGaussianNet, LatentUtilityNet
 from vm3ac_modules.nn.recurrent import RecurrentPolicyNet
@@ -118,12 +119,12 @@ def test_laws_of_others_are_not_computed_inside_programs():
 
 
 def test_tracing_leaves_nothing_behind_for_later_latents(monkeypatch):
-    monkeypatch.setattr(counter, "_TABLES", {})
+    monkeypatch.setattr(counter, "_kept_table", kept(counter.normal_table))
     torch.export.export(_Latent(), (torch.tensor([0]),))
     z = latent_at(0, 0, torch.tensor([1]), PRIORS["gaussian"])
     assert type(z) is torch.Tensor
     assert torch.isfinite(z).all()
-    assert type(next(iter(counter._TABLES.values()))) is torch.Tensor
+    assert type(counter._kept_table(torch.device("cpu"))) is torch.Tensor
 
 
 class _Latent(torch.nn.Module):

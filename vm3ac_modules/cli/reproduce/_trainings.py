@@ -23,6 +23,7 @@ from vm3ac_modules.cli.reproduce._cases import Case, finished_runs
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._results import Results, Row, row_of
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
+from vm3ac_modules.evaluation.protocol import Actions
 from vm3ac_modules.runs.checkpoint import has_checkpoint
 from vm3ac_modules.runs.directory import open_run_directory
 from vm3ac_modules.runs.record import read_csv_log, read_yaml
@@ -90,11 +91,15 @@ def trained_panels(
 
 
 def plays_of(
-    command: Command, row: Row, modes: Iterable[str], known: Mapping[str, str]
+    command: Command,
+    row: Row,
+    modes: Iterable[str],
+    known: Mapping[str, str],
+    actions: Actions = "mean",
 ) -> list[dict[str, Any]]:
     """Returns of a run's agent by where z comes from, a row per mode that it has."""
     episodes = command.options.episodes
-    found = play(command.runs / row["run_dir"], episodes)
+    found = play(command.runs / row["run_dir"], episodes, actions)
     return [
         {**known, "latent": mode, "episodes": episodes, **found[mode]}
         for mode in modes

@@ -8,12 +8,13 @@ it can: in the guard game (GuardEnv) N agents meet at one of M modes, and a guar
 meet most. With a common z a team reaches 1 - 1/M, without 2^-N at most. A game is written M:N, or
 M:N:width; modes are 0.3 wide for two agents and 0.6 for more, who never meet at narrow ones.
 
-The value is that of the frozen policy's mean actions against the best response, as vm3ac train logs
-it (best_response_value), after training and over it; then with a z of its own for every agent, and
-with E[z]. ma_sac_latent has z and the marginal entropy of vm3ac_tight, and no predictor; maven
-draws a z per episode, which here is one step. It writes into out:
+The value is that of the frozen policy's actions, mean or drawn, against the best response, as
+vm3ac train logs it (best_response_value), after training and over it; then with a z of its own for
+every agent, and with E[z]. Mean actions without z are always the same, so the guard stands there.
+ma_sac_latent has z and the marginal entropy of vm3ac_tight, and no predictor; maven draws a z per
+episode, which here is one step. It writes into out:
 
-    values.csv                 a row per game, algorithm, seed and way to come by z
+    values.csv                 a row per game, algorithm, seed, way to act and way to come by z
     value_of_correlation.md    means over seeds with their 95% intervals, beside both closed forms
     curves.csv                 aggregated values over training
     value_of_correlation.png, modes.png, curves.png
@@ -47,6 +48,13 @@ ALGORITHMS = (
 )
 MODES = {"sample": "common z", "independent": "a z each", "mean": "z = E[z]", "none": "no z"}
 COMMON = ("sample", "none")
+COLUMNS = [
+    [(latent, "mean") for latent in COMMON],
+    [("independent", "mean")],
+    [("mean", "mean")],
+    [(latent, "drawn") for latent in COMMON],
+]
+"""Ways to come by z and to act, column by column."""
 
 
 class Game(NamedTuple):
@@ -116,8 +124,10 @@ def make(command: Command) -> None:
     for title, by_name in runs.items():
         for algorithm, rows in by_name.items():
             for row in rows:
-                known = {"game": title, "algorithm": algorithm, "seed": row["seed"]}
-                table += plays_of(command, row, MODES, known)
+                for actions in ("mean", "drawn"):
+                    known = {"game": title, "algorithm": algorithm, "seed": row["seed"]}
+                    known["actions"] = actions
+                    table += plays_of(command, row, MODES, known, actions)
     column = "best_response_value"
     curves = {
         title: {name: curve_of(command, rows, column) for name, rows in by_name.items()}
@@ -135,12 +145,19 @@ def make(command: Command) -> None:
 
 def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> None:
     """Bars of all algorithms with a common z, and of those with a latent by way to come by it."""
-    common = bars([row for row in table if row["latent"] in COMMON], "algorithm")
+    common = bars(
+        [
+            {**row, "game": f"{row['game']}: {row['actions']} actions"}
+            for row in table
+            if row["latent"] in COMMON
+        ],
+        "algorithm",
+    )
     several = {row["algorithm"] for row in table if row["latent"] == "independent"}
     modes = [
         {**row, "game": f"{row['game']}: {row['algorithm']}", "latent": MODES[row["latent"]]}
         for row in table
-        if row["algorithm"] in several
+        if row["algorithm"] in several and row["actions"] == "mean"
     ]
     for name, panels in (("value_of_correlation", common), ("modes", bars(modes, "latent"))):
         if panels:
@@ -163,18 +180,25 @@ def bars(table: Sequence[Mapping[str, Any]], label: str) -> dict[str, dict[str, 
 
 def markdown(table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> str:
     """The values as Markdown: a row per game and algorithm, a column per way to come by z."""
-    lines = [["game", "algorithm", "seeds", *list(MODES.values())[:3]], ["---"] * 6]
+    drawn = f"{MODES['sample']}, drawn actions"
+    lines = [["game", "algorithm", "seeds", *list(MODES.values())[:3], drawn], ["---"] * 7]
     for title in dict.fromkeys(row["game"] for row in table):
         of_game = [row for row in table if row["game"] == title]
         for name in dict.fromkeys(row["algorithm"] for row in of_game):
             own = [row for row in of_game if row["algorithm"] == name]
             cells = [
-                cell([row["best_response_value"] for row in own if row["latent"] in modes])
-                for modes in (COMMON, ("independent",), ("mean",))
+                cell(
+                    [
+                        row["best_response_value"]
+                        for row in own
+                        if (row["latent"], row["actions"]) in wanted
+                    ]
+                )
+                for wanted in COLUMNS
             ]
             lines.append([title, name, str(len({row["seed"] for row in own})), *cells])
         reach = games[title].values
-        cells = [f"{reach['with a common z']:.4f}", f"{reach['independent']:.4f}", "-"]
+        cells = [f"{reach['with a common z']:.4f}", f"{reach['independent']:.4f}", "-", "-"]
         lines.append([title, "can be reached", "-", *cells])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
