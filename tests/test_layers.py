@@ -36,7 +36,16 @@ ONLY: dict[str, set[str]] = {
     "priors": {"keys", "functional"},
     "doctor": {"envs"},
 }
-STANDARD = ("__future__", "collections", "functools", "importlib", "math", "pathlib", "typing")
+STANDARD = (
+    "__future__",
+    "collections",
+    "functools",
+    "importlib",
+    "math",
+    "operator",
+    "pathlib",
+    "typing",
+)
 
 
 def room_of(file: Path) -> str:
