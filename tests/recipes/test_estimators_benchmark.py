@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def test_estimates_without_bias_have_none():
         assert float(found[name].mean()) < 0.5, name
     for name in ("Donsker-Varadhan", "CLUB (from above)"):
         assert float(found[name].mean()) > 0.5, name
+
+
+def test_the_page_says_what_each_estimator_trained():
+    page = (ROOT / "docs" / "estimators.md").read_text()
+    folder = ROOT / "docs" / "results" / "what_is_rewarded"
+    runs = [json.loads((folder / f"estimators_seed{s}.json").read_text()) for s in range(3)]
+    for name in estimators.ESTIMATORS[1:]:
+        cells = [
+            ", ".join(f"{run[f'vm3ac_tight_{name}_{part}_nats']:.2f}" for run in runs)
+            for part in ("mi", "trained_bound")
+        ]
+        assert f"| `{name}` | {' | '.join(cells)} |" in page
+        assert min(run[f"vm3ac_tight_{name}_mi_nats"] for run in runs) > 0.5
 
 
 def numbers(path):
