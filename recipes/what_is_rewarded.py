@@ -283,7 +283,7 @@ def draw(path: Path, cfg: Rewarded, curves: Mapping[str, list[dict[str, float]]]
         axes.axhline(0.0, color="black", lw=0.6)
         axes.grid(alpha=0.25)
         axes.set(xlabel="updates", ylabel="nats")
-        axes.legend(frameon=False, fontsize="small", ncols=2 if axes is true else 1)
+        axes.legend(frameon=False, fontsize="small", ncols=2 if axes is true and cfg.presets else 1)
     figure.savefig(path)
 
 

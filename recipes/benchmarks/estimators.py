@@ -218,6 +218,11 @@ def draw(path: Path, cfg: Comparison, rows: list[dict[str, Any]]) -> None:
     figure.savefig(path)
 
 
+def cell(bias: float, spread: float) -> str:
+    """Bias and spread, with no more digits than they have."""
+    return f"{bias:+.2f} ({spread:.2f})" if spread < 20.0 else f"{bias:+.0f} ({spread:.0f})"
+
+
 def tables(rows: list[dict[str, Any]], timed: list[dict[str, Any]]) -> Iterable[str]:
     """The tables of docs/estimators.md."""
     head = " | ".join(f"{nats:g}" for nats in NATS)
@@ -228,7 +233,7 @@ def tables(rows: list[dict[str, Any]], timed: list[dict[str, Any]]) -> Iterable[
             if row["draws"] == number:
                 by_name.setdefault(row["estimator"], []).append(row)
         for name, mine in by_name.items():
-            cells = [f"{row['bias_nats']:+.2f} ({row['spread_nats']:.2f})" for row in mine]
+            cells = [cell(row["bias_nats"], row["spread_nats"]) for row in mine]
             yield f"| {name} | {' | '.join(cells)} |"
         yield ""
     numbers = list(dict.fromkeys(row["draws"] for row in timed))

@@ -175,11 +175,15 @@ def test_reward_scale_multiplies_rewards_and_beta(beta):
 # --- seeds ----------------------------------------------------------------------------------
 
 SEEDS, AGENTS = 3, 2
+KINDS = ["vm3ac", "masac", "mi", "vm3ac by infonce", "mi by nwj", "mi by donsker_varadhan"]
 
 
 def build_losses(kind, *, stack_shape=(), num_latents=2):
     parts = make_parts(AGENTS, stack_shape=stack_shape, scale="learned")
     options = {"seed_dims": len(stack_shape), "num_latents": num_latents}
+    kind, _, estimator = kind.partition(" by ")
+    if estimator:
+        options["estimator"] = estimator
     if kind == "mi":
         options = {"entropy_weight": 0.5, **options}
         return MutualInformationLoss(parts.policy, parts.predictor, **options).double()
@@ -204,7 +208,7 @@ def stacked_and_singles(kind):
     return stacked, singles
 
 
-@pytest.mark.parametrize("kind", ["vm3ac", "masac", "mi"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [(), (5,), (2, 5)])
 def test_seeds_are_as_many_losses(kind, batch):
     stacked, singles = stacked_and_singles(kind)
@@ -218,7 +222,7 @@ def test_seeds_are_as_many_losses(kind, batch):
             torch.testing.assert_close(out[key][seed], value, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["vm3ac", "masac", "mi"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_seeds_do_not_push_each_other(kind):
     stacked, singles = stacked_and_singles(kind)
     td = to_double(make_batch(SEEDS, 5, num_agents=AGENTS))
@@ -251,7 +255,7 @@ def test_seeds_reduce_by_rows_and_by_mask(kind):
                 torch.testing.assert_close(out[name][seed], expected[name], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["vm3ac", "masac", "mi"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_vmap_over_stacked_losses_equals_each_of_them(kind):
     losses = [build_losses(kind) for _ in range(SEEDS)]
     td = to_double(make_batch(SEEDS, 5, num_agents=AGENTS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 import torch
@@ -17,7 +17,13 @@ from vm3ac_modules.functional import infonce_bound, scatter_others
 from vm3ac_modules.functional.contrastive import CONTRASTIVE
 from vm3ac_modules.objectives import MutualInformationLoss, VM3ACLoss
 from vm3ac_modules.objectives.categorical_policy import categorical_pair_terms
-from vm3ac_modules.objectives.pairs import ESTIMATORS, Contrast, PairTerms, pair_estimates
+from vm3ac_modules.objectives.pairs import (
+    ESTIMATORS,
+    Contrast,
+    Estimator,
+    PairTerms,
+    pair_estimates,
+)
 from vm3ac_modules.testing import TabularGame
 
 from .test_mutual_information_categorical import CategoricalContract
@@ -127,7 +133,12 @@ def test_losses_and_gradients_equal_the_formula(num_agents, name, reverse_model)
         torch.testing.assert_close(left, right)
     first = sum(estimate(fixed, i, i, j) for i, j in pairs).mean() / len(pairs)
     torch.testing.assert_close(out["mi_estimate"], first.detach())
-    assert out["mi_estimate_matrix"].shape == (num_agents, num_agents)
+    # Entry by entry: sums over both directions would hide whose entropy belongs to which.
+    for i, j in pairs:
+        alone = estimate(fixed, i, i, j).mean().detach()
+        torch.testing.assert_close(out["mi_estimate_matrix"][i, j], alone)
+        alone = alone + log_prob[:, j].mean().detach()
+        torch.testing.assert_close(out["pair_log_prob_matrix"][i, j], alone)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,6 +168,9 @@ def test_categorical_losses_equal_the_sums(name):
                     weight = probs[:, i, a] * probs[:, j, b]
                     value = value + torch.where(weight > 0, weight * each, 0.0)
             estimates = estimates + value / 6
+            torch.testing.assert_close(out["mi_estimate_matrix"][i, j], value.mean())
+            expected = (value + minus_entropy[:, j]).mean()
+            torch.testing.assert_close(out["pair_log_prob_matrix"][i, j], expected)
             gain = gain + (value + minus_entropy[:, j]) / 3
             nll = nll - 2 * (value + minus_entropy[:, j]) / 6
     torch.testing.assert_close(out["loss_mi"], -0.7 / 3 * gain.mean())
@@ -277,6 +291,10 @@ def test_too_few_latents_for_an_estimator(name, least):
         VM3ACLoss(*parts, **options)
     with pytest.raises(ValueError, match=message):
         masked_loss(**options)
+
+
+def test_the_names_are_the_same_for_type_checkers():
+    assert get_args(Estimator) == ESTIMATORS
 
 
 def test_unknown_estimators():

@@ -117,6 +117,10 @@ def _least_actions(game: Any) -> int:
     return game.offset.shape[-1]
 
 
+def _num_agents(game: Any) -> int:
+    return len(game.policies) if isinstance(game, TabularGame) else len(game.offset)
+
+
 def _without_the_matched(matched: Tensor, mismatched: Tensor) -> Tensor:
     """InfoNCE whose sum forgot the matched pair, and with it the ceiling of log K."""
     return matched - torch.logsumexp(mismatched, -1) + math.log(mismatched.shape[-1])
@@ -157,7 +161,7 @@ WRONG_BOUNDS: Final[dict[str, AnyBound]] = {
         _exact(game) + 0.02 * bool(isinstance(game, TabularGame) and (game.marginal(1) == 0).any())
     ),
     "entropy of the third agent": lambda game: (
-        game.entropy(2 if num_agents(game) > 2 else 1)
+        game.entropy(2 if _num_agents(game) > 2 else 1)
         + game.expected_log_q(0, 1, game.conditional(1, given=0))
     ),
     "entropy of the other agent": lambda game: (
@@ -173,8 +177,3 @@ WRONG_BOUNDS: Final[dict[str, AnyBound]] = {
     "NaN": lambda game: math.nan,
 }
 """Functions of a game that claim to bound I(a_0; a_1) from below and do not."""
-
-
-def num_agents(game: Any) -> int:
-    """Number of agents of a game."""
-    return len(game.policies) if isinstance(game, TabularGame) else len(game.offset)
