@@ -12,6 +12,7 @@ pytest.importorskip("benchmarl")
 pytest.importorskip("vmas")
 
 from benchmarl.algorithms import algorithm_config_registry
+from benchmarl.environments import PettingZooTask, VmasTask
 from benchmarl.experiment import Experiment
 from benchmarl.hydra_config import load_algorithm_config_from_hydra
 from contracts.benchmarl import ROWS, STEPS, TASKS, make, parameters
@@ -100,6 +101,14 @@ def test_all_algorithms_on_all_tasks(tmp_path, name, task, shared):
         for by_task in json.loads(written.read_text()).values()
     ]
     assert all(len(found[f"step_{k}"]["return"]) == 2 for k in (1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [*VmasTask, *PettingZooTask], ids=lambda task: task.name)
+def test_every_continuous_task_runs(tmp_path, task):
+    experiment = make(tmp_path, "vm3ac", task)
+    experiment.run()
+    assert all(x.isfinite().all() for x in parameters(experiment).values())
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
