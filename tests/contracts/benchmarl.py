@@ -56,7 +56,7 @@ def make(
     chosen_task = chosen_task.get_from_yaml()
     limit = "max_cycles" if "max_cycles" in chosen_task.config else "max_steps"
     chosen_task.config[limit] = 4
-    values = ALGORITHMS[name].get_from_yaml()
+    values = ALGORITHMS[name].get_from_yaml() if isinstance(name, str) else name
     for key, value in (algorithm or {}).items():
         assert hasattr(values, key)
         setattr(values, key, value)
