@@ -31,7 +31,7 @@ $(BENCHMARL_STAMP): pyproject.toml constraints-benchmarl.txt
 	$(BENCHMARL_PIP) torch
 	$(BENCHMARL_PIP) -e '.[benchmarl,vmas,testing]' pytest pytest-xdist mpmath
 	$(BENCHMARL_PIP) --no-deps pettingzoo
-	$(BENCHMARL_PIP) Box2D pymunk pygame-ce scipy
+	$(BENCHMARL_PIP) Box2D gymnasium pymunk pygame-ce scipy
 	touch $@
 
 # DEMO adds knobs: `make demo DEMO="frames=2000 eval_episodes=4"` tries all of it in seconds.

@@ -34,7 +34,8 @@ def make(
     tmp_path, name="vm3ac", task="balance", *, model=(8, 6), critic=None, algorithm=None, **options
 ):
     """An experiment of two collections of ten frames, with two updates after each."""
-    if task in ("simple_tag", "multiwalker"):
+    chosen_task = TASKS.get(task, task)
+    if isinstance(chosen_task, PettingZooTask):
         pytest.importorskip("pettingzoo")
     config = ExperimentConfig.get_from_yaml()
     frames = ROWS * STEPS
@@ -55,10 +56,10 @@ def make(
     for key, value in chosen.items():
         assert hasattr(config, key)
         setattr(config, key, value)
-    chosen_task = TASKS[task].get_from_yaml()
+    chosen_task = chosen_task.get_from_yaml()
     limit = "max_cycles" if "max_cycles" in chosen_task.config else "max_steps"
     chosen_task.config[limit] = 4
-    values = ALGORITHMS[name].get_from_yaml()
+    values = ALGORITHMS[name].get_from_yaml() if isinstance(name, str) else name
     for key, value in (algorithm or {}).items():
         assert hasattr(values, key)
         setattr(values, key, value)

@@ -11,14 +11,21 @@ import torch
 pytest.importorskip("benchmarl")
 pytest.importorskip("vmas")
 
-from benchmarl.algorithms import algorithm_config_registry
+from benchmarl.algorithms import (
+    EnsembleAlgorithmConfig,
+    MasacConfig,
+    algorithm_config_registry,
+)
+from benchmarl.environments import PettingZooTask, VmasTask
 from benchmarl.experiment import Experiment
 from benchmarl.hydra_config import load_algorithm_config_from_hydra
 from contracts.benchmarl import ROWS, STEPS, TASKS, make, parameters
 from hydra import compose, initialize_config_module
+from torchrl.objectives import SACLoss
 
 from vm3ac_modules.algorithms import find_preset
 from vm3ac_modules.integrations.benchmarl import ALGORITHMS, register
+from vm3ac_modules.objectives import VM3ACLoss
 
 # BenchMARL 1.5.2 uses what TorchRL 0.11 deprecates, and tells of episodes that have not ended.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -102,6 +109,14 @@ def test_all_algorithms_on_all_tasks(tmp_path, name, task, shared):
     assert all(len(found[f"step_{k}"]["return"]) == 2 for k in (1, 2))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [*VmasTask, *PettingZooTask], ids=lambda task: task.name)
+def test_every_continuous_task_runs(tmp_path, task):
+    experiment = make(tmp_path, "vm3ac", task)
+    experiment.run()
+    assert all(x.isfinite().all() for x in parameters(experiment).values())
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_reloading(tmp_path, name):
     experiment = make(tmp_path, name, checkpoint_at_end=True, algorithm={"auto_beta": "entropy"})
@@ -119,6 +134,19 @@ def test_reloading(tmp_path, name):
     again.evaluate()
     again.run()
     assert again.total_frames == 3 * ROWS * STEPS
+
+
+@pytest.mark.parametrize("learned", [None, "entropy"])
+def test_groups_can_play_different_algorithms(tmp_path, learned):
+    own = ALGORITHMS["vm3ac"].get_from_yaml()
+    own.auto_beta = learned
+    other = MasacConfig.get_from_yaml()
+    teams = EnsembleAlgorithmConfig({"adversary": own, "agent": other})
+    experiment = make(tmp_path, teams, "simple_tag")
+    experiment.run()
+    assert isinstance(experiment.losses["adversary"], VM3ACLoss)
+    assert isinstance(experiment.losses["agent"], SACLoss)
+    assert all(x.isfinite().all() for x in parameters(experiment).values())
 
 
 def test_random_frames_hard_targets_and_collection_with_gradients(tmp_path):

@@ -183,6 +183,8 @@ class CentralizedActorCritic(Algorithm):
             What they report, by name.
         """
         told: dict[str, torch.Tensor] = {}
+        if group not in self._learned:
+            return told  # another algorithm's, in an ensemble
         for hook in self.built(group).hooks:
             hook.after_update(self._learned[group])
             told |= dict(zip(hook.logged, hook.scalars()[0], strict=True))
