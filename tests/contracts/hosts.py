@@ -9,8 +9,14 @@ from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.data import Bounded, OneHot
 from torchrl.modules import MaskedCategorical, OneHotCategorical, ProbabilisticActor
-from torchrl.objectives import A2CLoss, ClipPPOLoss, DiscreteSACLoss, ReinforceLoss, SACLoss
-from torchrl.objectives.multiagent import MAPPOLoss
+from torchrl.objectives import (
+    A2CLoss,
+    ClipPPOLoss,
+    DiscreteSACLoss,
+    ReinforceLoss,
+    SACLoss,
+    multiagent,
+)
 
 import vm3ac_modules as vm
 from vm3ac_modules.keys import Keys
@@ -119,8 +125,12 @@ def discrete_sac(policy, value=None):
 
 HOSTS = {
     "ClipPPO": lambda policy: scoring(ClipPPOLoss, policy.replaying()),
-    "MAPPO": lambda policy: scoring(MAPPOLoss, policy.replaying(), normalize_advantage=False),
     "A2C": lambda policy: scoring(A2CLoss, policy.replaying()),
     "REINFORCE": lambda policy: scoring(ReinforceLoss, policy.replaying()),
     "SAC": lambda policy: sac(policy.fresh()),
 }
+# Not in older versions of TorchRL.
+if hasattr(multiagent, "MAPPOLoss"):
+    HOSTS["MAPPO"] = lambda policy: scoring(
+        multiagent.MAPPOLoss, policy.replaying(), normalize_advantage=False
+    )

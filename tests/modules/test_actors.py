@@ -146,6 +146,8 @@ def test_policy_without_sampler_is_the_actor():
         torch.testing.assert_close(same.get_dist(td).loc, actor.get_dist(td).loc)
 
 
+# What older versions of TorchRL say of themselves.
+@pytest.mark.filterwarnings("ignore:size_average and reduce args:UserWarning")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("spec", [OneHot(5, (3, 5)), Categorical(5, (3,))])
 def test_categorical_actor_writes_what_its_spec_has(spec, masked):

@@ -39,6 +39,10 @@ class _ActorCriticConfig(AlgorithmConfig):
     auto_beta: str | None
     beta_target: float | None
     beta_lr: float
+    latent_dim: int
+    prior: str | None
+    num_latents: int
+    latent_gain: float
 
     @classmethod
     def get_from_yaml(cls, path: str | None = None) -> Any:
@@ -96,16 +100,13 @@ class Vm3acConfig(_ActorCriticConfig):
     name = "vm3ac"
     algorithm = Vm3ac
 
-    latent_dim: int
-    prior: str | None
-    num_latents: int
     predictor_scale: float | str
     predictor_normalized: bool
     predictor_components: int
     predictor_share_params: bool
     pair_weight: str
     reverse_model: str
-    latent_gain: float
+    estimator: str
 
 
 @dataclass
