@@ -93,11 +93,11 @@ class JointValue(nn.Module):
         return self.net(joint).unflatten(-1, (2, self.outputs))
 
 
-def sac(policy):
+def sac(policy, kind=SACLoss):
     value = TensorDictModule(
         JointValue(1), [KEYS.observation, KEYS.action], [KEYS.state_action_value]
     )
-    loss = SACLoss(policy, value, action_spec=SPEC)
+    loss = kind(policy, value, action_spec=SPEC)
     loss.set_keys(
         action=KEYS.action,
         log_prob=KEYS.action_log_prob,

@@ -94,6 +94,14 @@ def test_teams_side_by_side_face_a_guard_each():
         GuardEnv(ROWS, num_teams=3)
 
 
+def test_an_action_that_is_no_number_does_not_stay_with_the_guard():
+    env = GuardEnv(2)
+    action = torch.zeros(2, 2)
+    action[0, 0] = float("nan")
+    assert bool(played(env, action)[REWARD].isnan().all())
+    assert bool(env.guard().isfinite().all())
+
+
 def test_best_response_of_metrics_is_that_of_choices():
     torch.manual_seed(0)
     env = GuardEnv(500, num_modes=3, num_agents=2, actions="discrete")

@@ -9,6 +9,7 @@ import torch
 from contracts.hosts import KEYS, SPEC, collected, discrete_policy, gaussian_policy, scoring
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs import RewardSum
+from torchrl.envs.utils import check_env_specs
 from torchrl.objectives import ClipPPOLoss
 
 import vm3ac_modules as vm
@@ -121,6 +122,29 @@ def test_a_replay_buffer_scores_stored_actions_with_present_networks():
     assert replay.sample()["next", "agents", "information_reward"].mean() != first
 
 
+def test_what_is_stored_stays():
+    policy, reward = rewarded()
+    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(64), batch_size=64, transform=reward)
+    batch = collected(policy)
+    replay.extend(batch)
+    raw = batch["next", *KEYS.reward].mean()
+    for _ in range(2):
+        found = replay[:]
+        paid = found["next", "agents", "information_reward"].mean()
+        torch.testing.assert_close(found["next", *KEYS.reward].mean(), raw + paid)
+
+
+def test_random_actions_of_a_warm_up_are_paid_nothing():
+    env = vm.make_env("guard", 4)
+    spec = env.full_action_spec_unbatched[KEYS.action]
+    actor = vm.make_actor(1, 3, spec, hidden=(8,))
+    policy = vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor)
+    env.append_transform(MutualInformationReward(policy, vm.VariationalPredictor(1, spec)))
+    check_env_specs(env)
+    steps = env.rollout(2, break_when_any_done=False)
+    assert (steps["next", "agents", "information_reward"] == 0).all()
+
+
 def test_an_environment_pays_it_and_keeps_the_task_s_return():
     env = vm.make_env("predator_prey_2", 3, seed=0)
     sizes = env.observation_spec[KEYS.observation].shape[-1]
@@ -158,7 +182,9 @@ def test_a_host_that_cannot_be_touched_learns_from_it():
     [
         ({"weight": -1.0}, "weight"),
         ({"num_latents": 0}, "num_latents must be at least 1"),
+        ({"num_latents": 2.5}, "num_latents"),
         ({"clip": (1.0, -1.0)}, "clip must be"),
+        ({"clip": 5.0}, "clip must be"),
         ({"pair_weight": "some"}, "pair_weight"),
     ],
 )
@@ -172,6 +198,10 @@ def test_bad_input():
     batch = collected(policy)
     with pytest.raises(MissingKeysError, match=r"MutualInformationReward.*latent"):
         reward(batch.exclude("latent"))
+    with pytest.raises(MissingKeysError, match=r"MutualInformationReward.*next"):
+        reward(batch.exclude("next"))
+    with pytest.raises(ValueError, match="the schedule gave nan"):
+        rewarded(schedule=lambda _: float("nan"))[1](batch)
     with pytest.raises(ValueError, match=r"rewards must be \[\*B, N, 1\]"):
         reward(batch.clone().set(("next", *KEYS.reward), torch.zeros(64, 2)))
     with pytest.raises(ValueError, match="CategoricalPredictor for discrete actions"):

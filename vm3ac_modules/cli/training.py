@@ -212,6 +212,8 @@ def result_line(summary: Mapping[str, Any]) -> str:
         f" ({summary['backend'].upper()}, {summary['reward']} reward)" if "map" in summary else ""
     )
     won = f"win rate {summary['win_rate']:.2f}, " if "win_rate" in summary else ""
+    if "best_response_value" in summary:
+        won = f"against the best response {summary['best_response_value']:.3f}, "
     return (
         f"{summary['algorithm']} on {summary['task']}{backend}: {won}return "
         f"{summary['eval_return_mean']:.1f} +- {summary['eval_return_ci95']:.1f} "

@@ -206,8 +206,10 @@ class GuardEnv(EnvBase):
         shared = together.sum(-1)
         reward = (together * (1.0 - guard)).sum(-1) - self.penalty * (1.0 - shared)
         of_teams = together.unflatten(0, (len(self.frequency), -1)).mean(1)
-        self.frequency = torch.lerp(self.frequency, of_teams, self.rate)
-        chosen = one_hot(self.choices(action), self.num_modes).to(reward)
+        # An action that is no number is nowhere: it must not stay in the guard's memory.
+        self.frequency = torch.lerp(self.frequency, of_teams.nan_to_num(), self.rate)
+        named = action if self.discrete else one_hot(self.choices(action), self.num_modes)
+        chosen = named.to(reward)
         met = chosen.prod(-2)
         guarded = (met * guard).sum(-1, keepdim=True)
         found = self._entries(met, torch.ones_like(guarded, dtype=torch.bool), guarded)

@@ -26,6 +26,7 @@ from torchrl.modules import (
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.latent_policy import LatentPolicy
 from vm3ac_modules.modules.network import NetworkModule
+from vm3ac_modules.modules.policy import policy_leaves
 from vm3ac_modules.nn.actors import DeterministicNet, LatentCategoricalNet, LatentGaussianNet
 
 __all__ = [
@@ -252,4 +253,5 @@ def make_policy(
         >>> make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor).replaying().in_keys
         ['latent', ('agents', 'observation')]
     """
-    return LatentPolicy(*actor) if sampler is None else LatentPolicy(sampler, *actor)
+    before = [] if sampler is None else policy_leaves(sampler)
+    return LatentPolicy(*before, *actor)

@@ -247,7 +247,10 @@ class Policy(TensorDictModuleBase):
         See Also:
             :class:`~vm3ac_modules.modules.LatentPolicy`.
         """
-        return _changed(self.module, StoredLatent.instead_of)
+        leaves = [StoredLatent.instead_of(leaf) for leaf in policy_leaves(self.module)]
+        if isinstance(leaves[-1], ProbabilisticTensorDictModule):
+            return ProbabilisticTensorDictSequential(*leaves)
+        return TensorDictSequential(*leaves)
 
     def greedy(self) -> Policy:
         """The same policy without exploration: no floor of the actor, no Gaussian noise behind it.

@@ -9,31 +9,36 @@ Source: Kim et al. 2023, arXiv:2303.00451; Schulman et al. 2017, arXiv:1707.0634
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-import torchrl.objectives
 from tensordict import TensorDictBase
-from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModuleBase
-from tensordict.utils import NestedKey, unravel_key
-from torch import Tensor, nn
+from tensordict.nn import (
+    TensorDictModuleBase,
+    TensorDictSequential,
+)
+from torch import nn
+from torch.random import fork_rng
 
 from vm3ac_modules.modules.latent import LatentSampler
-from vm3ac_modules.modules.latent_policy import LatentPolicy, StoredLatent
+from vm3ac_modules.modules.latent_policy import StoredLatent
 from vm3ac_modules.modules.policy import Policy, policy_leaves
+from vm3ac_modules.objectives._host_checks import (
+    HostError,
+    check_entries,
+    check_keys,
+    check_latent_is_used,
+    check_optimizers,
+    check_parameters,
+    check_ratio,
+    check_source,
+    known_to_score,
+)
 from vm3ac_modules.objectives.base import MultiAgentLoss
-from vm3ac_modules.objectives.policy_body import latents_read
 
 __all__ = ["HostError", "check_host"]
-
-# TorchRL's losses that score the actions of the batch; the others draw actions of their own.
-_SCORING = ("PPOLoss", "A2CLoss", "ReinforceLoss", "BCLoss", "IQLLoss", "DTLoss", "OnlineDTLoss")
-
-
-class HostError(ValueError):
-    """A host's loss, a policy and a batch that do not fit together."""
 
 
 def check_host(
@@ -41,7 +46,7 @@ def check_host(
     policy: TensorDictModuleBase,
     batch: TensorDictBase,
     *,
-    optimizers: Iterable[torch.optim.Optimizer] = (),
+    optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (),
     mi: MultiAgentLoss | None = None,
     scores_stored: bool | None = None,
     tolerance: float = 1e-3,
@@ -60,19 +65,21 @@ def check_host(
         Schulman et al. 2017, https://arxiv.org/abs/1707.06347, Eq. (6).
 
     Args:
-        loss: the host's loss: a TorchRL ``LossModule`` with an ``actor_network``, or one's own
-            module (then only what concerns the policy, the batch and the optimizers is checked).
+        loss: the host's loss: a TorchRL ``LossModule``, a value estimator with a policy
+            (``VTrace``), or one's own module that holds a part of the policy, or that part itself.
         policy: the policy that collects, sampler included.
         batch: what this policy has just collected, ``[*B]``; not changed.
         optimizers: all optimizers of the training; none to leave them unchecked.
         mi: the loss of the information that is added to the host's.
         scores_stored: whether the host scores the batch's actions (PPO) instead of drawing its own
-            (SAC); None to know it by the class of a TorchRL loss, or its ``sample_log_prob`` key.
+            (SAC). None to know it by the class, where the loss is TorchRL's or derived from one of
+            its; of one's own loss which latent it sees is then not checked.
         tolerance: what rounding may change in the ratio; an action at the edge of its range loses
             digits.
 
     Raises:
         HostError: names the first thing that does not fit.
+        ValueError: for a tolerance that is none, or ``scores_stored`` without a policy to check.
 
     Example:
         >>> from tensordict import TensorDict
@@ -92,229 +99,72 @@ def check_host(
     See Also:
         :class:`~vm3ac_modules.modules.LatentPolicy`.
     """
+    if not 0.0 < tolerance < math.inf:
+        raise ValueError(f"tolerance must be positive and finite, got {tolerance}.")
+    owners = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
     own = Policy.of(policy)
-    _check_latent_is_used(own, batch)
-    _check_optimizers(own.module, list(optimizers))
     losses: list[nn.Module] = [loss] if mi is None else [loss, mi]
-    for part in losses:
-        _check_parameters(part, own.module)
-    network = getattr(loss, "actor_network", None)
-    if isinstance(network, TensorDictModuleBase) and not isinstance(loss, MultiAgentLoss):
-        scores = _scores_stored(loss) if scores_stored is None else scores_stored
-        _check_source(loss, network, scores, batch)
-        _check_keys(loss, own, scores)
-        _check_entries(losses, batch)
-        if scores:
-            _check_ratio(loss, network, batch, tolerance)
-    else:
-        _check_entries(losses, batch)
+    with _unchanged([own, *losses]):
+        check_latent_is_used(own, batch)
+        trained = [own.module] if mi is None else [own.module, *_networks_of(mi)]
+        check_optimizers(trained, owners)
+        for part in losses:
+            check_parameters(part, own.module)
+        if not isinstance(loss, MultiAgentLoss):
+            _check_actor(loss, own, batch, scores_stored, tolerance)
+        check_entries(losses, batch)
 
 
-def _check_latent_is_used(policy: Policy, batch: TensorDictBase) -> None:
-    """Refuse a policy that does not act on z."""
-    leaves = list(policy_leaves(policy.module))
-    head = leaves[-1]
-    source = next((x for x in leaves if isinstance(x, LatentSampler | StoredLatent)), None)
-    if source is None:
-        if not list(latents_read(leaves)):
-            raise HostError(
-                "the policy has no latent: put a LatentSampler before an actor that reads one "
-                "(make_policy)."
-            )
-        return
-    if isinstance(source, LatentSampler) and source.mode != "sample":
-        raise HostError(
-            f"the policy's sampler has mode {source.mode!r}, and a host trains on latents drawn "
-            "from the prior: collect and train with mode 'sample', keep other modes for evaluation."
-        )
-    if source.prior is None or not isinstance(head, ProbabilisticTensorDictModule):
-        return
-    body = [StoredLatent.instead_of(leaf) for leaf in leaves[:-1]]
-    first, second = (_parameters(body, source, batch, head.in_keys) for _ in range(2))
-    if all(torch.equal(x, y) for x, y in zip(first, second, strict=True)):
-        raise HostError(
-            "the policy does not use z: two latents give the same law of actions, so the actor "
-            f"does not read {source.out_keys[0]!r} or multiplies it with zeros."
-        )
-
-
-@torch.no_grad()
-def _parameters(
-    body: Sequence[TensorDictModuleBase],
-    source: LatentSampler | StoredLatent,
+def _check_actor(
+    loss: nn.Module,
+    policy: Policy,
     batch: TensorDictBase,
-    keys: Sequence[NestedKey],
-) -> list[Tensor]:
-    """What the distribution is given under a latent of the prior."""
-    assert source.prior is not None
-    produced = {key for module in body for key in module.out_keys}
-    read = {unravel_key(key) for module in body for key in module.in_keys} - produced
-    _require(batch, read, "the policy")
-    td = batch.select(*read)
-    like = next((x for x in td.values(True, True) if x.is_floating_point()), torch.empty(0))
-    td.set(source.out_keys[0], source.prior.sample(td.batch_size, like=like))
-    for module in body:
-        td = module(td)
-    return [td.get(key) for key in keys if key in td.keys(True)]
-
-
-def _check_optimizers(policy: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Refuse a parameter with two optimizers, and a policy that nothing steps."""
-    owners: dict[int, int] = {}
-    for index, optimizer in enumerate(optimizers):
-        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            first = owners.setdefault(id(parameter), index)
-            if first != index:
-                raise HostError(
-                    f"optimizers {first} and {index} both step a parameter of shape "
-                    f"{list(parameter.shape)}: add loss_mi to the host's actor loss, and give an "
-                    "optimizer of its own to the predictor alone "
-                    "(mi.parameter_groups()['loss_predictor'])."
-                )
-    left = [name for name, p in policy.named_parameters() if id(p) not in owners]
-    if optimizers and left:
-        raise HostError(f"no optimizer steps {left[0]!r} of the policy: give it the host's actor.")
-
-
-def _check_parameters(loss: nn.Module, policy: nn.Module) -> None:
-    """Refuse a loss that trains a copy of the policy."""
-    held = {id(parameter) for parameter in loss.parameters()}
-    missing = [name for name, p in policy.named_parameters() if id(p) not in held]
-    if held and missing:
-        raise HostError(
-            f"{type(loss).__name__} does not hold {missing[0]!r} of this policy: it was built with "
-            "a copy or with another policy, and its gradient goes there."
-        )
-
-
-def _scores_stored(loss: nn.Module) -> bool:
-    kinds = tuple(getattr(torchrl.objectives, name, ()) for name in _SCORING)
-    if type(loss).__module__.startswith("torchrl."):
-        return isinstance(loss, tuple(kind for kind in kinds if kind))
-    return hasattr(getattr(loss, "tensor_keys", None), "sample_log_prob")
-
-
-def _draws(policy: TensorDictModuleBase) -> bool:
-    return any(isinstance(leaf, LatentSampler) for leaf in policy_leaves(policy))
-
-
-def _check_source(
-    loss: nn.Module, network: TensorDictModuleBase, scores: bool, batch: TensorDictBase
+    scores_stored: bool | None,
+    tolerance: float,
 ) -> None:
-    """Refuse a loss that is handed the wrong one of ``fresh()`` and ``replaying()``."""
-    name, draws = type(loss).__name__, _draws(network)
-    # The policy that V-trace asks for its weights.
-    estimator = getattr(getattr(loss, "_value_estimator", None), "actor_network", None)
-    latents = {*latents_read(policy_leaves(network))} | {
-        key for x in policy_leaves(network) if isinstance(x, StoredLatent) for key in x.in_keys
-    }
-    if draws and not scores:
-        _check_critics(loss, network)
-    # A latent of the environment's own holds for the next state too.
-    of_next = all(batch.get(("next", key), None) is not None for key in latents)
-    if scores and draws:
-        raise HostError(
-            f"{name} scores stored actions under a latent of its own, so its ratio is not 1 on "
-            "fresh data: hand it policy.replaying()."
-        )
-    if not scores and not draws and not of_next:
-        raise HostError(
-            f"{name} draws actions of its own under the latent of the batch, which is that of "
-            "other actions and of no next state: hand it policy.fresh()."
-        )
-    if isinstance(network, LatentPolicy):
-        raise HostError(f"{name} is handed the policy as it is: hand it policy.fresh().")
-    if estimator is not None and _draws(estimator):
-        raise HostError(
-            f"the value estimator of {name} weighs stored actions under a latent of its own: hand "
-            "it policy.replaying()."
-        )
-
-
-def _check_critics(loss: nn.Module, network: TensorDictModuleBase) -> None:
-    """Refuse a critic that judges actions under another latent than they are drawn with."""
-    drawn = {unravel_key(k) for x in policy_leaves(network) for k in x.out_keys}
-    for attribute, module in vars(loss).items():
-        if not attribute.endswith("_network") or attribute == "actor_network":
-            continue
-        if drawn & set(latents_read([module])):
-            raise HostError(
-                f"{type(loss).__name__}'s {attribute} reads the latent of the batch and its actor "
-                "draws another: hand it policy.replaying(), and let the replay buffer draw one "
-                "for batch['next'] (recipes/add_mi_to_discrete_sac.py)."
+    """Check the part of the policy that a host holds, by what the host does with it."""
+    network = _actor_of(loss)
+    if network is None:
+        if scores_stored is not None:
+            raise ValueError(
+                f"scores_stored was given, and no policy was found in {type(loss).__name__}: give "
+                "it the policy's part as actor_network, or pass that part as the loss."
             )
-
-
-def _check_keys(loss: nn.Module, policy: Policy, scores: bool) -> None:
-    """Refuse keys of actions and log-probabilities that the policy does not write."""
-    *_, head = policy_leaves(policy.module)
-    keys = getattr(loss, "tensor_keys", None)
-    if not isinstance(head, ProbabilisticTensorDictModule) or keys is None:
         return
-    name = type(loss).__name__
-    wanted = [("action", "action", list(head.dist_sample_keys))]
-    if scores and head.return_log_prob:
-        wanted.append(("sample_log_prob", "log-probabilities", list(head.log_prob_keys)))
-    for argument, what, written in wanted:
-        read = getattr(keys, argument, None)
-        if read is None or isinstance(read, list):
-            continue
-        if unravel_key(read) not in map(unravel_key, written):
-            raise HostError(
-                f"{name} reads {what} at {read!r}, and the policy writes them at {written[0]!r}: "
-                f"loss.set_keys({argument}={written[0]!r})."
-            )
+    scores = known_to_score(loss) if scores_stored is None else scores_stored
+    if scores is None:
+        return  # one's own loss, of which nothing is known
+    check_source(loss, network, scores, batch)
+    check_keys(loss, policy, scores)
+    if scores:
+        check_ratio(loss, policy, network, batch, tolerance)
 
 
-def _check_entries(losses: Sequence[nn.Module], batch: TensorDictBase) -> None:
-    """Refuse a batch that lacks what the losses read of the policy's and the environment's."""
-    for loss in losses:
-        network = getattr(loss, "actor_network", None)
-        keys = getattr(loss, "tensor_keys", None)
-        read = list(getattr(network, "in_keys", []))
-        read = [key for key in read if not isinstance(loss, MultiAgentLoss) or key in loss.in_keys]
-        read += [key for key in (getattr(keys, "action", None),) if key is not None]
-        _require(batch, read, type(loss).__name__)
+def _actor_of(loss: nn.Module) -> TensorDictModuleBase | None:
+    """The policy's part that a host holds: its ``actor_network``, itself, or one inside of it."""
+    network = getattr(loss, "actor_network", None)
+    if isinstance(network, TensorDictModuleBase):
+        return network
+    for module in loss.modules():
+        if isinstance(module, TensorDictSequential):
+            leaves = policy_leaves(module)
+            if any(isinstance(leaf, LatentSampler | StoredLatent) for leaf in leaves):
+                return module
+    return None
 
 
-def _require(batch: TensorDictBase, keys: Iterable[NestedKey], owner: str) -> None:
-    missing = [key for key in keys if batch.get(key, None) is None]
-    if missing:
-        hint = ""
-        if any((key if isinstance(key, str) else key[-1]) == "latent" for key in missing):
-            hint = ": collect with the whole policy, sampler included, and keep its latent"
-        raise HostError(f"the batch lacks {missing[0]!r}, which {owner} reads{hint}.")
+def _networks_of(mi: MultiAgentLoss) -> list[nn.Module]:
+    """What the loss of the information trains besides the policy."""
+    names = {name for trained in mi.networks().values() for name in trained} - {"actor_network"}
+    return [getattr(mi, f"{name}_params") for name in sorted(names)]
 
 
-@torch.no_grad()
-def _check_ratio(
-    loss: Any, network: TensorDictModuleBase, batch: TensorDictBase, tolerance: float
-) -> None:
-    """Refuse log-probabilities of the batch that are not those of the policy."""
-    key = getattr(loss.tensor_keys, "sample_log_prob", None)
-    if key is None or isinstance(key, list):
-        return
-    stored, name = batch.get(key, None), type(loss).__name__
-    if stored is None:
-        raise HostError(
-            f"the batch lacks {key!r}, the log-probabilities that {name} reads: build the actor "
-            "with return_log_prob=True."
-        )
-    parameters = getattr(loss, "actor_network_params", None)
-    filled = nullcontext() if parameters is None else parameters.to_module(network)
-    with filled:
-        dist = network.get_dist(batch.clone(False))
-    now = dist.log_prob(batch.get(loss.tensor_keys.action))
-    if now.shape != stored.shape:
-        raise HostError(
-            f"{name} finds log-probabilities of shape {list(stored.shape)} in the batch and "
-            f"computes {list(now.shape)}: both must come from the same distribution."
-        )
-    ratio = (now - stored).exp()
-    worst = float((ratio - 1.0).abs().max())
-    if not worst <= tolerance:
-        raise HostError(
-            f"{name}'s ratio is off by up to {worst:.3g} where it should be 1: the batch is not "
-            "what this policy has just collected (other parameters, another latent, or another "
-            "distribution)."
-        )
+@contextmanager
+def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Leave random numbers and buffers (statistics of a normalization) as they are."""
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    with fork_rng(), torch.no_grad():
+        yield
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)

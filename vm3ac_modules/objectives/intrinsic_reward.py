@@ -6,7 +6,8 @@ arXiv:2303.00451, Eqs. (8), (46).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.categorical_policy import CategoricalPolicyReader
 from vm3ac_modules.objectives.information import information_of
-from vm3ac_modules.objectives.options import check_not_negative
+from vm3ac_modules.objectives.options import check_count, check_not_negative
 from vm3ac_modules.objectives.policy import PolicyReader, extra_head_log_prob
 
 __all__ = ["MutualInformationReward"]
@@ -43,8 +44,9 @@ class MutualInformationReward(Transform):
 
     Without the clip its mean over the policy's actions is the lower bound (8) with :math:`H_K`. For
     hosts whose loss one cannot touch: append it to the environment (before the host's own
-    transforms), or give it to a replay buffer, where stored actions are scored anew with the
-    present networks. Nothing is trained here: train the predictor with ``loss_predictor`` of a
+    transforms; random actions without a latent are paid nothing), or give it to a replay buffer,
+    where stored actions are scored anew with the present networks and what is stored stays.
+    Nothing is trained here: train the predictor with ``loss_predictor`` of a
     :class:`~vm3ac_modules.objectives.MutualInformationLoss` with ``weight=0``. An intrinsic reward
     changes what the critics learn, as the bonus of Eq. (46) does.
 
@@ -100,12 +102,14 @@ class MutualInformationReward(Transform):
         out_key: NestedKey | None = None,
     ) -> None:
         check_not_negative(weight=weight)
+        check_count(num_latents=num_latents)
         if num_latents < 1:
             raise ValueError(
                 f"num_latents must be at least 1, got {num_latents}: for K = 0 an "
                 "action's own latent alone explains it, and nothing is paid."
             )
-        if clip is not None and not clip[0] < clip[1]:
+        ends = clip if clip is None or isinstance(clip, Sequence) else (clip,)
+        if ends is not None and not (len(ends) == 2 and ends[0] < ends[1]):
             raise ValueError(f"clip must be (lowest, highest) in nats, got {clip}.")
         weight_of_pairs(1, pair_weight)
         self.keys = Keys() if keys is None else keys
@@ -125,7 +129,10 @@ class MutualInformationReward(Transform):
     def weight(self) -> float:
         """The weight at this point of the schedule."""
         factor = 1.0 if self.schedule is None else self.schedule(int(self.transitions))
-        return self.base_weight * factor
+        weight = self.base_weight * factor
+        if not math.isfinite(weight):
+            raise ValueError(f"{type(self).__name__}: the schedule gave {factor}.")
+        return weight
 
     @torch.no_grad()
     def information(self, tensordict: TensorDictBase) -> Tensor:
@@ -185,11 +192,19 @@ class MutualInformationReward(Transform):
     # --- a transform ----------------------------------------------------------------------------
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Change the rewards of stored transitions, as a replay buffer's or a batch's transform."""
-        self._pay(tensordict, tensordict.get("next"))
-        return tensordict
+        """Change the rewards of stored transitions, as a replay buffer's or a batch's transform.
+
+        What is stored stays: a copy of the batch has other rewards.
+        """
+        require_keys(tensordict, [("next", *self.keys.reward)], type(self).__name__)
+        tensordict = tensordict.copy()
+        return tensordict.set("next", self._pay(tensordict, tensordict.get("next").copy()))
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        if any(tensordict.get(key, None) is None for key in self.reader.data_keys):
+            # Random actions of a warm-up or of check_env_specs: no latent was drawn.
+            reward = next_tensordict.get(self.keys.reward)
+            return next_tensordict.set(self.out_key, torch.zeros_like(reward))
         return self._pay(tensordict, next_tensordict)
 
     def _pay(self, tensordict: TensorDictBase, following: TensorDictBase) -> TensorDictBase:

@@ -23,7 +23,7 @@ from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
 from vm3ac_modules.objectives.common import matrix_mean, ordered_keys, reduce_loss
 from vm3ac_modules.objectives.diagnostics import BOUNDS, InformationEstimates
 from vm3ac_modules.objectives.information import InformationNetworks, information_of
-from vm3ac_modules.objectives.options import check_not_negative
+from vm3ac_modules.objectives.options import check_count, check_not_negative
 from vm3ac_modules.objectives.pairs import Estimator, pair_estimates, predictor_loss
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.policy_body import Latent
@@ -162,12 +162,8 @@ class MutualInformationLoss(MultiAgentLoss):
         keys: Keys | None = None,
     ) -> None:
         super().__init__(reduction=reduction, seed_dims=seed_dims, keys=keys)
-        check_not_negative(
-            weight=weight,
-            entropy_weight=entropy_weight,
-            num_latents=num_latents,
-            diagnostic_latents=diagnostic_latents,
-        )
+        check_not_negative(weight=weight, entropy_weight=entropy_weight)
+        check_count(num_latents=num_latents, diagnostic_latents=diagnostic_latents)
         if diagnostic_latents == 1 or (diagnostic_latents and seed_dims):
             raise ValueError(
                 "diagnostic_latents must be 0 or at least 2, and 0 with seed_dims: call diagnose "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["check_choice", "check_not_negative", "check_positive", "check_shares"]
+__all__ = ["check_choice", "check_count", "check_not_negative", "check_positive", "check_shares"]
 
 
 def _check(values: dict[str, Any], accepts: Callable[[float], bool], wanted: str) -> None:
@@ -57,6 +57,27 @@ def check_positive(**values: Any) -> None:
         ValueError: reward_scale must be positive, got 0.0.
     """
     _check(values, lambda x: x > 0.0, "be positive")
+
+
+def check_count(**values: Any) -> None:
+    """Refuse options that are no counts.
+
+    Args:
+        values: an option per name.
+
+    Raises:
+        ValueError: unless each is a whole number >= 0.
+
+    Example:
+        >>> check_count(num_latents=2.5)
+        Traceback (most recent call last):
+        ...
+        ValueError: num_latents must be a whole number, got 2.5.
+    """
+    check_not_negative(**values)
+    for name, value in values.items():
+        if float(value) != int(value):
+            raise ValueError(f"{name} must be a whole number, got {value}.")
 
 
 def check_not_negative(**values: Any) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vm3ac_modules.functional.soft_value import pair_weight, soft_bonus
 from vm3ac_modules.modules.predictor import VariationalPredictor
-from vm3ac_modules.objectives.options import check_choice, check_not_negative
+from vm3ac_modules.objectives.options import check_choice, check_count, check_not_negative
 from vm3ac_modules.objectives.pairs import (
     REVERSE_MODELS,
     Estimator,
@@ -171,7 +171,7 @@ class EntropyTerm(Term):
         value = torch.as_tensor(beta, dtype=torch.get_default_dtype())
         for each in beta if value.ndim else [beta]:  # type: ignore[union-attr]
             check_not_negative(beta=each)
-        check_not_negative(**{"num_latents (K)": num_latents})
+        check_count(**{"num_latents (K)": num_latents})
         self.register_buffer("beta", value)
         self.num_latents = num_latents
 

@@ -5,6 +5,7 @@ Everything is in nats. Source: Kim et al. 2023, arXiv:2303.00451, Eq. (6).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -112,6 +113,9 @@ def assert_valid_lower_bound(
     """
     # A failed test shows the line that called this one, and the message.
     __tracebackhide__ = True
+
+    if not 0.0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be a finite number >= 0, got {tolerance}.")
 
     def check(game: Game) -> None:
         claimed = float(torch.as_tensor(bound(game)).detach())
