@@ -518,3 +518,16 @@ def test_parts_of_nested_sequences():
         torch.testing.assert_close(log_prob, batch[KEYS.action_log_prob], atol=1e-4, rtol=1e-4)
     with pytest.raises(RuntimeError, match=r"policy\.replaying\(\)"):
         nested.get_dist(batch)
+
+
+@pytest.mark.parametrize("empty", ["no rows", "all masked"])
+def test_diagnostics_of_nothing_are_zero(empty):
+    policy = gaussian_policy()
+    batch = collected(policy)
+    loss = information(policy, diagnostic_latents=4)
+    if empty == "all masked":
+        batch["mask"] = torch.zeros(ROWS, 1, dtype=torch.bool)
+        loss.loss_mask_key = "mask"
+    found = loss(batch[:0] if empty == "no rows" else batch)
+    assert {"mi_lower_bound", "mi_upper_bound", "latent_share"} <= set(found.keys())
+    assert all((value == 0).all() for value in found.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
@@ -247,9 +248,12 @@ class MutualInformationLoss(MultiAgentLoss):
             matrix = scatter_others(matrix_mean(grid, mask, self.seed_dims))
             out[name], out[f"{name}_matrix"] = pair_mean(matrix), matrix
         if self.diagnostic_latents:
-            found = self.diagnose(td if mask is None else td[mask], self.diagnostic_latents)
-            scalars = found.scalars()
-            out |= {name: scalars[name] for name in self._bounds()}
+            rows = td if mask is None else td[mask]
+            none = rows.batch_size.numel() == 0
+            # Of nothing there is no estimate: 0, as every other diagnostic of an empty batch.
+            zeros = dict.fromkeys(self._bounds(), torch.zeros_like(out["entropy"]))
+            found = zeros if none else self.diagnose(rows, self.diagnostic_latents).scalars()
+            out |= {name: found[name] for name in self._bounds()}
         return out
 
     def diagnose(self, tensordict: TensorDictBase, num_latents: int = 1024) -> InformationEstimates:
