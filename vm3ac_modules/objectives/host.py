@@ -165,6 +165,8 @@ def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
     buffers = [buffer for module in modules for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
     with fork_rng(), torch.no_grad():
-        yield
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+        try:
+            yield
+        finally:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
