@@ -51,7 +51,8 @@ TASKS = (
 )
 STOCK = ("vmas/balance", "vmas/navigation", "vmas/dispersion", "vmas/simple_spread")
 FOREIGN = ("pettingzoo/mpe2.simple_spread_v3", "python:contracts.user_env:make_env")
-LATENT = {name for name in CONTINUOUS if name.startswith("vm3ac")} - {"vm3ac_no_latent"} | {"maven"}
+LATENT = {name for name in CONTINUOUS if name.startswith("vm3ac")} - {"vm3ac_no_latent"}
+LATENT |= {"maven", "ma_sac_latent"}
 
 
 def needs(task):
