@@ -48,6 +48,8 @@ def test_right_compositions_pass(host):
     assert all(bool(torch.isfinite(x).all()) for x in loss(batch.clone()).values())
 
 
+# What older versions of TorchRL say of themselves.
+@pytest.mark.filterwarnings("ignore:size_average and reduce args:UserWarning")
 @pytest.mark.parametrize("masked", [False, True])
 def test_discrete_hosts_pass(masked):
     policy = discrete_policy(masked)
@@ -405,6 +407,8 @@ def value_estimator(actor):
     return estimator
 
 
+# Older versions look for annotations in the class itself.
+@pytest.mark.filterwarnings("ignore:The name .* wasn't part of the annotations:UserWarning")
 def test_losses_derived_from_torchrl_s_are_known_by_their_base():
     policy = gaussian_policy()
     batch = collected(policy)
