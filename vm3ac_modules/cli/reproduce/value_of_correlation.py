@@ -159,11 +159,16 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[st
         for row in table
         if row["algorithm"] in several and row["actions"] == "mean"
     ]
-    for name, panels in (("value_of_correlation", common), ("modes", bars(modes, "latent"))):
+    said = {"ylabel": "value against the best response"}
+    # Mean and drawn actions of a game stand side by side.
+    for name, columns, panels in (
+        ("value_of_correlation", 2, common),
+        ("modes", 3, bars(modes, "latent")),
+    ):
         if panels:
             lines = {title: games[title.partition(":")[0]].values for title in panels}
-            ylabel = "value against the best response"
-            bars_figure(command.out / f"{name}.png", panels, ylabel=ylabel, columns=3, lines=lines)
+            path = command.out / f"{name}.png"
+            bars_figure(path, panels, columns=columns, lines=lines, **said)
 
 
 def bars(table: Sequence[Mapping[str, Any]], label: str) -> dict[str, dict[str, Estimate]]:
