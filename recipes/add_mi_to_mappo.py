@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,12 +24,7 @@ from torchrl.objectives.value import GAE
 import vm3ac_modules as vm
 from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.envs import ExpandDone, GuardEnv
-from vm3ac_modules.evaluation import (
-    aggregate_curves,
-    comparison_figure,
-    evaluate_guard,
-    write_curves,
-)
+from vm3ac_modules.evaluation import evaluate_guard, write_comparison
 from vm3ac_modules.learning import seed_everything
 from vm3ac_modules.options import Options, option
 
@@ -116,15 +110,11 @@ def train(cfg: AddMI, mi_weight: float, seed: int) -> tuple[list[int], list[floa
 def compare(cfg: AddMI) -> dict[str, float]:
     """Train with and without the loss, write the curves and return the mean last values."""
     torch.set_num_threads(cfg.threads)
-    Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
     seeds, curves = range(cfg.seed, cfg.seed + cfg.seeds), {}
     for label, weight in {"MAPPO": 0.0, "MAPPO + MI": cfg.mi_weight}.items():
         curves[label] = [train(cfg, weight, seed) for seed in seeds]
     title = f"guard game, N={cfg.num_agents}, M={cfg.num_modes}, {cfg.actions}"
-    panels = {title: {label: aggregate_curves(found) for label, found in curves.items()}}
-    write_curves(f"{cfg.run_dir}/curves.csv", panels)
-    comparison_figure(f"{cfg.run_dir}/curves.png", panels, ylabel="value against the best guard")
-    return {label: float(curve.mean[-1]) for label, curve in panels[title].items()}
+    return write_comparison(cfg.run_dir, title, curves, ylabel="value against the best guard")
 
 
 def main(arguments: list[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@ from vm3ac_modules.evaluation.battles import unit_trace as unit_trace
 from vm3ac_modules.evaluation.comparison import bars_figure as bars_figure
 from vm3ac_modules.evaluation.comparison import comparison_figure as comparison_figure
 from vm3ac_modules.evaluation.comparison import positions_figure as positions_figure
+from vm3ac_modules.evaluation.comparison import write_comparison as write_comparison
 from vm3ac_modules.evaluation.comparison import write_curves as write_curves
 from vm3ac_modules.evaluation.coordination.estimates import (
     categorical_coordination as categorical_coordination,

@@ -9,18 +9,25 @@ Shapes: E episodes, N agents, M preys, P points of a curve.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vm3ac_modules.evaluation.curves import AggregatedCurve
+from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
 from vm3ac_modules.evaluation.figures import COLORS, new_figure
 from vm3ac_modules.evaluation.statistics import Estimate
 from vm3ac_modules.files import csv_text, write_text
 
-__all__ = ["bars_figure", "comparison_figure", "positions_figure", "write_curves"]
+__all__ = [
+    "bars_figure",
+    "comparison_figure",
+    "positions_figure",
+    "write_comparison",
+    "write_curves",
+]
 
 # Yellow is too pale for a line.
 _LINE_COLORS = (*COLORS[:6], "black")
@@ -104,6 +111,39 @@ def write_curves(path_csv: Path | str, panels: Mapping[str, Mapping[str, Aggrega
             points = zip(*(getattr(curve, name) for name in names), strict=True)
             rows += [[title, label, curve.seeds, *(f"{v:.8g}" for v in point)] for point in points]
     write_text(path_csv, csv_text(rows))
+
+
+def write_comparison(
+    run_dir: Path | str,
+    title: str,
+    curves: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]],
+    *,
+    ylabel: str,
+) -> dict[str, float]:
+    """Write ``curves.csv`` and ``curves.png`` of a comparison, and return its last means.
+
+    Args:
+        run_dir: where they are written; made if it is missing.
+        title: of the panel.
+        curves: label -> frames and values of every seed.
+        ylabel: what the values are.
+
+    Returns:
+        The mean over seeds at the last common frame, by label.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("matplotlib"), pytest.importorskip("rliable")
+        >>> curves = {"a": [([0, 1], [0.0, 2.0]), ([0, 1], [0.0, 4.0])]}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     write_comparison(root, "a task", curves, ylabel="return")
+        {'a': 3.0}
+    """
+    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    panels = {title: {label: aggregate_curves(found) for label, found in curves.items()}}
+    write_curves(f"{run_dir}/curves.csv", panels)
+    comparison_figure(f"{run_dir}/curves.png", panels, ylabel=ylabel)
+    return {label: float(curve.mean[-1]) for label, curve in panels[title].items()}
 
 
 def bars_figure(

@@ -109,3 +109,13 @@ def compared(values: Mapping[str, Sequence[float]], prefix: str = "") -> dict[st
         | cells("vm3ac_better", better.get(name))
         for name, summary in found.items()
     }
+
+
+def cell(values: Sequence[float], digits: int) -> str:
+    """Mean over seeds, with its interval if there are several; - where there is none."""
+    if not values:
+        return "-"
+    mean = summarize_returns(values).mean
+    if len(values) < 2:
+        return f"{mean.value:.{digits}f}"
+    return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"

@@ -27,8 +27,8 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import titled
 from vm3ac_modules.cli.reproduce._cases import make_case
 from vm3ac_modules.cli.reproduce._command import Command, Study, program
+from vm3ac_modules.cli.reproduce._results import cell
 from vm3ac_modules.cli.reproduce._trainings import plays_of, trained
-from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import option
 
@@ -83,7 +83,7 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
         cells = []
         for task in tasks:
             fitting = [r["return_mean"] for r in table if (r["task"], r["latent"]) == (task, mode)]
-            cells.append(cell(fitting))
+            cells.append(cell(fitting, 1))
         lines.append([name, *cells])
     for mode, numbers in PAPER.items():
         lines.append([f"paper, {MODES[mode]}", *(str(numbers.get(task, "-")) for task in tasks)])
@@ -94,16 +94,6 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
         "Brackets: 95% bootstrap interval over seeds; the range if they are two or three.\n"
     )
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
-
-
-def cell(returns: Sequence[float]) -> str:
-    """Mean over seeds, with its interval if there are several; a policy may lack the mode."""
-    if not returns:
-        return "-"
-    mean = summarize_returns(returns).mean
-    if len(returns) < 2:
-        return f"{mean.value:.1f}"
-    return f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
 
 
 main = program(make, Table3, __doc__, __name__)

@@ -33,6 +33,7 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import GAMES, Program
 from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._results import cell
 from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import Estimate, summarize_returns
@@ -197,7 +198,8 @@ def markdown(table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> s
                         row["best_response_value"]
                         for row in own
                         if (row["latent"], row["actions"]) in wanted
-                    ]
+                    ],
+                    3,
                 )
                 for wanted in COLUMNS
             ]
@@ -206,16 +208,6 @@ def markdown(table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> s
         cells = [f"{reach['with a common z']:.4f}", f"{reach['independent']:.4f}", "-", "-"]
         lines.append([title, "can be reached", "-", *cells])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def cell(values: Sequence[float]) -> str:
-    """Mean over seeds with its interval; a policy may lack the mode."""
-    if not values:
-        return "-"
-    mean = summarize_returns(values).mean
-    if len(values) < 2:
-        return f"{mean.value:.3f}"
-    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
 main = program(make, ValueOfCorrelation, __doc__, __name__)
