@@ -52,7 +52,13 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     evaluations = read_csv_log(run / "eval.csv")
     assert evaluations["frame"][0] == 0.0
     assert evaluations["frame"][-1] == summary["frames"]
-    assert all(0.0 <= rate <= 1.0 for rate in evaluations["win_rate"])
+    beside = ("greedy_win_rate", "greedy_return_mean", "policy_entropy", "logit_gap")
+    for name in beside:
+        # Nothing is drawn from MAVEN's utilities.
+        assert (name in evaluations) == (name in summary) == (algorithm != "maven"), name
+    assert summary["actions"] == ("mean" if algorithm == "maven" else "drawn")
+    for name in ("win_rate", *(beside[:1] if algorithm != "maven" else ())):
+        assert all(0.0 <= rate <= 1.0 for rate in evaluations[name])
     last = load_checkpoint(run).state["loss"]
     trained = [k for k in first if "target" not in k and k.endswith("weight")]
     frozen = [k for k in trained if torch.equal(first[k], last[k])]

@@ -33,7 +33,7 @@ from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["EvaluationResult", "evaluate"]
+__all__ = ["EvaluationResult", "evaluate", "usual_actions"]
 
 _NORMAL_975 = 1.959964
 Actions = Literal["mean", "drawn", "both"]
@@ -199,6 +199,19 @@ def evaluate(
     lengths = torch.cat([one.lengths for one in played])[:wanted]
     info = {name: torch.cat([one.info[name] for one in played])[:wanted] for name in first.info}
     return EvaluationResult(returns, lengths, info, first.trace)
+
+
+def usual_actions(policy: Policy | None, plays: Plays) -> Actions:
+    """How evaluations act unless they are told: whole episodes of policies that draw, both ways.
+
+    Greedy play of a policy that is undecided is another policy than the one that was trained.
+
+    Args:
+        policy: the policy; None plays uniformly random actions.
+        plays: how the task is played.
+    """
+    both = policy is not None and plays == "episodes" and policy.draws_actions
+    return "both" if both else "mean"
 
 
 def _play_episodes(

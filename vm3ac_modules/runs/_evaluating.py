@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.envs.battles.factory import lost_episodes
-from vm3ac_modules.evaluation.protocol import Actions, EvaluationResult, evaluate
+from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
-from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._pictures import draw_all, observer
 from vm3ac_modules.runs._report import evaluation_row, information, joined_summary, summary
@@ -29,24 +28,13 @@ class Evaluator:
         env = task.make(rows, device=training.device, seed=seed, teams=training.seeds)
         self.env = run.agent.wrap(env)
 
-    @property
-    def policy(self) -> Policy:
-        """What is evaluated: the run's policy without exploration."""
-        return self.run.agent.policy.greedy()
-
-    @property
-    def actions(self) -> Actions:
-        """How it acts: whole episodes of policies that draw are played drawn and greedy."""
-        both = self.run.task.plays == "episodes" and self.policy.draws_actions
-        return "both" if both else "mean"
-
     def play(self, **options: Any) -> list[EvaluationResult]:
         """Evaluate with the protocol's fixed starts; one result per seed."""
-        policy = options.pop("policy", self.policy)
+        policy = options.pop("policy", self.run.agent.policy.greedy())
         result = evaluate(
             policy,
             self.env,
-            actions="mean" if policy is None else self.actions,
+            actions=usual_actions(policy, self.run.task.plays),
             max_steps=self.run.max_steps,
             seed=evaluation_seed(self.run.training.seed),
             plays=self.run.task.plays,
