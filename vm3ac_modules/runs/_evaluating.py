@@ -10,6 +10,7 @@ from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
+from vm3ac_modules.runs._advice import advise
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._pictures import draw_all, observer
 from vm3ac_modules.runs._report import evaluation_row, information, joined_summary, summary
@@ -74,6 +75,8 @@ class Evaluator:
         """Evaluate a last time, draw, write every summary.json; return the run's."""
         if self.run.updates == 0:
             self.run.note(self._why_no_update())
+        for text in advise(self.run):
+            self.run.note(text)
         watched = observer(self.run.task, self.env) if self.run.training.draw else None
         if self.run.metrics.count:
             self.run.write_metrics()
