@@ -134,11 +134,35 @@ def test_the_real_game_s_adapter_trains(battle, num_envs):
     assert more["lost_episodes"] > summary["lost_episodes"]
 
 
+def test_a_run_on_smaclite_s_adapter(battle, tmp_path):
+    """A stub in its place: trained, evaluated, drawn, resumed and loaded."""
+    from vm3ac_modules.envs.battles import smaclite
+    from vm3ac_modules.testing import SMACliteStub
+
+    def make(**options):
+        return smaclite.SMACliteEnv("2s3z", make_battle=SMACliteStub, **options)
+
+    def settings(**options):
+        choice = {"backend": "smaclite", "map": "2s3z", **options}
+        found = Settings.of(battle("algorithm=vm3ac_cpu", **choice))
+        return replace(found, task=replace(found.task, build=make))
+
+    summary = train(settings())
+    assert (summary["backend"], summary["map"]) == ("smaclite", "2s3z")
+    assert summary["updates"] > 0
+    assert summary["lost_episodes"] == 0
+    assert (tmp_path / "run" / "rollout.gif").stat().st_size > 0
+    more = train(settings(frames=200, resume=True))
+    assert more["frames"] >= 200
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
         ({"map": "3q"}, ValueError, "3s_vs_3z"),
-        ({"map": "MMM"}, ValueError, "medivac"),
+        ({"map": "MMM"}, ValueError, "medivac.*backend='smaclite'"),
+        ({"map": "6h_vs_8z", "backend": "smaclite"}, ValueError, "backend='smax' has it"),
+        ({"map": "terran_4_vs_4", "backend": "smacv2", "env": {}}, ValueError, "terran_5_vs_5"),
         ({"backend": "starcraft"}, ValueError, "unknown backend 'starcraft'"),
         ({"backend": "smac"}, ValueError, "limits of their own"),
         ({"reward": "dense"}, ValueError, "dense"),
