@@ -23,6 +23,8 @@ class SMACliteStub(SMACStub):
     leaves as they were.
 
     Args:
+        map_name: ignored; games have it.
+        seed: seed of the places where the first episode begins, if its reset has none.
         options: of :class:`SMACStub`.
 
     Example:
