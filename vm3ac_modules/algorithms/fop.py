@@ -118,7 +118,7 @@ CPU: dict[str, Any] = {
     "lr": 1e-3,
     "epsilon_frames": 25_000,
 }
-"""What learns battles within 150,000 frames on a CPU; its loop is in ``tuning.py``."""
+"""With what FOP learns a battle within 150,000 frames on a CPU; its loop is in ``tuning.py``."""
 PRESETS = {
     "fop": Preset(FOP(), "factorized maximum-entropy actor-critic, off policy"),
     "fop_cpu": Preset(replace(FOP(), **CPU), "FOP with settings that learn within 150,000 frames"),
