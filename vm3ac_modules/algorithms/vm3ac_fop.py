@@ -77,7 +77,5 @@ class VM3ACOnFOP(SoftFactorized):
 
 PRESETS = {
     "vm3ac": Preset(VM3ACOnFOP(), "FOP with a latent of 3 outcomes and action MI"),
-    "vm3ac_cpu": Preset(
-        replace(VM3ACOnFOP(), **CPU), "the same with the settings of fop_cpu"
-    ),
+    "vm3ac_cpu": Preset(replace(VM3ACOnFOP(), **CPU), "the same with the settings of fop_cpu"),
 }
