@@ -61,7 +61,8 @@ class GuardEnv(EnvBase):
     Args:
         num_envs: number of rows simulated at once, ``B``.
         device: device of the simulation.
-        seed: accepted as everywhere; nothing here is random.
+        seed: accepted as everywhere; nothing here is random. A new seed is a new guard, which has
+            seen nothing yet.
         num_agents: number of agents N >= 1.
         num_modes: number of modes M >= 2.
         guard: whether there is a guard; False for the control in which nothing is guarded.
@@ -86,6 +87,7 @@ class GuardEnv(EnvBase):
     """
 
     resumable = True
+    frequency: Tensor
 
     def __init__(
         self,
@@ -126,12 +128,10 @@ class GuardEnv(EnvBase):
         super().__init__(device=torch.device(device), batch_size=[num_envs])
         self.num_agents, self.num_modes, self.guarded = num_agents, num_modes, guard
         self.penalty, self.width, self.sharpness, self.rate = penalty, width, sharpness, rate
-        self.discrete = actions == "discrete"
-        self._set_seed(seed)
+        self.discrete, self.num_teams = actions == "discrete", num_teams
         angles = torch.arange(num_modes, device=self.device) * (2 * math.pi / num_modes)
         self.modes = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
-        shape = (num_teams, num_modes)
-        self.frequency = torch.full(shape, 1.0 / num_modes, device=self.device)
+        self._set_seed(seed)
         self._make_specs()
 
     def _make_specs(self) -> None:
@@ -234,6 +234,8 @@ class GuardEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         del seed
+        shape = (self.num_teams, self.num_modes)
+        self.frequency = torch.full(shape, 1.0 / self.num_modes, device=self.device)
 
     def simulator_state(self) -> dict[str, Tensor]:
         """What the next step depends on: what each row's guard has seen, ``[B, M]``."""
