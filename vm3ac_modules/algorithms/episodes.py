@@ -53,7 +53,7 @@ class EpisodeAlgorithm(Algorithm):
     epsilon_frames: int = option(50_000, "how long it falls", unit="environment steps", least=0)
     target_interval: int = option(200, "updates between copies into the targets", least=1)
 
-    def actor(self, plan: Plan, latent_dim: int = 0) -> RecurrentActor:
+    def actor(self, plan: Plan, latent_dim: int = 0, latent_gain: float = 1.0) -> RecurrentActor:
         """A recurrent actor."""
         net = RecurrentPolicyNet(
             plan.sizes.obs_dim,
@@ -62,6 +62,7 @@ class EpisodeAlgorithm(Algorithm):
             latent_dim=latent_dim,
             hidden_size=self.hidden_size,
             share_params=self.share_params,
+            latent_gain=latent_gain,
         )
         return RecurrentActor(net, keys=plan.keys)
 

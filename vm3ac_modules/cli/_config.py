@@ -36,7 +36,8 @@ BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
 
 algorithm: {algorithms}
 map: 3s_vs_3z, 3m, 8m_vs_9m, 2s3z and every other that the backend knows
-backend: smax (embedded, on the CPU), smac or smacv2 (StarCraft II; see vm3ac doctor)
+backend: smax (embedded, on the CPU), smac or smacv2 (StarCraft II; see vm3ac doctor); games, whose
+  maps are coordination, climbing, penalty, non_monotonic, two_step, guard and same_mode
 reward: sparse (deaths, time and victory) or shaped (the backend's own)
 
 Options of the run (key=value):

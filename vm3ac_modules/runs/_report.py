@@ -28,11 +28,10 @@ EXACT = ("mutual_information", "latent_information")
 
 def evaluation_row(result: EvaluationResult, task: Task) -> dict[str, Any]:
     """Columns of eval.csv that say how episodes went."""
-    won = {"win_rate": win_rate(result)} if task.plays == "episodes" else {}
     return {
         "return_mean": result.mean,
         "return_ci95": result.ci95,
-        **won,
+        **win_rate(result, task),
         **task.judge(result.info),
         "episodes": result.returns.numel(),
         "length_mean": float(result.lengths.float().mean()),
@@ -40,10 +39,11 @@ def evaluation_row(result: EvaluationResult, task: Task) -> dict[str, Any]:
     }
 
 
-def win_rate(result: EvaluationResult) -> float:
-    """Share of the battles that were won; nan where nothing says so."""
-    won = result.info.get("battle_won")
-    return float("nan") if won is None else float(won.mean())
+def win_rate(result: EvaluationResult, task: Task, name: str = "win_rate") -> dict[str, float]:
+    """Share of the battles that were won, by its name; nothing where nobody wins."""
+    if task.plays != "episodes" or "battle_won" not in result.info:
+        return {}
+    return {name: float(result.info["battle_won"].mean())}
 
 
 def information(run: RunBase) -> list[dict[str, float]]:
@@ -94,8 +94,8 @@ def summary(
     battles = run.task.plays == "episodes"
     about = dict(run.task.about)
     counts = {"episodes": run.episodes} if battles else {}
-    won = {"win_rate": win_rate(result)} if battles else {}
-    rest = {"random_win_rate": win_rate(random), "lost_episodes": run.lost_episodes}
+    rest = win_rate(random, run.task, "random_win_rate")
+    rest |= {"lost_episodes": run.lost_episodes} if battles else {}
     return {
         "algorithm": run.agent.algorithm,
         "task": run.task.title,
@@ -105,14 +105,14 @@ def summary(
         "updates": run.updates,
         **counts,
         "wall_seconds": round(run.wall_seconds, 1),
-        **won,
+        **win_rate(result, run.task),
         "eval_return_mean": result.mean,
         "eval_return_ci95": result.ci95,
         **run.task.judge(result.info),
         "eval_episodes": result.returns.numel(),
         "latent_mode": "sample" if run.agent.policy.reads_latent else "none",
         "random_return_mean": random.mean,
-        **(rest if battles else {}),
+        **rest,
         "notes": list(run.notes),
         "device": device_name(settings.training.device),
         "versions": versions(),
