@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ pytest.importorskip("rliable")
 from contracts.reproduction import table
 
 from vm3ac_modules.cli.reproduce import known_answers as program
+from vm3ac_modules.runs import Run, Settings
 
 
 def log(column, *values):
@@ -39,6 +42,7 @@ def test_the_guard_s_answer_lies_above_the_middle_of_both_values():
 
 def row(game, algorithm, seed, found_at, actions="mean", latent="sample", **values):
     known = {"game": game, "algorithm": algorithm, "seed": seed, "found_at": found_at}
+    known |= {"critic_knows": {"0": "yes", "1": "no"}[seed] if algorithm == "vm3ac" else ""}
     return {**known, "actions": actions, "latent": latent, "best_response_value": "", **values}
 
 
@@ -52,11 +56,12 @@ def test_the_table():
     ]
     lines = program.markdown(rows).splitlines()
     head = "| game | best | algorithm | found | episodes | common z | a z each | drawn |"
+    head += " critic knows |"
     assert lines[0] == head
     # An episode of two steps is two frames.
     cells = "7.50 [7.00, 8.00] | 6.00 | 7.50 |"
-    assert lines[2] == f"| two_step | 8 | vm3ac | 1 of 2 | 10 | {cells}"
-    assert lines[3] == "| guard | 0.75 | fop | 0 of 1 | - | 0.20 | - | - |"
+    assert lines[2] == f"| two_step | 8 | vm3ac | 1 of 2 | 10 | {cells} 1 of 2 |"
+    assert lines[3] == "| guard | 0.75 | fop | 0 of 1 | - | 0.20 | - | - | - |"
 
 
 def test_real_runs(tmp_path):
@@ -83,6 +88,28 @@ def test_real_runs(tmp_path):
     torch.set_num_threads(threads)
     assert (tmp_path / "results.csv").read_text() == before
     assert table(tmp_path / "known_answers.csv") == rows
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("optimal", "said"), [(True, "yes"), (False, "no")])
+def test_a_critic_that_knows_the_optimum(optimal, said, tmp_path):
+    """Individual values that prefer action 2 of both agents, for which penalty pays 10, or 1."""
+    settings = {"map": "penalty", "backend": "games", "algorithm": {"name": "fop"}, "threads": 1}
+    settings |= {"run_dir": str(tmp_path), "hidden_size": 8, "num_envs": 2}
+    with Run(Settings.of(settings)) as run:
+        for name, value in run.agent.loss.named_parameters():
+            if name.startswith("qvalue_network_params"):
+                value.zero_()
+            if name.endswith("values.layers.2.bias"):
+                value[..., 2 if optimal else 1] = 1.0
+            if name.endswith("mixer.key.bias"):
+                # Weights of advantages: four heads, each a quarter.
+                value.fill_(1.0)
+        run.save()
+    command = SimpleNamespace(runs=tmp_path.parent)
+    row = {"run_dir": tmp_path.name}
+    assert program.critic_knows(command, row, "penalty") == said
+    assert program.critic_knows(command, row, "guard") == ""
 
 
 def test_an_unknown_game_is_one_sentence(tmp_path, capsys):

@@ -141,7 +141,7 @@ SMALL_GAMES = Program(
             "buffer_size=16 eval_episodes=4 eval_every_frames=32 checkpoint_every_frames=64",
             "updates_per_episode=0.125 log_every_updates=1 draw=false threads=1",
         ),
-        # What is tuned for these games: 400 to 600 updates, 4 to 10 seconds of one core per run.
+        # What is tuned for these games: 200 to 800 updates, 2 to 13 seconds of one core per run.
         "cpu": _budget(
             5,
             "backend=games draw=false threads=1 checkpoint_every_frames=100000",

@@ -6,11 +6,14 @@ Not a figure of the paper. The games of vm3ac battle backend=games have optima t
 hand: matrix games (coordination, climbing, penalty, non_monotonic, two_step) and the guard game
 over discrete actions, whose value is that of the frozen policy against the best response: 2^-N at
 most without a common z, 1 - 1/M with one. Every algorithm plays what algorithms/tuning.py says for
-these games: 400 updates (guard: 600), one schedule for all matrix games.
+these games: 200 updates (guard: 800), one schedule for all matrix games.
 
 A run has found an answer if all episodes of its last evaluation, likeliest actions and z ~ prior,
 return the optimum; it took the episodes of the first evaluation from which on that is so. In the
-guard game the answer counts as found above the middle of both values. It writes into out:
+guard game the answer counts as found above the middle of both values. Where there is a critic of
+joint actions that is made of the agents' own (vm3ac, fop), the table says besides in how many seeds
+it ranks an optimal joint action of a one-step game first: then it is the factors that do not tell.
+It writes into out:
 
     known_answers.csv   a row per game, algorithm, seed, way to act and way to come by z
     known_answers.md    who found what; means over seeds
@@ -32,7 +35,9 @@ from vm3ac_modules.cli.reproduce._results import Row, cell
 from vm3ac_modules.cli.reproduce._trainings import log_of, plays_of, trained_panels
 from vm3ac_modules.envs.matrix import MATRIX_GAMES
 from vm3ac_modules.files import write_csv, write_text
+from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.options import option
+from vm3ac_modules.runs.loading import load_agent
 from vm3ac_modules.testing.games import correlated_guard_value, independent_guard_value
 
 __all__ = ["main"]
@@ -86,12 +91,35 @@ def make(command: Command) -> None:
                 since = found_at(log_of(command, row), game)
                 known = {"game": game, "algorithm": algorithm, "seed": row["seed"]}
                 known |= {"found_at": "" if since is None else f"{since:.0f}"}
+                known |= {"critic_knows": critic_knows(command, row, game)}
                 for actions in ("mean", "drawn"):
                     table += plays(command, row, known, actions)
     command.out.mkdir(parents=True, exist_ok=True)
     write_csv(command.out / "known_answers.csv", table)
     write_text(command.out / "known_answers.md", markdown(table))
     say(markdown(table) + f"\n-> {command.out}/known_answers.csv")
+
+
+@torch.no_grad()
+def critic_knows(command: Command, row: Row, game: str) -> str:
+    """Whether a run's joint critic ranks an optimal joint action first: yes, no, or nothing."""
+    if game not in MATRIX_GAMES or MATRIX_GAMES[game].longest() > 1:
+        return ""
+    loss: Any = load_agent(command.runs / row["run_dir"]).agent.loss
+    critic = getattr(loss, "qvalue_network", None)
+    if not isinstance(critic, FactorizedCritic):
+        return ""
+    matrix = MATRIX_GAMES[game]
+    numbers = torch.arange(matrix.num_actions)
+    joint = torch.cartesian_prod(*[numbers] * matrix.num_agents)
+    seen = torch.ones(len(joint), matrix.num_agents, 1)
+    legal = torch.ones(len(joint), matrix.num_agents, matrix.num_actions, dtype=torch.bool)
+    with loss.network("qvalue").filled():
+        values = critic.individual(seen)
+        soft = loss.soft_values(values, legal)
+        best = critic.joint(values, soft, seen[:, 0], joint).amin(-1).argmax()
+    paid = float(matrix.rewards[(0, *joint[best])])
+    return "yes" if paid >= matrix.optimum() - CLOSE else "no"
 
 
 def plays(
@@ -106,6 +134,7 @@ def plays(
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     """A row per game and algorithm: how many seeds found the answer, and what they get."""
     head = ["game", "best", "algorithm", "found", "episodes", "common z", "a z each", "drawn"]
+    head += ["critic knows"]
     lines = [head, ["---"] * len(head)]
     for game in dict.fromkeys(row["game"] for row in table):
         column, _ = answer_of(game)
@@ -130,7 +159,9 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
             ]
             episodes = str(max(since) // steps) if since else "-"
             said = [game, f"{best:g}", name, f"{len(since)} of {len(first)}", episodes]
-            lines.append([*said, *cells])
+            critics = list({row["seed"]: row["critic_knows"] for row in own}.values())
+            knowing = f"{critics.count('yes')} of {len(critics)}" if any(critics) else "-"
+            lines.append([*said, *cells, knowing])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
