@@ -45,7 +45,7 @@ def offered(script, line, breaks="= "):
         ("vm3ac train algorithm.pri", ["algorithm.prior="]),
         ("vm3ac train critic=at", ["attention"]),
         ("vm3ac battle algorithm=f", ["fop"]),
-        ("vm3ac battle backend=", ["smax", "smac", "smacv2"]),
+        ("vm3ac battle backend=", ["smax", "smac", "smacv2", "games"]),
         ("vm3ac reproduce tab", ["table3"]),
         ("vm3ac reproduce figure5 stage=", ["early", "final"]),
         ("vm3ac reproduce figure4 algorithms=fop,dop,l", ["fop,dop,lica"]),

@@ -81,15 +81,17 @@ class ResumableEpisodes(Transform):
         Returns:
             ``shown`` and ``simulator``, tensors ``[R, ...]`` by name; ``counters``, the state of
             the transforms; and ``streams``, of the environment's random numbers. The first two are
-            empty where the simulator cannot go on, or has not begun.
+            empty where the simulator cannot go on, or has not begun; nothing is shown where every
+            row's episode is over, since the next reset starts others.
         """
         base: Any = innermost(env)
         shown: dict[str, Tensor] = {}
         simulator: dict[str, Tensor] = {}
         if goes_on(env) and self._shown is not None:
-            flat = self._shown.flatten_keys(".")
-            shown = {str(key): value.clone() for key, value in flat.items()}
             simulator = base.simulator_state()
+            if not bool(self._shown.get("done").all()):
+                flat = self._shown.flatten_keys(".")
+                shown = {str(key): value.clone() for key, value in flat.items()}
         counters = {key: value.clone() for key, value in env.state_dict().items()}
         streams = env_rng_state(env)
         return {"shown": shown, "simulator": simulator, "counters": counters, "streams": streams}
@@ -108,6 +110,9 @@ class ResumableEpisodes(Transform):
         env.load_state_dict(dict(state["counters"]))
         set_env_rng_state(env, state["streams"])
         if not state["shown"]:
+            if state["simulator"]:
+                base: Any = innermost(env)
+                base.load_simulator_state(dict(state["simulator"]))
             return False
         self._pending = (env, state)
         return True
