@@ -24,17 +24,23 @@ from typing import Any, ClassVar
 
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import TITLES, titled
-from vm3ac_modules.cli.reproduce._cases import grid
+from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
 from vm3ac_modules.cli.reproduce._results import OURS, Row, cells, compared, final_returns
-from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
+from vm3ac_modules.cli.reproduce._trainings import curve_of, trained, trained_panels
+from vm3ac_modules.cli.reproduce._tuning import Own, choose, for_updates
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import Estimate, improvement_over_each
 from vm3ac_modules.files import write_csv
+from vm3ac_modules.options import OptionsError, option
 
 __all__ = ["main"]
 
-ALGORITHMS = ("vm3ac", "ma_sac", "ma_ac", "maddpg", "maven", "si_moa", "vm3ac_tight")
+ALGORITHMS = (
+    *("vm3ac", "ma_sac", "ma_ac", "maddpg", "maven", "si_moa", "vm3ac_no_latent"),
+    *("vm3ac_tight", "ma_sac_latent"),
+)
+"""The paper's five, the two of its Figure 6, and two that are not the paper's."""
 
 Grouped = Mapping[str, Mapping[str, Sequence[Row]]]
 
@@ -48,11 +54,21 @@ class Figure3(Comparison):
     tasks: str = ",".join(TITLES)
     algorithms: str = ",".join(ALGORITHMS)
     out: str = "runs/reproduce/figure3"
+    updates: int | None = option(
+        None, "updates of every run; null: what the budget's frames give", least=1
+    )
+    tuning_seeds: int = option(
+        0,
+        "seeds 100, 101, ... on which the learning rate and what is shared are chosen before; 0: "
+        "the presets",
+        least=0,
+    )
 
 
 def make(command: Command) -> None:
     """Train what is missing, then aggregate and draw."""
-    grouped = trained_panels(command, {titled(t): row for t, row in grid(command).items()})
+    panels_of_cases, tried = cases_of(command)
+    grouped = trained_panels(command, panels_of_cases)
     panels = {
         title: {name: curve_of(command, found) for name, found in by_name.items()}
         for title, by_name in grouped.items()
@@ -60,8 +76,37 @@ def make(command: Command) -> None:
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "curves.csv", panels)
     write_csv(command.out / "statistics.csv", statistics(grouped))
+    if tried:
+        write_csv(command.out / "tuning.csv", tried)
     comparison_figure(command.out / "figure3.png", panels)
     say(f"-> {command.out}/figure3.png, curves.csv, statistics.csv; {command.runs}/results.csv")
+
+
+def cases_of(command: Command) -> tuple[dict[str, dict[str, Case]], list[dict[str, Any]]]:
+    """Title of each panel -> algorithm -> case, and what options were chosen from.
+
+    Where options are chosen first, an algorithm is trained to its end before the next one is begun.
+    """
+    updates, tuning = command.options.updates, bool(command.options.tuning_seeds)
+    if tuning and updates is None:
+        raise OptionsError("tuning_seeds needs updates: how many a reported run makes.")
+    found: dict[str, dict[str, Case]] = {}
+    tried: list[dict[str, Any]] = []
+    for task in command.tasks:
+        cases = found.setdefault(titled(task), {})
+        for name in command.algorithms:
+            own: Own = {}
+            if tuning:
+                choice = choose(command, task, name, updates)
+                if choice is None:
+                    continue
+                own, tried = choice.own, tried + choice.tried
+            elif updates is not None:
+                own = for_updates(command, task, name, own, updates)
+            cases[name] = make_case(command, task, name, own)
+            if tuning and not command.options.draw_only:
+                trained(command, [cases[name]])
+    return found, tried
 
 
 def statistics(grouped: Grouped) -> list[dict[str, Any]]:

@@ -65,6 +65,10 @@ def _start_points() -> Tensor:
     return points[clearance > START_CLEARANCE][:START_POINTS]
 
 
+def _start_index(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(START_POINTS, shape, generator=generator, device=generator.device)
+
+
 class PredatorPrey(SeededScenario):
     """N predators catch 16 still preys on a square lattice; a caught wave respawns, worth more.
 
@@ -150,17 +154,15 @@ class PredatorPrey(SeededScenario):
         self.level[rows] = 1.0
         for name in ("captures", "waves", "steps", "dispersion", "_team_reward"):
             getattr(self, name)[rows] = 0.0
-        self.place(self._draw_starts(count), env_index)
+        self.place(self._draw_starts(count, env_index), env_index)
 
-    def _draw_starts(self, rows: int) -> Tensor:
+    def _draw_starts(self, rows: int, env_index: int | None) -> Tensor:
         """Start points, ``[rows, N, 2]``."""
         shape = (rows, self.num_agents, 2)
         if self.start == "center":
             return torch.zeros(shape, device=self.preys.device)
         drawn = 1 if self.start == "shared" else self.num_agents
-        size, device = (rows, drawn), self._starts.device
-        index = torch.randint(START_POINTS, size, generator=self.generator, device=device)
-        return self._starts[index].expand(shape)
+        return self._starts[self.draw(_start_index, (rows, drawn), env_index)].expand(shape)
 
     def post_step(self) -> None:
         """Count captures, pay them and respawn an empty wave: all changes of a step, once."""
