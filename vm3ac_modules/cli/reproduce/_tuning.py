@@ -98,7 +98,7 @@ def choose(command: Command, task: str, name: str, updates: int) -> Choice | Non
         updates: updates of a reported run.
 
     Returns:
-        What is chosen; None if no candidate was trained.
+        What is chosen; None if a candidate was not trained.
     """
     same, cases = protocol(command, task, name), []
     for part in candidates(command, task, name):
@@ -108,7 +108,7 @@ def choose(command: Command, task: str, name: str, updates: int) -> Choice | Non
     tuning = replace(command, first_seed=FIRST_SEED, count=command.options.tuning_seeds)
     rows = trained(tuning, [case for _, case in cases], needed=False)
     tried = [(score(tuning, rows[case]), part, rows[case]) for part, case in cases if rows[case]]
-    if not tried:
+    if len(tried) < len(cases):
         return None
     best = max(tried, key=lambda one: one[0])
     own = same | best[1]

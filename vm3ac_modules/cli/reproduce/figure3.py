@@ -3,16 +3,25 @@
     vm3ac reproduce figure3 budget=cpu tasks=predator_prey_2 [jobs=2] [key=value]
 
 The paper compares VM3-AC with MADDPG, MA-AC, MAVEN and SI-MOA, averaged over 7 seeds. Here MA-SAC
-(its Figure 6) and vm3ac_tight, which is not the paper's, are added. Returns are those of evaluation
-episodes: fixed starts, the policies' mean actions, z ~ prior. key=value arguments are options of
-vm3ac train for every run.
+and VM3-AC without a latent (its Figure 6) are added, and vm3ac_tight and ma_sac_latent, which are
+not the paper's. Returns are those of evaluation episodes: fixed starts, the policies' mean actions,
+z ~ prior. key=value arguments are options of vm3ac train for every run.
+
+    vm3ac reproduce figure3 tuning_seeds=1 updates=20000 tasks=predator_prey_2 out=runs/comparison
+
+compares on one protocol: every run makes so many updates; algorithms without entropy have one floor
+of exploration; and each algorithm gets the better of two learning rates, with or without shared
+parameters (and of two beta on predator-prey with N = 4), chosen on each task by a quarter of the
+updates on seeds 100, 101, ... that are not reported.
 
 A run that has its row is not trained again and an interrupted one goes on, so the same command
 may be killed and repeated. It writes into out:
 
     results.csv      a row per run: final return, frames, updates, seconds, commit, configuration
     curves.csv       aggregated curves: mean, interquartile mean, 95% intervals over seeds
-    statistics.csv   of the final returns, with the probability that vm3ac beats each other one
+    statistics.csv   of the final returns, and how often vm3ac beats each other one
+    tuning.csv       what options were chosen from, if they were
+    figure3.md       the returns, what vm3ac beats, and what was chosen
     figure3.png
 """
 
@@ -26,12 +35,19 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import TITLES, titled
 from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
-from vm3ac_modules.cli.reproduce._results import OURS, Row, cells, compared, final_returns
+from vm3ac_modules.cli.reproduce._results import (
+    OURS,
+    Row,
+    cell,
+    compared,
+    final_returns,
+    markdown_table,
+)
 from vm3ac_modules.cli.reproduce._trainings import curve_of, trained, trained_panels
 from vm3ac_modules.cli.reproduce._tuning import Own, choose, for_updates
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
-from vm3ac_modules.evaluation.statistics import Estimate, improvement_over_each
-from vm3ac_modules.files import write_csv
+from vm3ac_modules.evaluation.statistics import Improvement, improvement_over_each
+from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import OptionsError, option
 
 __all__ = ["main"]
@@ -79,7 +95,10 @@ def make(command: Command) -> None:
     if tried:
         write_csv(command.out / "tuning.csv", tried)
     comparison_figure(command.out / "figure3.png", panels)
-    say(f"-> {command.out}/figure3.png, curves.csv, statistics.csv; {command.runs}/results.csv")
+    text = markdown(grouped, tried)
+    write_text(command.out / "figure3.md", text)
+    names = "figure3.png, figure3.md, curves.csv, statistics.csv"
+    say(f"{text}\n-> {command.out}/{names}; {command.runs}/results.csv")
 
 
 def cases_of(command: Command) -> tuple[dict[str, dict[str, Case]], list[dict[str, Any]]]:
@@ -118,13 +137,13 @@ def statistics(grouped: Grouped) -> list[dict[str, Any]]:
     return table + [
         {"task": f"all {len(titles)}", "algorithm": name, "seeds": seeds}
         | dict.fromkeys(list(table[0])[3:9], "")
-        | cells("vm3ac_better", estimate)
-        for name, titles, seeds, estimate in over_tasks(grouped)
+        | {"vm3ac_better": str(better)}
+        for name, titles, seeds, better in over_tasks(grouped)
     ]
 
 
-def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Estimate]]:
-    """Probability of improvement over each algorithm, averaged over the tasks that share seeds."""
+def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Improvement]]:
+    """How often ours beats each algorithm over the tasks that share seeds."""
     found = []
     for name in dict.fromkeys(name for by_name in grouped.values() for name in by_name):
         both = [title for title, by in grouped.items() if {name, OURS} <= by.keys()]
@@ -135,9 +154,46 @@ def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Estimate]]:
             list(zip(*(final_returns(grouped[title][key]) for title in both), strict=True))
             for key in (OURS, name)
         )
-        estimate = improvement_over_each({OURS: ours, name: theirs}, OURS)[name]
-        found.append((name, both, counts.pop(), estimate))
+        better = improvement_over_each({OURS: ours, name: theirs}, OURS)[name]
+        found.append((name, both, counts.pop(), better))
     return found
+
+
+def markdown(grouped: Grouped, tried: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Returns by algorithm and task, what ours beats, and which options were chosen."""
+    names = list(dict.fromkeys(name for by_name in grouped.values() for name in by_name))
+    table = [
+        [f"`{name}`", *(cell(final_returns(by.get(name, [])), 1) for by in grouped.values())]
+        for name in names
+    ]
+    randoms = [
+        {row["seed"]: float(row["random_return_mean"]) for rows in by.values() for row in rows}
+        for by in grouped.values()
+    ]
+    table.append(["random actions", *(cell(list(found.values()), 1) for found in randoms)])
+    counts = [sorted({len(rows) for rows in by.values()}) for by in grouped.values()]
+    heads = [
+        f"{title}, {' or '.join(map(str, count))} seeds"
+        for title, count in zip(grouped, counts, strict=True)
+    ]
+    parts = [markdown_table(["mean return", *heads], table)]
+    better = [
+        compared({name: final_returns(rows) for name, rows in by.items()})
+        for by in grouped.values()
+    ]
+    if any(OURS in found for found in better):
+        lines = [
+            [f"`{name}`", *(found.get(name, {}).get("vm3ac_better", "") or "-" for found in better)]
+            for name in names
+            if name != OURS
+        ]
+        parts.append(markdown_table([f"`{OURS}` is above", *grouped], lines))
+    if tried:
+        keys = list(tried[0])[:-1]
+        lines = [[str(row[key]) for key in keys] for row in tried if row["chosen"]]
+        parts.append(markdown_table(["chosen: " + keys[0], *keys[1:]], lines))
+    parts.append("Brackets: 95% interval over seeds (Student's t up to 7); none for one seed.\n")
+    return "\n".join(parts)
 
 
 main = program(make, Figure3, __doc__, __name__)

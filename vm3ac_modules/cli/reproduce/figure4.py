@@ -12,8 +12,8 @@ may be killed and repeated. It writes into out:
 
     results.csv      a row per run: final win rate and return, frames, updates, seconds, commit
     curves.csv       aggregated curves: mean, interquartile mean, 95% intervals over seeds
-    statistics.csv   of the final win rates, with the probability that vm3ac beats each other one,
-                     and of the areas under the curves (mean win rate over a run)
+    statistics.csv   of the final win rates, how often vm3ac beats each other one, and of the areas
+                     under the curves (mean win rate over a run)
     figure4.png      above the win rates, below the returns
 """
 

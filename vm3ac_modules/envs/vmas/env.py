@@ -190,7 +190,8 @@ class VMASEnv(VmasEnv):
         if "generator" in state:
             own = self.scenario.generators
             for generator, saved in zip(own, state["generator"].reshape(len(own), -1), strict=True):
-                generator.set_state(saved.cpu())
+                # A copy: torch misreads a state that begins within a larger tensor.
+                generator.set_state(saved.cpu().clone())
 
     @property
     def resumable(self) -> bool:
