@@ -54,7 +54,7 @@ def test_few_seeds_are_counted():
     unequal = probability_of_improvement([1.0, 2.0, 3.0], [0.0])
     assert str(unequal) == "3 of 3 pairs"
     tasks = probability_of_improvement([[1.0, 1.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]])
-    assert str(tasks) == "3 of 4 seeds"
+    assert str(tasks) == "3 of 4 runs"
 
 
 def test_many_seeds_have_a_probability_with_its_interval():

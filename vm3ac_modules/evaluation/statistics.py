@@ -64,14 +64,15 @@ class Improvement(NamedTuple):
     high: float
     """95% interval; nan up to seven seeds."""
     won: int
-    """Comparisons won: of the same seed with itself if both have as many, else of all pairs."""
+    """Comparisons won: seed by seed if both sides have as many, else of all pairs."""
     of: int
-    paired: bool
+    unit: str
+    """What was compared: seeds, runs (seeds of several tasks), or pairs of runs."""
 
     def __str__(self) -> str:
         if not math.isnan(self.low):
             return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.won} of {self.of} {'seeds' if self.paired else 'pairs'}"
+        return f"{self.won} of {self.of} {self.unit}"
 
 
 class ReturnSummary(NamedTuple):
@@ -236,7 +237,8 @@ def probability_of_improvement(
         raise ValueError(f"both sides need the same tasks, got {x.shape[1]} and {y.shape[1]}.")
     paired = len(x) == len(y)
     above = x > y if paired else x[:, None] > y[None]
-    count = int(above.sum()), above.size, paired
+    unit = ("seeds" if x.shape[1] == 1 else "runs") if paired else "pairs"
+    count = int(above.sum()), above.size, unit
     if min(len(x), len(y)) <= MOST_FOR_T:
         return Improvement(float(_win_share(x, y)[0]), math.nan, math.nan, *count)
     value, low, high = bootstrap([x, y], _win_share, repetitions, seed)

@@ -66,7 +66,7 @@ def test_several_tasks_are_averaged_where_seeds_are_shared(tmp_path, launched):
     assert (rows[4]["algorithm"], rows[4]["mean"], rows[4]["vm3ac_better"]) == (
         "ma_sac",
         "",
-        "4 of 4 seeds",
+        "4 of 4 runs",
     )
 
 
