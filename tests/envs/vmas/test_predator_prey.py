@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -185,6 +186,17 @@ def test_starts(name, start):
         assert positions.abs().max() == 0
     else:
         assert positions.flatten(0, 1).std(0).min() > 0.2
+
+
+def test_starts_are_uniform_where_they_may_be():
+    env = make_env("predator_prey_4", num_envs=1000, seed=0)
+    env.reset()
+    anywhere = torch.rand(400_000, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    clearances = [torch.cdist(x, LATTICE).amin(-1) for x in (env.scenario.positions, anywhere)]
+    found, expected = (x[x > 0.15].numpy() for x in clearances)
+    # The median has a standard error of 0.0006; the farthest candidates would be at 0.188.
+    assert np.median(found) == pytest.approx(np.median(expected), abs=0.003)
+    assert (found > 0.17).mean() == pytest.approx((expected > 0.17).mean(), abs=0.03)
 
 
 def test_a_start_without_a_candidate_far_enough_is_the_farthest(monkeypatch):
