@@ -24,6 +24,8 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "multiwalker_*", {"critic_input": "state", "num_envs": 16}),
     ("*", "multiwalker_[23]", {"beta": 0.05}),
     ("*", "multiwalker_4", {"beta": 0.1}),
+    # First find each other, then hold the mixture against a guard that follows it.
+    ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
     # Simulators that are no tensors: fewer rows.
     ("*", "pettingzoo/*", {"num_envs": 16}),
     ("*", "python:*", {"num_envs": 16}),
