@@ -112,8 +112,13 @@ def test_what_is_chosen_from():
     # What the command line says is no matter of choice.
     assert {own["lr"] for own in found("predator_prey_2", "ma_ac")} == {"3e-4", "1e-3"}
     assert all("lr" not in own for own in found("predator_prey_2", "ma_ac", "lr=1e-2"))
-    given = command("algorithm.exploration_noise=0.3", "num_envs=8")
+    for key in ("algorithm.lr", "lr"):
+        assert len(found("predator_prey_2", "ma_ac", f"{key}=1e-2")) == 2
+    for key in ("task.beta", "algorithm.beta"):
+        assert len(found("predator_prey_4", "vm3ac", f"{key}=0.3")) == 4
+    given = command("algorithm.exploration_noise=0.3", "num_envs=8", "eval_every_frames=8")
     assert protocol(given, "multiwalker_3", "ma_ac") == {}
+    assert "eval_every_frames" not in for_updates(given, "multiwalker_3", "ma_ac", {}, 4)
 
 
 def test_updates_without_choosing(tmp_path, launched):
@@ -130,6 +135,10 @@ def test_choosing_needs_updates(tmp_path, launched, capsys):
     with pytest.raises(SystemExit):
         figure3.main(["budget=smoke", "tuning_seeds=1", f"out={tmp_path}"])
     assert "tuning_seeds needs updates" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        figure3.main(["budget=smoke", "updates=8", "frames=64", f"out={tmp_path}"])
+    assert "give updates or frames, not both" in capsys.readouterr().err
+    assert launched == []
 
 
 def test_every_algorithm_goes_through(tmp_path, monkeypatch):

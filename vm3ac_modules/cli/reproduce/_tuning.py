@@ -20,6 +20,8 @@ from vm3ac_modules.cli.reproduce._cases import make_case
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._results import Row
 from vm3ac_modules.cli.reproduce._trainings import log_of, trained
+from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs.settings import MOVED
 
 FIRST_SEED = 100
 """Of those on which options are chosen; reported ones begin with 0."""
@@ -41,15 +43,24 @@ BETAS = {"predator_prey_4": ("0.2", "0.02")}
 """Table 2's, and the one at which sharing agents are known to learn."""
 
 
+def said(command: Command) -> set[str]:
+    """Options of the command line by their present name, without their group."""
+    keys = (key.lstrip("+~") for key in command.overrides)
+    return {MOVED.get(key, key).removeprefix("algorithm.") for key in keys}
+
+
+def left_open(command: Command, own: Own) -> Own:
+    """What the command line does not say itself."""
+    given = said(command)
+    return {k: v for k, v in own.items() if k.removeprefix("algorithm.") not in given}
+
+
 def protocol(command: Command, task: str, algorithm: str) -> Own:
     """Options that every algorithm of a comparison gets on a task, save those that are chosen."""
-    own: Own = {}
-    rows = tuned(algorithm, task, ["num_envs"])
-    if "num_envs" not in command.overrides:
-        own |= rows
+    own: Own = dict(tuned(algorithm, task, ["num_envs"]))
     if not hasattr(find_preset(algorithm, "continuous").options, "beta"):
         own["algorithm.exploration_noise"] = FLOOR
-    return {key: value for key, value in own.items() if key not in command.overrides}
+    return left_open(command, own)
 
 
 def candidates(command: Command, task: str, algorithm: str) -> list[Own]:
@@ -57,26 +68,29 @@ def candidates(command: Command, task: str, algorithm: str) -> list[Own]:
     axes = list(GRID)
     if hasattr(find_preset(algorithm, "continuous").options, "beta") and task in BETAS:
         axes.append(tuple({"algorithm.beta": beta} for beta in BETAS[task]))
-    given = {key.lstrip("+") for key in command.overrides}
-    open_axes = [axis for axis in axes if not given.intersection(axis[0])]
-    pairs = ([one for part in parts for one in part.items()] for parts in product(*open_axes))
+    axes = [axis for axis in axes if left_open(command, axis[0])]
+    pairs = ([one for part in parts for one in part.items()] for parts in product(*axes))
     return [dict(found) for found in pairs]
 
 
 def for_updates(command: Command, task: str, algorithm: str, own: Own, updates: int) -> Own:
     """The frames after which a run has made so many updates, and evaluations that go with them."""
+    if "frames" in said(command):
+        raise OptionsError("give updates or frames, not both.")
     training: Any = make_case(command, task, algorithm, own).settings.training
     rows, per_step = training.num_envs, training.updates_per_step
     steps = -(-updates // per_step)
     random = -(-min(training.init_random_frames, rows * steps // 4) // rows) * rows
     frames = rows * steps + random
-    return {
+    length: Own = {
         "frames": frames,
         "init_random_frames": random,
         "eval_every_frames": -(-frames // (EVALUATIONS * rows)) * rows,
         "checkpoint_every_frames": frames,
         "draw": "false",
     }
+    # Random frames are part of the count, and what the command line says of them is in it.
+    return {"init_random_frames": random} | left_open(command, length)
 
 
 class Choice(NamedTuple):
