@@ -91,9 +91,10 @@ def final_returns(rows: Sequence[Row]) -> list[float]:
     return [float(row["return_mean"]) for row in rows]
 
 
-def cells(name: str, estimate: Estimate) -> dict[str, str]:
-    """An estimate as three cells; empty without an interval."""
-    ends = zip(("", "_low", "_high"), estimate, strict=True)
+def cells(name: str, estimate: Estimate | None) -> dict[str, str]:
+    """An estimate as three cells; empty without one or without an interval."""
+    values = (math.nan,) * 3 if estimate is None else estimate
+    ends = zip(("", "_low", "_high"), values, strict=True)
     return {name + end: "" if math.isnan(value) else f"{value:.6g}" for end, value in ends}
 
 
