@@ -28,7 +28,8 @@ Options of the run (key=value):
 Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
 {algorithm}
 
-Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>.
+Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>, and task.agent_index=true,
+with which each agent sees its one-hot index besides.
 """
 BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
 
@@ -97,7 +98,7 @@ def _register_tasks(arguments: Sequence[str]) -> None:
     asked = [name for text in said for name in text.split(",") if name.startswith(FOREIGN)]
     for task in dict.fromkeys([*available_environments(), *asked]):
         group, _, name = task.rpartition("/")
-        node: dict[str, Any] = {"name": task, "max_steps": None, "env": {}}
+        node: dict[str, Any] = {"name": task, "max_steps": None, "env": {}, "agent_index": False}
         place = f"task/{group}".rstrip("/")
         ConfigStore.instance().store(group=place, name=name, node=node, package="task")
 

@@ -22,6 +22,7 @@ from vm3ac_modules.envs.tasks import available_environments as available_environ
 from vm3ac_modules.envs.tasks import battle_task as battle_task
 from vm3ac_modules.envs.tasks import find_task as find_task
 from vm3ac_modules.envs.tasks import make_env as make_env
+from vm3ac_modules.envs.transforms import AgentIndex as AgentIndex
 from vm3ac_modules.envs.transforms import EpisodeCounter as EpisodeCounter
 from vm3ac_modules.envs.transforms import ExpandDone as ExpandDone
 from vm3ac_modules.envs.vmas.env import VMASEnv as VMASEnv

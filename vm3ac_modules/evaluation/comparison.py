@@ -140,7 +140,7 @@ def write_comparison(
 
     Example:
         >>> import pytest, tempfile
-        >>> _ = pytest.importorskip("matplotlib"), pytest.importorskip("rliable")
+        >>> _ = pytest.importorskip("matplotlib"), pytest.importorskip("scipy")
         >>> curves = {"a": [([0, 1], [0.0, 2.0]), ([0, 1], [0.0, 4.0])]}
         >>> with tempfile.TemporaryDirectory() as root:
         ...     write_comparison(root, "a task", curves, ylabel="return")
@@ -190,7 +190,7 @@ def bars_figure(
             where = {"ha": "right", "va": "bottom", "fontsize": "x-small"}
             axes.annotate(text, (most - 0.45, height), **where)
         for place, (label, bar) in enumerate(bars.items()):
-            # An interval of two or three seeds may end at the value; rounding may even cross it.
+            # An interval may end at the value; rounding may even cross it.
             ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
             error = None if math.isnan(bar.low + bar.high) else ends
             index = labels.index(label)

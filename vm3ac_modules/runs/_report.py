@@ -13,7 +13,7 @@ import torch
 
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.protocol import EvaluationResult
-from vm3ac_modules.extras import require_extra
+from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.objectives import BOUNDS, estimate_information
@@ -127,18 +127,14 @@ def summary(
 
 
 def joined_summary(summaries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Mean and 95% interval (Student's t) over the seeds of a run, and each seed's summary."""
-    require_extra("scipy", "recipes", "The interval over seeds")
-    from scipy.stats import t as student_t
-
-    returns = torch.tensor([summary["eval_return_mean"] for summary in summaries])
-    spread = float(returns.std()) / math.sqrt(len(summaries))
+    """Mean and 95% interval (half its width) over a run's seeds, and each seed's summary."""
+    mean = summarize_returns([summary["eval_return_mean"] for summary in summaries]).mean
     randoms = torch.tensor([summary["random_return_mean"] for summary in summaries])
     joined = {
         **summaries[0],
         "seed": seed,
-        "eval_return_mean": float(returns.mean()),
-        "eval_return_ci95": float(student_t.ppf(0.975, len(summaries) - 1)) * spread,
+        "eval_return_mean": mean.value,
+        "eval_return_ci95": (mean.high - mean.low) / 2,
         "random_return_mean": float(randoms.mean()),
     }
     return {**joined, "seeds": list(summaries)}

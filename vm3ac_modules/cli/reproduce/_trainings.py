@@ -54,8 +54,13 @@ class Batch(NamedTuple):
         return f"{self.case.algorithm}{own} on {self.case.task}, {seeds}"
 
 
-def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
-    """Rows of every case's seeds, in their order, after training those that have none."""
+def trained(
+    command: Command, cases: Iterable[Case], *, needed: bool = True
+) -> dict[Case, list[Row]]:
+    """Rows of every case's seeds, in their order, after training those that have none.
+
+    If there is none at all the command ends with a message, unless they are not ``needed``.
+    """
     cases = list(dict.fromkeys(cases))
     results = Results(command.runs / "results.csv", command.options.program.measures)
     for case in cases:
@@ -71,7 +76,7 @@ def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
     commits = sorted({row["git_commit"] or "none" for found in rows.values() for row in found})
     if len(commits) > 1:
         say(f"these runs are of several commits: {', '.join(commits)}")
-    if not any(rows.values()):
+    if needed and not any(rows.values()):
         fail(
             f"{command.runs} holds no run of this configuration ({len(results.rows)} of others); "
             f"this makes them: {command.again}"
