@@ -23,6 +23,7 @@ from vm3ac_modules.runs.settings import Settings
 
 DIAGNOSED_EPISODES = 16
 """Episodes of the replay on which the coordination of VM3-AC is measured."""
+DECIDED = ("policy_entropy", "logit_gap")
 EXACT = ("mutual_information", "latent_information")
 
 
@@ -32,6 +33,7 @@ def evaluation_row(result: EvaluationResult, task: Task) -> dict[str, Any]:
         "return_mean": result.mean,
         "return_ci95": result.ci95,
         **win_rate(result, task),
+        **result.beside(),
         **task.judge(result.info),
         "episodes": result.returns.numel(),
         "length_mean": float(result.lengths.float().mean()),
@@ -43,7 +45,7 @@ def win_rate(result: EvaluationResult, task: Task, name: str = "win_rate") -> di
     """Share of the battles that were won, by its name; nothing where nobody wins."""
     if task.plays != "episodes" or "battle_won" not in result.info:
         return {}
-    return {name: float(result.info["battle_won"].mean())}
+    return {name: result.win_rate}
 
 
 def information(run: RunBase) -> list[dict[str, float]]:
@@ -96,6 +98,7 @@ def summary(
     counts = {"episodes": run.episodes} if battles else {}
     rest = win_rate(random, run.task, "random_win_rate")
     rest |= {"lost_episodes": run.lost_episodes} if battles else {}
+    decided = {name: float(result.info[name].mean()) for name in DECIDED if name in result.info}
     return {
         "algorithm": run.agent.algorithm,
         "task": run.task.title,
@@ -108,6 +111,9 @@ def summary(
         **win_rate(result, run.task),
         "eval_return_mean": result.mean,
         "eval_return_ci95": result.ci95,
+        "actions": "mean" if result.greedy is None else "drawn",
+        **result.beside(),
+        **decided,
         **run.task.judge(result.info),
         "eval_episodes": result.returns.numel(),
         "latent_mode": "sample" if run.agent.policy.reads_latent else "none",

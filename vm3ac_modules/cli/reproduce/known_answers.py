@@ -72,6 +72,8 @@ def answer_of(game: str) -> tuple[str, float]:
 def found_at(log: Mapping[str, Sequence[float]], game: str) -> float | None:
     """Frames of the first evaluation from which on the answer was played; None for never."""
     column, least = answer_of(game)
+    # Of matrix games the likeliest actions are judged: drawn ones stand in the first column.
+    column = f"greedy_{column}" if f"greedy_{column}" in log else column
     since = None
     for frame, value in zip(log["frame"], log[column], strict=True):
         since = (frame if since is None else since) if value >= least else None

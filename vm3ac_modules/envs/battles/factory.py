@@ -9,6 +9,7 @@ from torchrl.envs import EnvBase, ParallelEnv
 
 from vm3ac_modules.envs.battles._micromanagement import REWARDS
 from vm3ac_modules.envs.battles.smac import make_smac_env
+from vm3ac_modules.envs.battles.smaclite import SMACliteEnv
 from vm3ac_modules.envs.battles.smax import SMAXEnv
 from vm3ac_modules.envs.guard import GAMES, GuardEnv
 from vm3ac_modules.envs.matrix import MATRIX_GAMES, MatrixGameEnv
@@ -23,8 +24,8 @@ __all__ = [
     "time_limit",
 ]
 
-BattleBackend = Literal["smax", "smac", "smacv2", "games"]
-"""Who plays: SMAX, embedded; StarCraft II through SMAC or SMACv2; small games of one's own."""
+BattleBackend = Literal["smax", "smaclite", "smac", "smacv2", "games"]
+"""Who plays: SMAX, embedded, SMAClite, also on the CPU, StarCraft II, or small games of our own."""
 BACKENDS: tuple[str, ...] = get_args(BattleBackend)
 SMALL_GAMES = (*MATRIX_GAMES, *(name for name in GAMES if name not in MATRIX_GAMES))
 """Maps of ``backend="games"``: matrix games with known optima, and the guard's."""
@@ -45,9 +46,9 @@ def make_battle_env(
     Args:
         map_name: name of the map.
         num_envs: rows B.
-        backend: ``"smax"`` needs the extra of that name; ``"smac"`` and ``"smacv2"`` need the game;
-            ``"games"`` are :data:`~vm3ac_modules.envs.matrix.MATRIX_GAMES`, ``"guard"`` and
-            ``"same_mode"``.
+        backend: ``"smax"`` needs the extra of that name, ``"smaclite"`` a package that is not on
+            PyPI; ``"smac"`` and ``"smacv2"`` need the game; ``"games"`` are
+            :data:`~vm3ac_modules.envs.matrix.MATRIX_GAMES`, ``"guard"`` and ``"same_mode"``.
         reward: ``"sparse"`` (deaths, time and victory, the paper's) or ``"shaped"`` (the backend's
             own).
         seed: seed of the environment.
@@ -73,6 +74,8 @@ def make_battle_env(
         return _small_game(map_name, num_envs, device, seed, **options)
     if backend == "smax":
         return SMAXEnv(map_name, num_envs, device, seed, reward=reward, **options)
+    if backend == "smaclite":
+        return SMACliteEnv(map_name, num_envs, device, seed, reward=reward, **options)
     if "max_steps" in options:
         raise ValueError(
             f"max_steps cannot be set with backend={backend!r}: StarCraft's maps have limits of "
@@ -132,7 +135,7 @@ def time_limit(env: EnvBase) -> int:
         20
     """
     games = innermost(env)
-    if isinstance(games, (SMAXEnv, MatrixGameEnv)):
+    if isinstance(games, (SMAXEnv, SMACliteEnv, MatrixGameEnv)):
         return games.max_steps
     if isinstance(games, GuardEnv):
         return 1
@@ -155,9 +158,8 @@ def lost_episodes(env: EnvBase) -> int:
         0
     """
     games = innermost(env)
-    if isinstance(games, (SMAXEnv, MatrixGameEnv, GuardEnv)):
-        return 0
-    return sum(_of_all(games, "lost_episodes"))
+    embedded = isinstance(games, (SMAXEnv, SMACliteEnv, MatrixGameEnv, GuardEnv))
+    return 0 if embedded else sum(_of_all(games, "lost_episodes"))
 
 
 def _of_all(games: EnvBase, name: str) -> list[int]:
