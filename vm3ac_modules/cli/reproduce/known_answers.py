@@ -12,7 +12,7 @@ A run has found an answer if all episodes of its last evaluation, likeliest acti
 return the optimum; it took the episodes of the first evaluation from which on that is so. In the
 guard game the answer counts as found above the middle of both values. Where there is a critic of
 joint actions that is made of the agents' own (vm3ac, fop), the table says besides in how many seeds
-it ranks an optimal joint action of a one-step game first: then it is the factors that do not tell.
+it ranks an optimal joint action of a one-step game first, at the end of the training.
 It writes into out:
 
     known_answers.csv   a row per game, algorithm, seed, way to act and way to come by z
@@ -72,6 +72,8 @@ def answer_of(game: str) -> tuple[str, float]:
 def found_at(log: Mapping[str, Sequence[float]], game: str) -> float | None:
     """Frames of the first evaluation from which on the answer was played; None for never."""
     column, least = answer_of(game)
+    # Of matrix games the likeliest actions are judged: drawn ones stand in the first column.
+    column = f"greedy_{column}" if f"greedy_{column}" in log else column
     since = None
     for frame, value in zip(log["frame"], log[column], strict=True):
         since = (frame if since is None else since) if value >= least else None

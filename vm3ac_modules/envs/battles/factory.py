@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 BattleBackend = Literal["smax", "smaclite", "smac", "smacv2", "games"]
-"""Who plays: SMAX, embedded; SMAClite, also on the CPU; StarCraft II; small games of one's own."""
+"""Who plays: SMAX, embedded, SMAClite, also on the CPU, StarCraft II, or small games of our own."""
 BACKENDS: tuple[str, ...] = get_args(BattleBackend)
 SMALL_GAMES = (*MATRIX_GAMES, *(name for name in GAMES if name not in MATRIX_GAMES))
 """Maps of ``backend="games"``: matrix games with known optima, and the guard's."""
@@ -158,9 +158,8 @@ def lost_episodes(env: EnvBase) -> int:
         0
     """
     games = innermost(env)
-    if isinstance(games, (SMAXEnv, SMACliteEnv, MatrixGameEnv, GuardEnv)):
-        return 0
-    return sum(_of_all(games, "lost_episodes"))
+    embedded = isinstance(games, (SMAXEnv, SMACliteEnv, MatrixGameEnv, GuardEnv))
+    return 0 if embedded else sum(_of_all(games, "lost_episodes"))
 
 
 def _of_all(games: EnvBase, name: str) -> list[int]:
