@@ -70,7 +70,7 @@ def test_the_guard_s_mean_by_hand():
     td = env.reset()
     td[ACTION] = torch.stack((torch.eye(2)[[0, 0]], torch.eye(2)[[0, 1]]))
     env.step(td)  # mode 0 in half of the rows, nothing in the others
-    assert env.frequency.tolist() == [[0.5, 0.25]]
+    assert env.adversary.frequency.tolist() == [[0.5, 0.25]]
     expected = torch.softmax(2.0 * torch.tensor([[2 / 3, 1 / 3]]), -1)
     torch.testing.assert_close(env.guard(), expected)
 
