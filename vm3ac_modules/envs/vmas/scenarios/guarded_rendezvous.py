@@ -83,8 +83,7 @@ class GuardedRendezvous(SeededScenario):
     ``positions`` ``[B, N, 2]`` and ``shelters`` ``[M, 2]``.
 
     Example:
-        >>> from vm3ac_modules.envs import VMASEnv
-        >>> from vm3ac_modules.envs.vmas.scenarios.guarded_rendezvous import GuardedRendezvous
+        >>> from vm3ac_modules.envs import GuardedRendezvous, VMASEnv
         >>> env = VMASEnv(GuardedRendezvous(), num_envs=4)
         >>> env.reset()["agents", "observation"].shape
         torch.Size([4, 2, 11])
