@@ -167,6 +167,8 @@ def test_the_guard_is_saved_and_put_back():
     assert torch.equal(other.guard(), env.guard())
     played(env, torch.eye(4)[[1, 1]])
     assert not torch.equal(other.guard(), env.guard())
+    other.set_seed(0)
+    assert torch.equal(other.guard(), GuardEnv(3).guard())
     with pytest.raises(ValueError, match="it is that of another game"):
         GuardEnv(3, num_modes=5).load_simulator_state(env.simulator_state())
     with pytest.raises(ValueError, match="it is that of another game"):

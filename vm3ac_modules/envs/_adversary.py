@@ -70,6 +70,10 @@ class Adversary:
         shape = (num_teams, num_places)
         self.frequency = torch.full(shape, 1.0 / num_places, device=device)
 
+    def forget(self) -> None:
+        """Know nothing again: all places alike."""
+        self.frequency = torch.full_like(self.frequency, 1.0 / self.frequency.shape[-1])
+
     def shares(self) -> Tensor:
         """How likely it is at each place, for every team, ``[T, M]``."""
         share = self.frequency / self.frequency.sum(-1, keepdim=True).clamp_min(1e-12)

@@ -61,7 +61,8 @@ class GuardEnv(EnvBase):
     Args:
         num_envs: number of rows simulated at once, ``B``.
         device: device of the simulation.
-        seed: accepted as everywhere; nothing here is random.
+        seed: accepted as everywhere; nothing here is random. A new seed makes the guard forget, so
+            that every evaluation meets the same one.
         num_agents: number of agents N >= 1.
         num_modes: number of modes M >= 2.
         guard: whether there is a guard; False for the control in which nothing is guarded.
@@ -121,7 +122,6 @@ class GuardEnv(EnvBase):
         self.num_agents, self.num_modes, self.guarded = num_agents, num_modes, guard
         self.penalty, self.width = penalty, width
         self.discrete = actions == "discrete"
-        self._set_seed(seed)
         angles = torch.arange(num_modes, device=self.device) * (2 * math.pi / num_modes)
         self.modes = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
         self.adversary = Adversary(
@@ -227,6 +227,7 @@ class GuardEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         del seed
+        self.adversary.forget()
 
     def simulator_state(self) -> dict[str, Tensor]:
         """What the next step depends on: what each row's guard has seen, ``[B, M]``."""

@@ -153,6 +153,16 @@ class GuardedRendezvous(SeededScenario):
         )
         return adversary
 
+    def set_seed(self, seed: int) -> None:
+        """Restart the stream; the adversary forgets, so that every evaluation meets the same one.
+
+        Args:
+            seed: the seed.
+        """
+        super().set_seed(seed)
+        if self._world is not None:
+            self.adversary.forget()
+
     @property
     def memory(self) -> Tensor:
         """What each row's adversary has learned, ``[B, M]``."""
