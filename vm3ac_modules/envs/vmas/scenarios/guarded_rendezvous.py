@@ -69,7 +69,7 @@ class GuardedRendezvous(SeededScenario):
     * ``num_agents`` (2) N >= 2, ``num_modes`` (4) M >= 2;
     * ``adversary``: ``"guard"``, ``"prey"``, or ``"none"`` for the control in which all is open;
     * ``horizon`` (20): step T at which the episode ends; a shorter time limit ends it unscored;
-    * ``paid_steps`` (1): the last steps over which the score is spread, equally, 1 to T;
+    * ``paid_steps`` (10): the last steps over which the score is spread, equally, 1 to T;
     * ``width`` (0.3): s > 0, and the distance within which an agent is inside a shelter;
     * ``start`` (0.1): half width of the square around the centre from which agents start;
     * ``sees_others`` (False): whether agents see each other;
@@ -124,7 +124,7 @@ class GuardedRendezvous(SeededScenario):
         self.num_agents: int = kwargs.pop("num_agents", 2)
         self.num_modes: int = kwargs.pop("num_modes", 4)
         self.horizon: int = kwargs.pop("horizon", 20)
-        self.paid_steps: int = kwargs.pop("paid_steps", 1)
+        self.paid_steps: int = kwargs.pop("paid_steps", 10)
         self.width = float(kwargs.pop("width", 0.3))
         self.start = float(kwargs.pop("start", 0.1))
         self.sees_others: bool = kwargs.pop("sees_others", False)
