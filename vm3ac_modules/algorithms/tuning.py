@@ -27,10 +27,12 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     # Games of many steps against an adversary: an entropy of every step beside one score, values
     # that come back from the end, a z for all steps, and a replay as short as the memory of the
     # adversary.
-    ("*", "*rendezvous", {"beta": 0.005, "tau": 0.05, "buffer_size": 25600}),
+    ("*", "*rendezvous", {"beta": 0.005, "tau": 0.02, "buffer_size": 25600}),
     ("*", "*rendezvous", {"latent_dim": 4, "latent_held": True}),
-    ("*", "learning_prey", {"beta": 0.005, "tau": 0.05, "buffer_size": 25600}),
+    ("*", "learning_prey", {"beta": 0.005, "tau": 0.02, "buffer_size": 25600}),
     ("*", "learning_prey", {"latent_dim": 4, "latent_held": True}),
+    # First find each other, then hold the mixture against a guard that follows it.
+    ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
     # Simulators that are no tensors: fewer rows.
     ("*", "pettingzoo/*", {"num_envs": 16}),
     ("*", "python:*", {"num_envs": 16}),
