@@ -110,9 +110,11 @@ def test_an_agent_is_inside_within_the_width_of_the_nearest_shelter():
     assert scenario.met.sum() == 1.0
 
 
-@pytest.mark.parametrize("paid_steps", [1, 5])
+@pytest.mark.parametrize("paid_steps", [1, 5, None])
 def test_the_score_is_spread_over_the_paid_steps(paid_steps):
-    env = make_env("rendezvous", 4, seed=0, paid_steps=paid_steps)
+    said = {} if paid_steps is None else {"paid_steps": paid_steps}
+    env = make_env("rendezvous", 4, seed=0, **said)
+    paid_steps = paid_steps or 10
     td, choices = env.reset(), choose(4, 1, 1)
     rewards = []
     for _ in range(20):
@@ -135,7 +137,7 @@ def test_every_shelter_is_reached_in_half_the_time():
 def test_the_guard_closes_what_the_team_uses_and_a_prey_avoids_it():
     found = {}
     for name in ("guarded_rendezvous", "learning_prey", "rendezvous"):
-        env = make_env(name, 8, seed=0)
+        env = make_env(name, 8, seed=0, paid_steps=1)
         td, rewards = env.reset(), []
         for _ in range(40):
             last = walk(env, choose(8, 2, 2), td)

@@ -44,7 +44,7 @@ STEP = 0.1
 class GuardedRendezvous(SeededScenario):
     r"""N agents walk to one of M shelters; they score if all are in one, and it is open.
 
-    .. math:: r_T = \sum_m w_m (1 - g_m), \qquad
+    .. math:: r = \sum_m w_m (1 - g_m), \qquad
         w_m = \prod_i e^{-|p_i - c_m|^2 / 2 s^2}, \qquad
         g = \mathrm{softmax}(\kappa f / \textstyle\sum_m f_m)
 
@@ -54,7 +54,7 @@ class GuardedRendezvous(SeededScenario):
     lately: f is the running mean of w at the ends of a team's episodes. It is part of the state.
 
     With ``adversary="prey"`` the same places are the exits of a burrow: the prey bolts at step T,
-    and is caught if all agents wait at its exit, :math:`r_T = \sum_m w_m g_m`. It learns where it
+    and is caught if all agents wait at its exit, :math:`r = \sum_m w_m g_m`. It learns where it
     is, or would have been, caught: a table over exits, :math:`g = \mathrm{softmax}(-\kappa f /
     \sum_m f_m)`. It is no more than that: it neither sees the agents nor runs from them.
 
@@ -69,7 +69,7 @@ class GuardedRendezvous(SeededScenario):
     * ``num_agents`` (2) N >= 2, ``num_modes`` (4) M >= 2;
     * ``adversary``: ``"guard"``, ``"prey"``, or ``"none"`` for the control in which all is open;
     * ``horizon`` (20): step T at which the episode ends; a shorter time limit ends it unscored;
-    * ``paid_steps`` (10): the last steps over which the score is spread, equally, 1 to T;
+    * ``paid_steps`` (T / 2): the last steps over which the score is spread, equally, 1 to T;
     * ``width`` (0.3): s > 0, and the distance within which an agent is inside a shelter;
     * ``start`` (0.1): half width of the square around the centre from which agents start;
     * ``sees_others`` (False): whether agents see each other;
@@ -124,7 +124,7 @@ class GuardedRendezvous(SeededScenario):
         self.num_agents: int = kwargs.pop("num_agents", 2)
         self.num_modes: int = kwargs.pop("num_modes", 4)
         self.horizon: int = kwargs.pop("horizon", 20)
-        self.paid_steps: int = kwargs.pop("paid_steps", 10)
+        self.paid_steps: int = kwargs.pop("paid_steps", max(1, self.horizon // 2))
         self.width = float(kwargs.pop("width", 0.3))
         self.start = float(kwargs.pop("start", 0.1))
         self.sees_others: bool = kwargs.pop("sees_others", False)
