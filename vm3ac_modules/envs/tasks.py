@@ -266,6 +266,6 @@ def available_environments() -> list[str]:
     Example:
         >>> from vm3ac_modules.envs import available_environments
         >>> available_environments()[:2]
-        ['cooperative_navigation_3', 'predator_prey_2']
+        ['cooperative_navigation_3', 'guarded_rendezvous']
     """
     return [*own_tasks(), *GAMES, *(VMAS_PREFIX + name for name in vmas_scenarios())]
