@@ -40,6 +40,7 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "battle/smax/shaped/*", {"reward_scale": 10.0}),
     ("dop", "battle/*", {"num_envs": 16, "batch_size": 16, "updates_per_episode": 0.25}),
     ("dop", "battle/*", {"max_grad_norm": 20.0}),
+    ("*_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
     ("lica", "battle/*", {"num_envs": 8, "batch_size": 8}),
     ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8}),
 )

@@ -217,7 +217,7 @@ class _Hooks(Callback):
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
         # Called when the batch is counted, before its updates.
-        self.algorithm.before_collect(self.experiment.total_frames)
+        self.algorithm.before_collect(self.algorithm.experiment.total_frames)
 
     def on_train_step(self, batch: TensorDictBase, group: str) -> TensorDictBase | None:
         told = self.algorithm.after_update(group)
