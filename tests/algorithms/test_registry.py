@@ -142,5 +142,7 @@ def test_later_rows_of_what_is_tuned_prevail():
     assert tuned("vm3ac", "multiwalker_3") == expected
     assert tuned("vm3ac", "predator_prey_2", ["beta", "lr"]) == {"beta": 0.15}
     assert tuned("vm3ac", "vmas/balance") == {}
+    for name in ("guarded_rendezvous", "learning_prey", "rendezvous"):
+        assert tuned("vm3ac", name, ["beta", "latent_held"]) == {"beta": 0.005, "latent_held": True}
     assert tuned("lica", "battle/smax/sparse/3m")["num_envs"] == 8
     assert "reward_scale" not in tuned("fop", "battle/smax/sparse/3m")

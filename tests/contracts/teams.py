@@ -22,13 +22,13 @@ PRIORS = {
 }
 
 
-def gaussian_team(num_agents=2, prior="gaussian", *, share=False):
+def gaussian_team(num_agents=2, prior="gaussian", *, share=False, held=False):
     """A policy over continuous actions of unequal ranges."""
     torch.manual_seed(0)
     law = PRIORS[prior]
     low = -1.0 - torch.arange(num_agents * 2).reshape(num_agents, 2)
     actor = vm.make_actor(4, law.dim, Bounded(low, 2.0), hidden=(8,), share_params=share)
-    return vm.make_policy(vm.LatentSampler(law), actor)
+    return vm.make_policy(vm.LatentSampler(law, held=held), actor)
 
 
 def recurrent_team(num_agents=2, latent=True, **options):

@@ -70,7 +70,7 @@ def test_the_guard_s_mean_by_hand():
     td = env.reset()
     td[ACTION] = torch.stack((torch.eye(2)[[0, 0]], torch.eye(2)[[0, 1]]))
     env.step(td)  # mode 0 in half of the rows, nothing in the others
-    assert env.frequency.tolist() == [[0.5, 0.25]]
+    assert env.adversary.frequency.tolist() == [[0.5, 0.25]]
     expected = torch.softmax(2.0 * torch.tensor([[2 / 3, 1 / 3]]), -1)
     torch.testing.assert_close(env.guard(), expected)
 
@@ -167,6 +167,8 @@ def test_the_guard_is_saved_and_put_back():
     assert torch.equal(other.guard(), env.guard())
     played(env, torch.eye(4)[[1, 1]])
     assert not torch.equal(other.guard(), env.guard())
+    other.set_seed(0)
+    assert torch.equal(other.guard(), GuardEnv(3).guard())
     with pytest.raises(ValueError, match="it is that of another game"):
         GuardEnv(3, num_modes=5).load_simulator_state(env.simulator_state())
     with pytest.raises(ValueError, match="it is that of another game"):

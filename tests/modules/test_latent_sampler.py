@@ -110,6 +110,25 @@ def test_keys_of_each_mode():
     assert LatentSampler(prior, mode="synchronized").in_keys == ["episode", "step_count"]
 
 
+def test_a_held_latent_is_that_of_the_episode():
+    prior, td = GaussianPrior(2), clock_td(6)
+    td["latent"] = torch.randn(6, 2)
+    held = LatentSampler(prior, held=True, num_agents=3, seed=9)
+    assert (held.in_keys, held.out_sizes) == (["latent"], (2,))
+    assert torch.equal(held(td.clone())["latent"], td["latent"])
+    with pytest.raises(MissingKeysError, match=r"lacks \['latent'\]"):
+        held(td.exclude("latent"))
+    episode = td["episode"][:, 0]
+    together = held.with_mode("synchronized")
+    assert (together.in_keys, together.held) == (["episode"], True)
+    assert torch.equal(together(td.clone())["latent"], latent_at(9, episode, 0, prior))
+    apart = held.with_mode("independent")
+    assert apart.in_keys == ["episode"]
+    expected = torch.stack([latent_at(9, episode, agent, prior) for agent in range(3)], 1)
+    assert torch.equal(apart(td.exclude("latent", "step_count"))["latent"], expected)
+    assert not bool(held.with_mode("mean")(td)["latent"].any())
+
+
 def test_missing_clock_is_named():
     sampler = LatentSampler(GaussianPrior(2), mode="synchronized")
     td = clock_td(4).exclude("episode")

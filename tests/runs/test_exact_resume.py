@@ -72,8 +72,9 @@ DISCRETE = ("vm3ac", "fop", "dop", "lica", "vdac", "maven")
 
 def steps(algorithm, run_dir, **options):
     task = {"name": "predator_prey_2", "max_steps": 7}
-    own = {"latent_episodes": 3} if algorithm == "maven" else {}
-    algorithm = {"name": algorithm, **own}
+    if isinstance(algorithm, str):
+        own = {"latent_episodes": 3} if algorithm == "maven" else {}
+        algorithm = {"name": algorithm, **own}
     return {**STEPS, "algorithm": algorithm, "task": task, "run_dir": str(run_dir), **options}
 
 
@@ -114,6 +115,17 @@ def test_steps(algorithm, tmp_path):
 def test_two_seeds(algorithm, tmp_path):
     one, other, _ = killed_and_resumed(
         lambda place: steps(algorithm, place, seeds=2, seed=3), tmp_path, KILLED_AT
+    )
+    for seed in (3, 4):
+        assert differences(one / f"seed_{seed}", other / f"seed_{seed}") == []
+
+
+@pytest.mark.parametrize("name", ["guard", "guarded_rendezvous"])
+def test_an_adversary_and_a_latent_that_is_held(name, tmp_path):
+    options = {"name": "vm3ac_tight", "latent_held": True, "num_latents": 2}
+    game = {"name": name} if name == "guard" else {"name": name, "env": {"horizon": 3}}
+    one, other, _ = killed_and_resumed(
+        lambda place: steps(options, place, seeds=2, seed=3, task=game), tmp_path, KILLED_AT
     )
     for seed in (3, 4):
         assert differences(one / f"seed_{seed}", other / f"seed_{seed}") == []

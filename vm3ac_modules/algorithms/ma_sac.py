@@ -25,8 +25,10 @@ class MASAC(SharedLatent):
         """MA-SAC."""
         policy = self.latent_policy(plan)
         options = self.loss_options(plan, "policy_q", "beta", "num_latents")
-        loss = MASACLoss(policy, *self.critics(plan), **options)
-        return self.with_learner(plan, self.agent(plan, policy, loss))
+        options |= self.latent_options(plan)
+        loss = MASACLoss(policy, *self.critics(plan, self.held_dim), **options)
+        agent = self.agent(plan, policy, loss, **self.transforms(policy))
+        return self.with_learner(plan, agent)
 
 
 PRESETS = {

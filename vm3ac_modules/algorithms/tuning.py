@@ -24,6 +24,13 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "multiwalker_*", {"critic_input": "state", "num_envs": 16}),
     ("*", "multiwalker_[23]", {"beta": 0.05}),
     ("*", "multiwalker_4", {"beta": 0.1}),
+    # Games of many steps against an adversary: an entropy of every step beside one score, values
+    # that come back from the end, a z for all steps, and a replay as short as the memory of the
+    # adversary.
+    ("*", "*rendezvous", {"beta": 0.005, "tau": 0.02, "buffer_size": 25600}),
+    ("*", "*rendezvous", {"latent_dim": 4, "latent_held": True}),
+    ("*", "learning_prey", {"beta": 0.005, "tau": 0.02, "buffer_size": 25600}),
+    ("*", "learning_prey", {"latent_dim": 4, "latent_held": True}),
     # First find each other, then hold the mixture against a guard that follows it.
     ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
     # Simulators that are no tensors: fewer rows.

@@ -70,8 +70,10 @@ class VM3AC(SharedLatent):
             **self.net_options(plan, shared=False),
         )
         names = ("policy_q", "beta", "num_latents", "pair_weight", "reverse_model", "estimator")
-        loss = VM3ACLoss(policy, *self.critics(plan), predictor, **self.loss_options(plan, *names))
-        agent = self.agent(plan, policy, loss, rates={"loss_predictor": self.predictor_lr})
+        options = self.loss_options(plan, *names) | self.latent_options(plan)
+        loss = VM3ACLoss(policy, *self.critics(plan, self.held_dim), predictor, **options)
+        rates = {"loss_predictor": self.predictor_lr}
+        agent = self.agent(plan, policy, loss, rates=rates, **self.transforms(policy))
         return self.with_learner(plan, agent)
 
 

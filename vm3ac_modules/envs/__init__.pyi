@@ -29,6 +29,9 @@ from vm3ac_modules.envs.vmas.env import VMASEnv as VMASEnv
 from vm3ac_modules.envs.vmas.scenarios.cooperative_navigation import (
     CooperativeNavigation as CooperativeNavigation,
 )
+from vm3ac_modules.envs.vmas.scenarios.guarded_rendezvous import (
+    GuardedRendezvous as GuardedRendezvous,
+)
 from vm3ac_modules.envs.vmas.scenarios.predator_prey import PredatorPrey as PredatorPrey
 from vm3ac_modules.envs.vmas.scenarios.treasure_collection import (
     TreasureCollection as TreasureCollection,

@@ -84,7 +84,8 @@ class Task:
             raise ValueError(f"{self.name}: num_envs must be at least 1, got {rows}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"{self.name}: max_steps must be at least 1, got {self.max_steps}")
-        options = {**self.options, **({"num_teams": teams} if self.best_response else {})}
+        # The caller's options prevail, this one too.
+        options = {**({"num_teams": teams} if self.best_response else {}), **self.options}
         base = self.build(num_envs=rows, device=device, seed=seed, **options)
         simulator: Any = innermost(base)
         if teams > 1 and hasattr(type(simulator), "set_teams"):

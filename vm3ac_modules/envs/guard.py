@@ -11,7 +11,6 @@ results for extensive-form adversarial team games".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,6 +20,7 @@ from torch.nn.functional import one_hot
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.envs._adversary import Adversary, best_response_value
 from vm3ac_modules.keys import Keys
 
 __all__ = ["GAMES", "GuardEnv", "best_response_value"]
@@ -63,8 +63,8 @@ class GuardEnv(EnvBase):
     Args:
         num_envs: number of rows simulated at once, ``B``.
         device: device of the simulation.
-        seed: accepted as everywhere; nothing here is random. A new seed is a new guard, which has
-            seen nothing yet.
+        seed: accepted as everywhere; nothing here is random. A new seed makes the guard forget, so
+            that every evaluation meets the same one.
         num_agents: number of agents N >= 1.
         num_modes: number of modes M >= 2.
         guard: whether there is a guard; False for the control in which nothing is guarded.
@@ -112,17 +112,11 @@ class GuardEnv(EnvBase):
             ("num_envs", num_envs, 1),
             ("num_agents", num_agents, 1),
             ("num_modes", num_modes, 2),
-            ("num_teams", num_teams, 1),
         ):
             if count < least:
                 raise ValueError(f"GuardEnv: {name} must be at least {least}, got {count}.")
-        if num_envs % num_teams:
-            raise ValueError(f"GuardEnv: {num_envs} rows do not divide among {num_teams} teams.")
-        for name, number in (("width", width), ("sharpness", sharpness)):
-            if not 0 < number < math.inf:
-                raise ValueError(f"GuardEnv: {name} must be positive and finite, got {number}.")
-        if not 0 < rate <= 1:
-            raise ValueError(f"GuardEnv: rate must lie in (0, 1], got {rate}.")
+        if not 0 < width < math.inf:
+            raise ValueError(f"GuardEnv: width must be positive and finite, got {width}.")
         if not 0 <= penalty < math.inf:
             raise ValueError(f"GuardEnv: penalty must not be negative, got {penalty}.")
         if actions not in get_args(Actions):
@@ -130,11 +124,19 @@ class GuardEnv(EnvBase):
             raise ValueError(f"GuardEnv: actions must be {known}, got {actions!r}.")
         super().__init__(device=torch.device(device), batch_size=[num_envs])
         self.num_agents, self.num_modes, self.guarded = num_agents, num_modes, guard
-        self.penalty, self.width, self.sharpness, self.rate = penalty, width, sharpness, rate
-        self.actions, self.num_teams = actions, num_teams
+        self.penalty, self.width = penalty, width
+        self.actions = actions
         angles = torch.arange(num_modes, device=self.device) * (2 * math.pi / num_modes)
         self.modes = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
-        self._set_seed(seed)
+        self.adversary = Adversary(
+            num_teams,
+            num_modes,
+            rows=num_envs,
+            sharpness=sharpness,
+            rate=rate,
+            game="GuardEnv",
+            device=self.device,
+        )
         self._make_specs()
 
     def _make_specs(self) -> None:
@@ -202,15 +204,13 @@ class GuardEnv(EnvBase):
     def _named(self, action: Tensor) -> Tensor:
         """The modes that agents go for, as one-hot ``[*B, N, M]``."""
         if self.actions == "discrete":
-            return action.to(self.frequency)
-        return one_hot(self.choices(action), self.num_modes).to(self.frequency)
+            return action.to(self.modes)
+        return one_hot(self.choices(action), self.num_modes).to(self.modes)
 
     def guard(self) -> Tensor:
         """Each team's guard's shares of the modes, ``[T, M]``; zeros without a guard."""
-        if not self.guarded:
-            return torch.zeros_like(self.frequency)
-        share = self.frequency / self.frequency.sum(-1, keepdim=True).clamp_min(1e-12)
-        return torch.softmax(self.sharpness * share, dim=-1)
+        shares = self.adversary.shares()
+        return shares if self.guarded else torch.zeros_like(shares)
 
     def _squared_distances(self, action: Tensor) -> Tensor:
         return (action.unsqueeze(-2) - self.modes).square().sum(-1)
@@ -223,21 +223,15 @@ class GuardEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get(Keys().action)
-        together, guard = self.membership(action), self._of_rows(self.guard())
+        together, guard = self.membership(action), self.adversary.of_rows(self.guard())
         shared = together.sum(-1)
         reward = (together * (1.0 - guard)).sum(-1) - self.penalty * (1.0 - shared)
-        of_teams = together.unflatten(0, (len(self.frequency), -1)).mean(1)
-        # An action that is no number is nowhere: it must not stay in the guard's memory.
-        self.frequency = torch.lerp(self.frequency, of_teams.nan_to_num(), self.rate)
+        self.adversary.watch(together)
         met = self._named(action).prod(-2)
         guarded = (met * guard).sum(-1, keepdim=True)
         found = self._entries(met, torch.ones_like(guarded, dtype=torch.bool), guarded)
         rewards = reward.reshape(-1, 1, 1).repeat(1, self.num_agents, 1)
         return found.set(Keys().reward, rewards)
-
-    def _of_rows(self, of_teams: Tensor) -> Tensor:
-        """What every row has of its team, ``[B, M]``."""
-        return of_teams.repeat_interleave(self.batch_size[0] // len(of_teams), dim=0)
 
     def _entries(self, met: Tensor, done: Tensor, guarded: Tensor) -> TensorDict:
         ones = torch.ones(*self.batch_size, self.num_agents, 1, device=self.device)
@@ -257,12 +251,11 @@ class GuardEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         del seed
-        shape = (self.num_teams, self.num_modes)
-        self.frequency = torch.full(shape, 1.0 / self.num_modes, device=self.device)
+        self.adversary.forget()
 
     def simulator_state(self) -> dict[str, Tensor]:
         """What the next step depends on: what each row's guard has seen, ``[B, M]``."""
-        return {"frequency": self._of_rows(self.frequency)}
+        return {"frequency": self.adversary.state()}
 
     def load_simulator_state(self, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`simulator_state` gave.
@@ -273,33 +266,4 @@ class GuardEnv(EnvBase):
         Raises:
             ValueError: if it is that of another game.
         """
-        found = state.get("frequency")
-        teams = len(self.frequency)
-        if found is None or found.shape[-1] != self.num_modes or len(found) % teams:
-            shape = None if found is None else list(found.shape)
-            raise ValueError(
-                f"GuardEnv: the saved guard has shape {shape}, this game has {self.num_modes} "
-                f"modes and {teams} teams: it is that of another game."
-            )
-        each = len(found) // teams
-        self.frequency = found[::each].to(self.frequency, copy=True)
-
-
-def best_response_value(metrics: Mapping[str, Tensor]) -> float:
-    r"""What a frozen policy is worth against a guard that knows it, from episodes that it played.
-
-    .. math:: \sum_m p_m - \max_m p_m, \qquad p_m = P(\text{all agents at mode } m)
-
-    Args:
-        metrics: ``mode_<m>`` of every mode, ``[E]`` each.
-
-    Returns:
-        The share of episodes in which the team meets where the best response does not stand.
-
-    Example:
-        >>> metrics = {"mode_0": torch.tensor([1.0, 0.0]), "mode_1": torch.tensor([0.0, 1.0])}
-        >>> best_response_value(metrics)
-        0.5
-    """
-    met = torch.stack([x.mean() for name, x in metrics.items() if name.startswith("mode_")])
-    return float(met.sum() - met.max())
+        self.adversary.load(state.get("frequency"))

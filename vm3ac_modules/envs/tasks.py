@@ -18,13 +18,14 @@ import torch
 from torchrl.envs import EnvBase, TransformedEnv
 
 import vm3ac_modules.envs.vmas.scenarios
+from vm3ac_modules.envs._adversary import best_response_value, prey_value
 from vm3ac_modules.envs._task import Plays, Task
 from vm3ac_modules.envs.battles.factory import (
     BattleBackend,
     check_battle,
     make_battle_env,
 )
-from vm3ac_modules.envs.guard import GAMES, GuardEnv, best_response_value
+from vm3ac_modules.envs.guard import GAMES, GuardEnv
 from vm3ac_modules.extras import require_extra
 
 __all__ = [
@@ -68,6 +69,8 @@ def _vmas(scenario: str, **options: Any) -> EnvBase:
     return _made("vmas.env:VMASEnv", scenario, **options)
 
 
+BEST_RESPONSES = {"guard": best_response_value, "prey": prey_value}
+"""What a frozen policy is worth against each adversary of our scenarios that knows it."""
 PREFIXES: dict[str, Callable[..., EnvBase]] = {
     VMAS_PREFIX: _vmas,
     "pettingzoo/": partial(_made, "pettingzoo.adapter:BatchedPettingZooEnv"),
@@ -109,6 +112,9 @@ def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Tas
     multiwalker_2|3|4         multi-walker, likewise                               500
     guard                     one step: meet where an adversary does not guard     1
     same_mode, penalty        the same game without it; with a cost of missing     1
+    guarded_rendezvous        VMAS: meet at a shelter that is open at the end      20
+    learning_prey             VMAS: wait at the exit that a prey will take         20
+    rendezvous                VMAS: the same without an adversary                  20
     vmas/<scenario>           any scenario of VMAS                                 100
     pettingzoo/<module>       any parallel environment, by its import path         100
     python:<module>:<name>    the user's own: what this function gives             100
@@ -138,7 +144,11 @@ def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Tas
     if task is None:
         raise _unknown(name)
     limit = task.max_steps if max_steps is None else max_steps
-    return replace(task, max_steps=limit, options={**task.options, **options})
+    options = {**task.options, **options}
+    if name in own_tasks():
+        judged = BEST_RESPONSES.get(options.get("adversary", "none"))
+        task = replace(task, best_response=judged)
+    return replace(task, max_steps=limit, options=options)
 
 
 def battle_name(map_name: str, backend: str, reward: str) -> str:
@@ -258,6 +268,6 @@ def available_environments() -> list[str]:
     Example:
         >>> from vm3ac_modules.envs import available_environments
         >>> available_environments()[:2]
-        ['cooperative_navigation_3', 'predator_prey_2']
+        ['cooperative_navigation_3', 'guarded_rendezvous']
     """
     return [*own_tasks(), *GAMES, *(VMAS_PREFIX + name for name in vmas_scenarios())]

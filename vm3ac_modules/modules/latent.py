@@ -124,6 +124,10 @@ class LatentSampler(TensorDictModuleBase):
         out_key: where the latent is written; ``keys.latent`` by default.
         seed: seed of ``"synchronized"``, ``0 <= seed < 2^64``.
         force_mean: accept ``mode="mean"`` for a categorical prior.
+        held: whether a latent lives for an episode. ``"sample"`` then leaves the one that
+            :class:`~vm3ac_modules.envs.EpisodeLatent` wrote at the reset, ``"synchronized"``
+            writes that of the episode's step 0, and ``"independent"`` gives agent i that of its
+            step i.
 
     Raises:
         ValueError: the mode is unknown, lacks num_agents, or is a mean outside the support; or
@@ -154,6 +158,7 @@ class LatentSampler(TensorDictModuleBase):
         out_key: NestedKey | None = None,
         seed: int = 0,
         force_mean: bool = False,
+        held: bool = False,
     ) -> None:
         super().__init__()
         if mode not in get_args(LatentMode):
@@ -176,10 +181,15 @@ class LatentSampler(TensorDictModuleBase):
         self.batch_from = batch_from
         self.keys = Keys() if keys is None else keys
         self.seed = seed
-        self.force_mean = force_mean
-        clock = [self.keys.episode, self.keys.step_count] if mode == "synchronized" else []
-        self.in_keys = [*([] if batch_from is None else [batch_from]), *clock]
+        self.force_mean, self.held = force_mean, held
         self.out_keys = [self.keys.latent if out_key is None else out_key]
+        self.out_sizes = (prior.dim,)
+        read: dict[str, list[NestedKey]] = {"synchronized": [self.keys.episode]}
+        if held:
+            read |= {"sample": self.out_keys, "independent": [self.keys.episode]}
+        else:
+            read["synchronized"] = [self.keys.episode, self.keys.step_count]
+        self.in_keys = [*([] if batch_from is None else [batch_from]), *read.get(mode, [])]
 
     def with_mode(
         self,
@@ -206,6 +216,7 @@ class LatentSampler(TensorDictModuleBase):
             out_key=self.out_keys[0],
             seed=self.seed if seed is None else seed,
             force_mean=self.force_mean if force_mean is None else force_mean,
+            held=self.held,
         )
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -218,12 +229,17 @@ class LatentSampler(TensorDictModuleBase):
         batch = self._batch_shape(tensordict)
         if self.mode == "synchronized":
             episode = tensordict.get(self.keys.episode)
-            step = tensordict.get(self.keys.step_count)
-            return latent_at(self.seed, episode[..., 0], step[..., 0], self.prior).to(like)
+            step = 0 if self.held else tensordict.get(self.keys.step_count)[..., 0]
+            return latent_at(self.seed, episode[..., 0], step, self.prior).to(like)
         if self.mode == "mean":
             return self.prior.mean(force=self.force_mean).to(like).expand(*batch, -1).clone()
         if self.mode == "constant":
             return self.prior.constant().to(like).expand(*batch, -1).clone()
+        if self.held and self.mode == "independent":
+            agents = torch.arange(*self._agents_shape, device=like.device)
+            return latent_at(self.seed, tensordict.get(self.keys.episode), agents, self.prior)
+        if self.held:
+            return tensordict.get(self.out_keys[0])
         return self.prior.sample((*batch, *self._agents_shape), like=like)
 
     def _batch_shape(self, tensordict: TensorDictBase) -> torch.Size:

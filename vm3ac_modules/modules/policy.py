@@ -138,7 +138,7 @@ class Policy(TensorDictModuleBase):
 
     @property
     def sampler(self) -> LatentSampler | None:
-        """What draws a latent at every step; None without a latent, or with one per episode."""
+        """What draws or holds the latent; None without one, or where the policy cannot (MAVEN)."""
         leaves = policy_leaves(self.module)
         return next((leaf for leaf in leaves if isinstance(leaf, LatentSampler)), None)
 
@@ -188,8 +188,10 @@ class Policy(TensorDictModuleBase):
 
     @property
     def latent_per_episode(self) -> bool:
-        """Whether the environment draws the latent, once per episode (MAVEN's)."""
-        return self.sampler is None and self.keys.latent in self.in_keys
+        """Whether a latent lives for an episode: one that is held, or MAVEN's."""
+        if self.sampler is not None:
+            return self.sampler.held
+        return self.keys.latent in self.in_keys
 
     @property
     def recurrent(self) -> bool:

@@ -48,8 +48,9 @@ class PolicyBody(ABC):
 
     Raises:
         ValueError: if the distribution is missing or not one that the subclass knows; if the policy
-            reads a latent that nothing draws, replays a stored one, or has a sampler whose mode is
-            not ``"sample"``, unless the stored one is meant; if it is meant and none is read.
+            reads a latent that nothing draws, replays a stored one, or has a sampler that holds it
+            or whose mode is not ``"sample"``, unless the stored one is meant; if it is meant and
+            none is read.
     """
 
     def __init__(self, policy: TensorDictModuleBase, *, latent: Latent = "fresh") -> None:
@@ -216,6 +217,11 @@ def _check_source(
         raise ValueError(
             f"the policy reads {loose[0]!r} and nothing draws it: put a LatentSampler before the "
             "actor (make_policy), or pass latent='stored' if the batch's latent is meant."
+        )
+    elif isinstance(source, LatentSampler) and source.held:
+        raise ValueError(
+            "the policy's latent is held for an episode, and the loss draws its own: pass "
+            "latent='stored', with critics that read the latent (latent_dim=...)."
         )
     elif isinstance(source, LatentSampler) and source.mode != "sample":
         raise ValueError(

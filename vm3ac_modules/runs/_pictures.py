@@ -19,7 +19,7 @@ from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs.record import read_csv_log
 
-POINTS = ("preys", "treasures", "landmarks")
+POINTS = ("preys", "treasures", "landmarks", "shelters")
 """Where a scenario keeps the points that its agents go to."""
 
 

@@ -56,7 +56,9 @@ def information(run: RunBase) -> list[dict[str, float]]:
     if hasattr(loss, "diagnose") and run.task.plays == "episodes":
         return [_exact_information(run, source)]
     rows = getattr(run.training, "information_rows", 0)
-    if not hasattr(loss, "predictor_network") or rows == 0:
+    # Where a latent is held the states tell it; the estimates are for one drawn at each step.
+    held = run.agent.policy.latent_per_episode
+    if not hasattr(loss, "predictor_network") or rows == 0 or held:
         return [{} for _ in range(seeds)]
     if len(source) < seeds * run.training.batch_size:
         # Nothing collected yet: the columns stay, the values are unknown.

@@ -1,4 +1,4 @@
-r"""Values of the guard game in closed form, and the best response to a frozen policy.
+r"""Values of games with an adversary in closed form, and the best response to a frozen policy.
 
 Shapes: ``D`` draws, ``N`` agents, ``M`` modes.
 
@@ -11,7 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["correlated_guard_value", "guard_value", "independent_guard_value"]
+__all__ = [
+    "correlated_guard_value",
+    "correlated_prey_value",
+    "guard_value",
+    "independent_guard_value",
+    "independent_prey_value",
+]
 
 
 def guard_value(choices: Tensor, num_modes: int) -> float:
@@ -74,3 +80,35 @@ def independent_guard_value(num_agents: int, num_modes: int) -> float:
         (0.25, 0.75)
     """
     return max((k - 1) / k**num_agents for k in range(2, num_modes + 1))
+
+
+def correlated_prey_value(num_modes: int) -> float:
+    r"""How often a team with a common random z can catch a prey that knows it: :math:`1/M`.
+
+    .. math:: \max \min_m p_m, \qquad p_m = P(\text{all agents wait at exit } m)
+
+    Args:
+        num_modes: number of exits M.
+
+    Example:
+        >>> correlated_prey_value(4)
+        0.25
+    """
+    return 1.0 / num_modes
+
+
+def independent_prey_value(num_agents: int, num_modes: int) -> float:
+    r"""How often independent policies can: :math:`M^{-N}`.
+
+    With :math:`x_m = \prod_i p_i(m)` Hoelder's inequality gives :math:`\sum_m x_m^{1/N} \le 1`, so
+    the least of M terms is at most :math:`M^{-N}`; uniform policies attain it.
+
+    Args:
+        num_agents: number of agents N >= 1.
+        num_modes: number of exits M.
+
+    Example:
+        >>> independent_prey_value(2, 4)
+        0.0625
+    """
+    return float(num_modes) ** -num_agents

@@ -13,7 +13,8 @@ from contracts.reproduction import table
 from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import value_of_correlation as program
 from vm3ac_modules.cli.reproduce._cases import settings_of
-from vm3ac_modules.cli.reproduce._games import Game
+from vm3ac_modules.cli.reproduce._command import Command
+from vm3ac_modules.cli.reproduce._games import Game, game_case
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import train
 
@@ -28,7 +29,17 @@ from vm3ac_modules.runs import train
     ],
 )
 def test_games_as_they_are_written(text, game):
-    assert Game.of(text) == game
+    assert Game.of(text) == (*game, "guard")
+
+
+def test_games_of_many_steps():
+    guarded = Game.of("4:2", "guarded_rendezvous")
+    assert str(guarded) == "guarded_rendezvous M=4, N=2"
+    assert guarded.values == {"with a common z": 0.75, "independent": 0.25}
+    prey = Game.of("4:2", "learning_prey")
+    assert prey.values == {"with a common z": 0.25, "independent": 0.0625}
+    with pytest.raises(OptionsError, match="tasks of games are guard, guarded_rendezvous"):
+        Game.of("4:2", "predator_prey_2")
 
 
 @pytest.mark.parametrize("text", ["4", "a:2", "4:2:x", "1:2", "4:0", ""])
@@ -80,6 +91,29 @@ def test_real_runs(tmp_path, monkeypatch):
     program.main(line)
     torch.set_num_threads(threads)
     assert table(tmp_path / "values.csv") == rows
+
+
+def test_a_game_of_many_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "launch", lambda command, log: train(settings_of(command[4:])))
+    threads = torch.get_num_threads()
+    line = ["budget=smoke", "tasks=guarded_rendezvous", "algorithms=ma_sac_latent", "episodes=16"]
+    program.main([*line, "seeds=1", f"out={tmp_path}"])
+    torch.set_num_threads(threads)
+    rows = table(tmp_path / "values.csv")
+    assert {row["game"] for row in rows} == {"guarded_rendezvous M=4, N=2"}
+    assert {row["latent"] for row in rows} == {"sample", "independent", "mean"}
+
+
+def test_long_games_are_trained_longer_unless_told_otherwise():
+    def frames(*line, task="guarded_rendezvous"):
+        chosen = program.ValueOfCorrelation().changed({"budget": "cpu"}, "the program")
+        command = Command(chosen, dict(line), "")
+        case = game_case(command, Game.of("4:2", task), "ma_sac")
+        return case.settings.training.frames, case.settings.training.buffer_size
+
+    assert frames() == (512_000, 25_600)
+    assert frames(("frames", "999")) == (999, 25_600)
+    assert frames(task="guard") == (64_000, 1280)
 
 
 def test_an_unknown_game_is_one_sentence(tmp_path, capsys):

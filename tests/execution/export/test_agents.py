@@ -157,6 +157,23 @@ def test_synchronized_agents_act_as_the_team_with_the_same_latents(kind, request
             np.testing.assert_allclose(found[name], expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_agents_hold_the_latent_of_an_episode(kind, tmp_path):
+    if kind == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    policy = Policy.of(gaussian_team(held=True)).with_latent("synchronized", seed=SEED)
+    files = export_agents(policy, tmp_path, format=kind, about=ABOUT)
+    td = observations(50)
+    out = joint(policy, td)
+    for step in (0, 7):
+        when = {**clock(td), "step": np.full(50, step)}
+        found = DeployedAgent(files[0], seed=SEED).run(
+            td["agents", "observation"][:, 0].numpy(), **when
+        )
+        assert np.array_equal(found["used_latent"], out["latent"].numpy())
+
+
 def test_a_recurrent_onnx_agent_acts_and_remembers_as_the_team(tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -19,29 +19,31 @@ LatentInput = Literal["synchronized", "given", "mean", "constant", "none"]
 class LatentSource(nn.Module):
     """Compute or read the latent of a step inside an agent's program.
 
-    ``"synchronized"`` computes it from seed, episode and step, ``"given"`` reads it, ``"mean"`` and
-    ``"constant"`` are constants of the prior.
+    ``"synchronized"`` computes it from seed, episode and step (the episode's step 0 if it is
+    ``held``), ``"given"`` reads it, ``"mean"`` and ``"constant"`` are constants of the prior.
     """
 
-    def __init__(self, source: LatentInput, prior: LatentPrior | None) -> None:
+    def __init__(
+        self, source: LatentInput, prior: LatentPrior | None, *, held: bool = False
+    ) -> None:
         super().__init__()
         if source not in get_args(LatentInput):
             raise ValueError(
                 f"unknown latent source {source!r}; valid: {', '.join(get_args(LatentInput))}."
             )
-        held: dict[str, Tensor] = {}
+        kept: dict[str, Tensor] = {}
         if source not in ("given", "none"):
             if prior is None:
                 raise ValueError(f"the latent source {source!r} needs the prior of the latent.")
             if source == "synchronized":
-                held = prior.numbers()
+                kept = prior.numbers()
             else:
                 value = prior.mean() if source == "mean" else prior.constant()
-                held = {"value": value.float().cpu()}
-        self.source = source
+                kept = {"value": value.float().cpu()}
+        self.source, self.held = source, held
         # Not a submodule: a program holds only the buffers that its graph reads.
         self._prior = [prior]
-        for name, tensor in held.items():
+        for name, tensor in kept.items():
             self.register_buffer(name, tensor, persistent=False)
 
     @property
@@ -72,5 +74,7 @@ class LatentSource(nn.Module):
             return cast("Tensor", self.value).expand(rows, -1)
         prior = cast("LatentPrior", self._prior[0])
         seed, episode, step = given
+        # Not a constant: programs must read what agents hand them.
+        step = step - step if self.held else step
         uniforms = uniforms_at(seed, episode, step, prior.num_uniforms)
         return prior.from_uniforms(uniforms, cast("dict[str, Tensor]", self._buffers))

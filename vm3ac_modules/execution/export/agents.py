@@ -59,7 +59,8 @@ def single_agent(
             "the state of the whole team, which no agent knows alone. Export with latent "
             "'given', and hand every agent the latent at the start of an episode."
         )
-    where = LatentSource(source, policy.prior)
+    held = policy.sampler is not None and policy.sampler.held
+    where = LatentSource(source, policy.prior, held=held)
     net = cut_out_agent(policy.net, agent, policy.sizes.num_agents).cpu()
     bounds = policy.bounds
     if bounds is None:
