@@ -86,6 +86,10 @@ class Keys:
     """Whether there was a following step in the episode, bool ``[*B, N, 1]``."""
     episode_reward = _Entry("episode_reward")
     """Sum of an agent's rewards since the reset, ``[*B, N, 1]``."""
+    raw_observation = _Entry("raw_observation")
+    """Observations before an environment's normalizer, ``[*B, N, O]``."""
+    task_reward = _Entry("task_reward")
+    """Rewards before transforms of the environment change them, ``[*B, N, 1]``."""
     reward = _Entry("reward")
     """Per-agent rewards, ``[*B, N, 1]``."""
     loc = _Entry("loc")

@@ -33,6 +33,7 @@ from typing import Any, get_args
 import torch
 
 from vm3ac_modules.cli.arguments import program
+from vm3ac_modules.envs.carried import affine_observation
 from vm3ac_modules.execution.export._latent_source import LatentInput
 from vm3ac_modules.execution.export._parity import TOLERANCE, largest_difference
 from vm3ac_modules.execution.export.agents import default_latent, export_agents
@@ -78,10 +79,18 @@ def export(
     seed = evaluation_seed(trained.seed)
     env = trained.make_env(ROWS, seed=seed)
     keys = trained.agent.keys
+    normalization = affine_observation(env, keys)
     folder.mkdir(parents=True, exist_ok=True)
     # What fails or is killed half way leaves nothing where agents are looked for.
     with tempfile.TemporaryDirectory(prefix=".tmp_", dir=folder) as place:
-        paths = export_agents(trained.policy, place, format=kind, latent=latent, about=about)
+        paths = export_agents(
+            trained.policy,
+            place,
+            format=kind,
+            latent=latent,
+            about=about,
+            normalization=normalization,
+        )
         found = largest_difference(
             trained.policy, env, paths, latent=latent, seed=seed, steps=STEPS, keys=keys
         )

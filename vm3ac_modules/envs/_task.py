@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
 
 from vm3ac_modules.envs.battles.factory import time_limit
+from vm3ac_modules.envs.carried import keep_untouched
 from vm3ac_modules.envs.checks import check_homogeneous_continuous
 from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.keys import Keys
@@ -84,6 +85,7 @@ class Task:
             return base
         assert self.max_steps is not None
         check_homogeneous_continuous(base, Keys().group)
+        keep_untouched(base, Keys())
         transforms = Compose(
             AgentInfoToRoot(Keys().group),
             StepCounter(self.max_steps),

@@ -22,6 +22,7 @@ from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
 from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
 from vm3ac_modules.runs._segments import ReplayFiles
+from vm3ac_modules.runs._statistics import check_carried
 from vm3ac_modules.runs.directory import check_run_directory
 from vm3ac_modules.runs.settings import Settings, check_device
 
@@ -67,6 +68,7 @@ class RunBase:
         # Battles are simulated, and their replay lies, on the CPU.
         device = training.device if task.plays == "steps" else "cpu"
         env = task.make(rows, device=training.device, seed=training.seed, teams=training.seeds)
+        self.of_rows = check_carried(task, env, training.seeds)
         self.agent = build_from(
             self.settings.algorithm,
             env,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.carried import carried
 from vm3ac_modules.envs.resume import find_resumable
 from vm3ac_modules.envs.rng import env_rng_state
 from vm3ac_modules.learning.seeding import fork_rng, rng_state, seed_everything
@@ -70,6 +71,7 @@ def save(run: RunBase) -> None:
             "log_rows": run.files[seed].rows,
             "rng": rng_state(),
             "env": env[seed],
+            "carried": carried(run.env, run.of_rows),
             "agent": {"algorithm": agent.algorithm, "options": agent.options.to_dict()},
         }
         run.last_checkpoint, run.replay_files[seed] = save_checkpoint(

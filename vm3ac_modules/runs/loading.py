@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torchrl.envs import TransformedEnv
 
 from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.carried import load_carried
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.policy import Policy
@@ -27,6 +30,9 @@ class TrainedAgent(NamedTuple):
     """The run's settings."""
     frame: int
     """Environment steps that the agent was trained for."""
+    carried: Mapping[str, Mapping[str, Tensor]] = {}
+    """What transforms of the environment had learned by then, see
+    :func:`~vm3ac_modules.envs.carried.carried`."""
 
     @property
     def task(self) -> Task:
@@ -61,7 +67,9 @@ class TrainedAgent(NamedTuple):
         Returns:
             The environment, ``[B]``.
         """
-        return self.agent.wrap(self.task.make(rows, device=device, seed=seed))
+        env = self.task.make(rows, device=device, seed=seed)
+        load_carried(env, self.carried)
+        return self.agent.wrap(env)
 
 
 def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> TrainedAgent:
@@ -89,4 +97,4 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
     env = settings.task.make(1, device=device, seed=0)
     agent = build_from(settings.algorithm, env, name=settings.name, device=device)
     agent.loss.load_state_dict(saved.state["loss"])
-    return TrainedAgent(agent, settings, saved.frame)
+    return TrainedAgent(agent, settings, saved.frame, saved.state.get("carried", {}))

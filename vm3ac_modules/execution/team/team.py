@@ -81,7 +81,10 @@ class DecentralizedTeam(TensorDictModuleBase):
         self.keys = keys = Keys() if keys is None else keys
         mask = [keys.action_mask] if self.records[0]["recurrent"] else []
         given = [keys.latent] if self.records[0]["latent"]["source"] == "given" else []
-        self._per_agent, self._in_common = [keys.observation, *mask], given
+        # Agents that normalize by themselves see what the environment gives.
+        raw = bool(self.records[0].get("observation_normalization"))
+        self._observed = keys.raw_observation if raw else keys.observation
+        self._per_agent, self._in_common = [self._observed, *mask], given
         clock = [keys.episode] if self.records[0]["latent"]["source"] == "synchronized" else []
         self.in_keys = [*self._per_agent, keys.step_count, *clock, *given]
         self.out_keys = [keys.action]
@@ -154,7 +157,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         """
         require_keys(tensordict, self.in_keys, type(self).__name__)
         keys = self.keys
-        observation = tensordict.get(keys.observation)
+        observation = tensordict.get(self._observed)
         self._check_open()
         if observation.ndim != 3:
             raise ValueError(
