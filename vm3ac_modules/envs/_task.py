@@ -39,6 +39,7 @@ class Task:
         best_response: what a frozen policy is worth against an adversary that knows it, from the
             metrics of its episodes (``[E]`` each); None without an adversary. A task with one is
             built with ``num_teams``, since teams of other seeds must not share it.
+        info_per_agent: whether metrics of the environment are told of every agent, too.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Task:
     about: Mapping[str, str] = field(default_factory=dict)
     row_is_process: bool = False
     best_response: Callable[[Mapping[str, Tensor]], float] | None = None
+    info_per_agent: bool = False
 
     def make(
         self,
@@ -87,7 +89,7 @@ class Task:
         check_homogeneous_continuous(base, Keys().group)
         keep_untouched(base, Keys())
         transforms = Compose(
-            AgentInfoToRoot(Keys().group),
+            AgentInfoToRoot(Keys().group, per_agent=self.info_per_agent),
             StepCounter(self.max_steps),
             EpisodeCounter(base.batch_size),
         )

@@ -10,7 +10,7 @@ loop of the demo.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -76,6 +76,9 @@ class StepTraining(Training):
         *("lr", "gamma", "tau", "reward_scale", "critic", "critic_input", "hidden"),
     )
 
+    info_per_agent: bool = option(
+        False, "also a column in eval.csv of what the environment reports of every agent"
+    )
     updates_per_step: int = option(2, "updates per step of all rows", least=1)
     init_random_frames: int = option(
         1280, "first frames with random actions and no update, a quarter of all at most", least=0
@@ -216,6 +219,8 @@ class Settings:
         if not training.run_dir:
             where = f"{clean_name(task.title)}/{clean_name(name)}/seed_{training.seed}"
             training = training.changed({"run_dir": f"runs/{where}"})
+        if getattr(training, "info_per_agent", False):
+            task = replace(task, info_per_agent=True)
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
