@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
+from torchrl.envs import Compose, DTypeCastTransform, EnvBase, StepCounter, TransformedEnv
 
 from vm3ac_modules.envs.battles.factory import time_limit
 from vm3ac_modules.envs.carried import keep_untouched
-from vm3ac_modules.envs.checks import check_homogeneous_continuous
+from vm3ac_modules.envs.checks import check_homogeneous_continuous, wrong_dtypes
 from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.keys import Keys
 
@@ -86,6 +87,7 @@ class Task:
         if self.plays == "episodes":
             return base
         assert self.max_steps is not None
+        base = _cast(base, self.name)
         check_homogeneous_continuous(base, Keys().group)
         keep_untouched(base, Keys())
         transforms = Compose(
@@ -127,3 +129,14 @@ class Task:
             env: an environment of :meth:`make`, transformed or not.
         """
         return self.max_steps if self.max_steps is not None else time_limit(env)
+
+
+def _cast(env: EnvBase, name: str) -> EnvBase:
+    """The environment with observations, rewards and states in torch's default float type."""
+    wanted, found = torch.get_default_dtype(), wrong_dtypes(env)
+    for key, dtype in found.items():
+        warnings.warn(f"{name}: {key!r} is {dtype} and is cast to {wanted}.", stacklevel=3)
+        env = TransformedEnv(
+            env, DTypeCastTransform(dtype, wanted, in_keys=[key]), auto_unwrap=True
+        )
+    return env

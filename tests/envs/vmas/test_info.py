@@ -21,12 +21,8 @@ from vm3ac_modules.runs import train
 pytestmark = pytest.mark.filterwarnings("ignore:Force limits not specified")
 REPORTED = [0.0, 1.0, 2.0]
 UNLIKE = (
-    "diff_drive",
-    "kinematic_bicycle",
-    *tuple(
-        f"simple_{name}"
-        for name in ("adversary", "crypto", "push", "speaker_listener", "tag", "world_comm")
-    ),
+    *("diff_drive", "kinematic_bicycle", "simple_adversary", "simple_crypto", "simple_push"),
+    *("simple_speaker_listener", "simple_tag", "simple_world_comm"),
 )
 NO_INFO = "VMAS's scenario reports nothing"
 
