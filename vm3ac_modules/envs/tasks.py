@@ -44,7 +44,7 @@ FOREIGN = ("pettingzoo/", "python:")
 SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
 
 
-def _made(path: str, *arguments: Any, **options: Any) -> EnvBase:
+def _made(path: str, /, *arguments: Any, **options: Any) -> EnvBase:
     """Call what a module of this room defines; it is imported when it is needed."""
     module, name = path.split(":")
     made: EnvBase = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
@@ -53,14 +53,14 @@ def _made(path: str, *arguments: Any, **options: Any) -> EnvBase:
     return made
 
 
-def _scenario(module: str, **options: Any) -> EnvBase:
+def _scenario(module: str, /, **options: Any) -> EnvBase:
     """A scenario class of ours."""
     require_extra("vmas", "vmas", f"the scenario {module}")
     loaded = importlib.import_module(f"{SCENARIOS}.{module}")
     return _made("vmas.env:VMASEnv", getattr(loaded, loaded.__all__[0])(), **options)
 
 
-def _vmas(scenario: str, **options: Any) -> EnvBase:
+def _vmas(scenario: str, /, **options: Any) -> EnvBase:
     """A scenario of VMAS's own."""
     require_extra("vmas", "vmas", f"the scenario {VMAS_PREFIX}{scenario}")
     if scenario not in vmas_scenarios():
@@ -97,7 +97,7 @@ def own_tasks() -> dict[str, Task]:
     return found | {name: Task(name, make, 500, options) for name, options in walkers.items()}
 
 
-def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Task:
+def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> Task:
     """A task over continuous actions by name.
 
     ========================  ===================================================  =========
@@ -182,6 +182,7 @@ def battle_task(
 
 def make_env(
     name: str,
+    /,
     num_envs: int,
     device: torch.device | str = "cpu",
     seed: int | None = None,

@@ -6,6 +6,7 @@ Every seed's checkpoint has the form of a run alone, in a directory of its own.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs.checkpoint import (
     ReplayItems,
+    check_plain,
     common_frame,
     load_checkpoint,
     save_checkpoint,
@@ -50,16 +52,35 @@ def hashed_config(settings: Settings) -> dict[str, Any]:
     return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
 
 
+def check(run: RunBase) -> None:
+    """Refuse what no checkpoint could hold before the run begins, not after its first hours."""
+    for state in _states(run):
+        check_plain(state, "state")
+
+
 def save(run: RunBase) -> None:
     """Write a checkpoint of every seed."""
+    for seed, (own, state) in enumerate(zip(run.settings_of_seeds, _states(run), strict=True)):
+        run.last_checkpoint, run.replay_files[seed] = save_checkpoint(
+            own.training.run_dir,
+            run.frames,
+            state,
+            config=hashed_config(own),
+            replay=_replay(run, seed),
+            before=run.replay_files[seed],
+        )
+
+
+def _states(run: RunBase) -> Iterator[dict[str, Any]]:
+    """What every seed's checkpoint holds besides the replay."""
     agent, seeds = run.agent, run.agent.seeds
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
     env = _split_rows(find_resumable(run.env).save(run.env), seeds)
     transforms = {f"held_{i}": part.state() for i, part in _with_state(run)}
     held_back = _split_rows(transforms, seeds)
-    for seed, own in enumerate(run.settings_of_seeds):
-        state = {
+    for seed in range(seeds):
+        yield {
             "loss": losses[seed],
             "optimizers": {name: parts[seed] for name, parts in optimizers.items()},
             "target_calls": getattr(agent.target, "counter", 0),
@@ -69,20 +90,12 @@ def save(run: RunBase) -> None:
             "source": run.source.state_dict(),
             "held_back": held_back[seed],
             "log": run.metrics.state_dict(seed),
-            "log_rows": run.files[seed].rows,
+            "log_rows": run.files[seed].rows if run.files else (0, 0),
             "rng": rng_state(),
             "env": env[seed],
             "carried": carried(run.env, run.of_rows),
             "agent": {"algorithm": agent.algorithm, "options": agent.options.to_dict()},
         }
-        run.last_checkpoint, run.replay_files[seed] = save_checkpoint(
-            own.training.run_dir,
-            run.frames,
-            state,
-            config=hashed_config(own),
-            replay=_replay(run, seed),
-            before=run.replay_files[seed],
-        )
 
 
 def _replay(run: RunBase, seed: int) -> ReplayItems | None:

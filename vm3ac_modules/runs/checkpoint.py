@@ -106,7 +106,7 @@ def save_checkpoint(
         ...     load_checkpoint(run_dir).state["w"]
         tensor([1., 1.])
     """
-    _check_plain(state, "state")
+    check_plain(state, "state")
     folder = Path(run_dir) / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
@@ -258,15 +258,16 @@ def _latest(run_dir: Path) -> Path:
     )
 
 
-def _check_plain(value: Any, where: str) -> None:
+def check_plain(value: Any, where: str) -> None:
+    """Refuse what ``torch.load(weights_only=True)`` would refuse, by its place."""
     # Exact types: subclasses (memory maps, NumPy scalars) are what weights_only refuses.
     if type(value) in (dict, OrderedDict):
         for key, item in value.items():
-            _check_plain(key, f"the key {key!r} of {where}")
-            _check_plain(item, f"{where}[{key!r}]")
+            check_plain(key, f"the key {key!r} of {where}")
+            check_plain(item, f"{where}[{key!r}]")
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):
-            _check_plain(item, f"{where}[{index}]")
+            check_plain(item, f"{where}[{index}]")
     elif type(value) not in (*_PLAIN, *_TENSORS):
         raise TypeError(
             f"{where} is a {type(value).__name__}; a checkpoint holds dicts, lists and tuples of "

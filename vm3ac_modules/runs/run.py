@@ -47,6 +47,7 @@ class Run(RunBase):
 
     def __enter__(self) -> Run:
         training = self.training
+        run_state.check(self)
         self.lock = RunLock(training.run_dir)
         try:
             self._open()

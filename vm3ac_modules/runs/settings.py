@@ -275,6 +275,13 @@ def clean_name(text: str) -> str:
     return text
 
 
+RESERVED = {
+    "num_envs": "num_envs",
+    "device": "device",
+    "seed": "seed",
+    "max_steps": "task.max_steps",
+}
+"""What the run hands to an environment by itself, and where it is given."""
 PLACE = ("task", "map", "backend", "reward", "env")
 """Keys of a configuration that say what is trained on."""
 
@@ -286,6 +293,7 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
             raise OptionsError("give a task or the map of a battle, not both.")
         place = {"map": "", "backend": "smax", "reward": "sparse", **given}
         place["env"] = _mapping("env", given.get("env"))
+        _check_reserved("env", place["env"], tuple(RESERVED)[:3])
         names = {key: place[key] for key in ("map", "backend", "reward")}
         return battle_task(*names.values(), **place["env"]), place
     for key in given:
@@ -305,8 +313,15 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise OptionsError(f"task.max_steps must be an integer >= 1 or null, got {limit!r}.")
     env = _mapping("task.env", task.get("env"))
+    _check_reserved("task.env", env, tuple(RESERVED))
     place = {"task": {"name": task["name"], "max_steps": limit, "env": env}}
     return find_task(task["name"], max_steps=limit, **env), place
+
+
+def _check_reserved(where: str, env: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for key in names:
+        if key in env:
+            raise OptionsError(f"{where}.{key} is set by the run: give {RESERVED[key]}.")
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:

@@ -29,12 +29,13 @@ class VMASEnv(VmasEnv):
 
     VMAS keeps one random state for all its environments: building, seeding or resetting a second
     one changes what the first draws. Here each environment has its own streams and touches neither
-    VMAS's nor the caller's: a scenario with a ``set_seed`` method (ours) owns a generator, and for
-    every other scenario the shared state is swapped in and out around each call.
+    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns a generator, and for every other
+    scenario the shared state is swapped in and out around each call.
 
     Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
     termination: use ``StepCounter``, as ``make_env`` does. All agents form one group, ``"agents"``.
-    A scenario with a ``state`` method adds ``"state"`` ``[B, S]`` at the root.
+    A ``SeededScenario`` with a method ``state`` adds ``"state"`` ``[B, S]`` at the root. What other
+    scenarios call ``state``, ``set_seed`` or ``generator`` is their own affair.
 
     Args:
         scenario: the name of a scenario of VMAS, or an instance made for this environment alone.
@@ -86,7 +87,7 @@ class VMASEnv(VmasEnv):
     def _build_env(self, *, seed: int, scenario: Any, **kwargs: Any) -> Any:
         self._first_seed = seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        if hasattr(scenario, "set_seed"):
+        if _is_seeded(scenario):
             scenario.set_seed(seed)
         with self._own_stream(), _unused_options_are_errors():
             # Without a seed: VMAS would reseed the caller's CUDA generators with it.
@@ -94,7 +95,8 @@ class VMASEnv(VmasEnv):
 
     def _make_specs(self, env: Any) -> None:
         super()._make_specs(env)
-        self._has_state = callable(getattr(self.scenario, "state", None))
+        scenario = self.scenario
+        self._has_state = _is_seeded(scenario) and callable(getattr(scenario, "state", None))
         if self._has_state:
             spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
             size = self.scenario.state().shape[-1]
@@ -136,7 +138,7 @@ class VMASEnv(VmasEnv):
     def _set_seed(self, seed: int | None) -> None:
         seed = _fresh_seed() if seed is None else seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        if hasattr(self.scenario, "set_seed"):
+        if _is_seeded(self.scenario):
             self.scenario.set_seed(seed)
 
     def to(self, device: torch.device | str) -> VMASEnv:
@@ -153,7 +155,7 @@ class VMASEnv(VmasEnv):
             Tensors on the CPU; :meth:`set_rng_state` takes them back.
         """
         state = self._stream.to_tensors()
-        if hasattr(self.scenario, "generator"):
+        if _is_seeded(self.scenario):
             state["generator"] = self.scenario.generator.get_state()
         return state
 
@@ -230,6 +232,13 @@ def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tens
             f"{method}: the state has the entries {sorted(state)}, this environment needs "
             f"{sorted(expected)}; use one saved from the same scenario and kind of device"
         )
+
+
+def _is_seeded(scenario: Any) -> bool:
+    """Whether a scenario is ours by its type, whatever others call their methods."""
+    from vm3ac_modules.envs.vmas.scenarios._common import SeededScenario
+
+    return isinstance(scenario, SeededScenario)
 
 
 def _fresh_seed() -> int:
