@@ -40,7 +40,6 @@ def check_homogeneous_continuous(
         observation = observation.get("observation", None)
     for name, spec in (("action", action), ("observation", observation)):
         _check_same_size(group, name, spec)
-        check_vectors(env, (group, name), spec, 2)
     state = env.full_observation_spec.get(Keys(group).state, None)
     if state is not None:
         check_vectors(env, Keys(group).state, state, 1)
@@ -51,28 +50,35 @@ def check_homogeneous_continuous(
         kind = f"{type(action).__name__} of {action.dtype}"
         raise ValueError(
             f"({group!r}, 'action') is {kind}, not a bounded continuous action; give the "
-            "environment continuous actions with finite bounds (VMAS: continuous_actions=True)"
+            "environment a Bounded action_spec with finite bounds (VMAS: continuous_actions=True)"
         )
     if not bool(action.space.low.isfinite().all() & action.space.high.isfinite().all()):
         raise ValueError(
             f"({group!r}, 'action') has an infinite bound, but squashed policies need finite ones; "
-            "append a torchrl ActionScaling or clip the space of the wrapped environment"
+            "give the environment a finite action_spec of its own (torchrl.data.Bounded)"
         )
+    for name, spec in (("action", action), ("observation", observation)):
+        check_vectors(env, (group, name), spec, 2)
 
 
 def _check_same_size(group: str, name: str, spec: TensorSpec | None) -> None:
     key = f"({group!r}, {name!r})"
     if spec is None:
-        raise ValueError(f"the environment has no {key}; rename its entry with RenameTransform")
+        raise ValueError(
+            f"the environment has no {key}; rename its entry with RenameTransform, "
+            "or join several into one tensor under that name (CatTensors)"
+        )
     if isinstance(spec, (Stacked, StackedComposite)) or -1 in spec.shape:
         raise ValueError(
             f"the agents of group {group!r} differ in the size of their {name}; pad them to one "
-            "size, or put each kind of agent in a group of its own (group_map)"
+            "size in an environment of your own (python:...), whose group holds agents that are "
+            "alike, and let it play the others"
         )
     if isinstance(spec, Composite):
         raise ValueError(
-            f"{key} is a dictionary of {sorted(map(str, spec.keys()))}; join its entries into one "
-            "tensor (CatTensors, or an option of the scenario)"
+            f"{key} is a dictionary of {sorted(map(str, spec.keys()))}; rename it "
+            "(RenameTransform), then join its entries into one tensor under this name (CatTensors), or "
+            "look for an option of the scenario"
         )
 
 
@@ -141,8 +147,9 @@ def check_layout(env: EnvBase, num_envs: int, group: str = "agents") -> None:
     ours = [key for key in (Keys().step_count, Keys().episode) if key in seen]
     if ours:
         raise ValueError(
-            f"the environment writes {ours} itself, which make_env adds; leave the time limit to "
-            "make_env(..., max_steps=...), or write under another name"
+            f"the environment writes {ours} itself, which make_env adds; leave that out "
+            "(StepCounter) and give the time limit to make_env(..., max_steps=...), or write under "
+            "another name"
         )
 
 
