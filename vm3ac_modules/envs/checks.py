@@ -77,8 +77,8 @@ def _check_same_size(group: str, name: str, spec: TensorSpec | None) -> None:
     if isinstance(spec, Composite):
         raise ValueError(
             f"{key} is a dictionary of {sorted(map(str, spec.keys()))}; rename it "
-            "(RenameTransform), then join its entries into one tensor under this name (CatTensors), or "
-            "look for an option of the scenario"
+            "(RenameTransform), then join its entries into one tensor under this name "
+            "(CatTensors), or look for an option of the scenario"
         )
 
 

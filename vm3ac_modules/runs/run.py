@@ -119,12 +119,20 @@ class Run(RunBase):
         """Give what was collected to the source of batches and to the hooks."""
         self.source.add(collected.data)
         self.guard.watch("rewards", collected.rewards)
+        self.guard.watch("observations", *self._observed(collected))
         if collected.played is not None:
             self.episodes += len(collected.played.lengths)
             self.metrics.add_round(collected.played)
         if self.frames > self.random_frames:
             for hook in self.agent.hooks:
                 hook.after_step(collected.steps, self.frames)
+
+    def _observed(self, collected: Collected) -> list[Tensor]:
+        """What agents saw after these steps; episodes hold it in the steps themselves."""
+        keys = self.agent.keys
+        key = keys.observation if collected.played is not None else ("next", *keys.observation)
+        seen = collected.data.get(key, None)
+        return [] if seen is None else [seen]
 
     def batches(self, collected: Collected) -> Iterator[TensorDictBase]:
         """The batches of the updates that are due."""
