@@ -19,7 +19,7 @@ from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
-from vm3ac_modules.runs.record import read_yaml
+from vm3ac_modules.runs.record import read_config
 from vm3ac_modules.runs.settings import (
     COMMANDS,
     LOOPS,
@@ -175,7 +175,7 @@ def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
     saved = Path(config["run_dir"]) / "config.yaml"
     if not config["resume"] or not saved.exists():
         return config
-    return resumed(config, read_yaml(saved), words)
+    return resumed(config, read_config(saved), words)
 
 
 def resumed(

@@ -243,7 +243,10 @@ def _latest(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         raise CheckpointError(f"there is no directory {run_dir}.")
     if has_checkpoint(run_dir):
-        return pointed(folder)
+        try:
+            return pointed(folder)
+        except (OSError, ValueError) as error:
+            raise _damaged(folder / "latest", str(error)) from error
     if steps(folder):
         raise _damaged(folder / "latest", "is missing")
     seeds = sorted(path.name for path in run_dir.glob("seed_*") if has_checkpoint(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import platform
 import subprocess
@@ -23,6 +24,11 @@ __all__ = [
     "to_yaml",
     "versions",
 ]
+
+
+SUM = "# sha256 of the lines above: "
+LARGEST = 1_000_000
+"""Bytes of the largest configuration that is read."""
 
 
 class CsvLog:
@@ -139,15 +145,55 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
     Raises:
         ImportError: if PyYAML is not installed; names the extra.
-        ValueError: if it holds no mapping.
+        ValueError: if it is no YAML, asks for objects of Python, or holds no mapping.
     """
     require_extra("yaml", "recipes", "Reading config.yaml")
     import yaml
 
-    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    try:
+        data = yaml.safe_load(Path(path).read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as YAML ({type(error).__name__}).") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no mapping of options.")
     return data
+
+
+def write_config(path: Path | str, config: Mapping[str, Any]) -> None:
+    """Write ``config.yaml`` with its own checksum as its last line.
+
+    Args:
+        path: the file.
+        config: plain Python values.
+    """
+    text = to_yaml(config)
+    write_text(path, f"{text}{SUM}{hashlib.sha256(text.encode()).hexdigest()}\n")
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """Read a ``config.yaml``; one without a checksum is of an older version, and is believed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImportError: if PyYAML is not installed; names the extra.
+        ValueError: if it is no configuration, was damaged, or was changed since it was written.
+    """
+    path = Path(path)
+    if path.stat().st_size > LARGEST:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes: it is no configuration of a run."
+        )
+    content = path.read_bytes()
+    head, mark, said = content.rpartition(SUM.encode())
+    if mark and hashlib.sha256(head).hexdigest().encode() != said.strip():
+        raise ValueError(
+            f"{path} was damaged, or changed by hand: its checksum differs. Give what shall change "
+            "on the command line; to go on with the file as it is, remove its line "
+            f"{SUM.strip()!r}."
+        )
+    return read_yaml(path)
 
 
 def read_csv_log(path: Path | str) -> dict[str, list[float]]:

@@ -15,7 +15,6 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vm3ac_modules.files import write_text
 from vm3ac_modules.learning._collecting import Collected, collecting
 from vm3ac_modules.learning.guards import FiniteGuard, NonFiniteError
 from vm3ac_modules.learning.seeding import set_rng_state
@@ -25,7 +24,7 @@ from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs._progress import ProgressBar
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
-from vm3ac_modules.runs.record import to_yaml
+from vm3ac_modules.runs.record import write_config
 
 __all__ = ["Run"]
 
@@ -66,7 +65,7 @@ class Run(RunBase):
         kept = (0, 0) if resumed is None else tuple(resumed["log_rows"])
         self.files = [SeedFiles(own, frame, kept) for own in self.settings_of_seeds]
         if training.seeds > 1:
-            write_text(Path(training.run_dir) / "config.yaml", to_yaml(self.settings.to_dict()))
+            write_config(Path(training.run_dir) / "config.yaml", self.settings.to_dict())
         self.metrics.start(self.frames, self.updates)
         self.guard = FiniteGuard(self.frames)
         self.saved_frame = self.frames if resumed is not None else -1
