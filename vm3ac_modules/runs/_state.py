@@ -52,6 +52,11 @@ def hashed_config(settings: Settings) -> dict[str, Any]:
     return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
 
 
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """The same of a configuration that an earlier version saved: with options that came later."""
+    return hashed_config(Settings.of(config))
+
+
 def check(run: RunBase) -> None:
     """Refuse what no checkpoint could hold before the run begins, not after its first hours."""
     for state in _states(run):
@@ -115,7 +120,9 @@ def restore(run: RunBase) -> dict[str, Any]:
     # Killed between two seeds' checkpoints, a run goes on from the last one that all have.
     frame = common_frame([own.training.run_dir for own in run.settings_of_seeds])
     saved = [
-        load_checkpoint(own.training.run_dir, config=hashed_config(own), frame=frame)
+        load_checkpoint(
+            own.training.run_dir, config=hashed_config(own), frame=frame, complete=completed
+        )
         for own in run.settings_of_seeds
     ]
     states, agent = [one.state for one in saved], run.agent

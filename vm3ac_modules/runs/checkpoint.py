@@ -8,7 +8,7 @@ import pickle
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from tensordict import TensorDictBase
 
 from vm3ac_modules.files import write_text
 from vm3ac_modules.runs._configs import config_hash, differences
+from vm3ac_modules.runs._migrations import MIGRATIONS, READERS, VERSION, migrated
 from vm3ac_modules.runs._segments import ReplayFiles, joined, remove_unlisted, write_segments
 from vm3ac_modules.runs._step_directory import (
     TEMPORARY,
@@ -27,6 +28,7 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
+from vm3ac_modules.runs.record import git_commit, versions
 
 __all__ = [
     "Checkpoint",
@@ -39,7 +41,6 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_VERSION = 2
 STATE = "state.pt"
 _PLAIN = (str, bool, int, float, type(None), torch.Size, torch.dtype, torch.device)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
@@ -121,8 +122,8 @@ def save_checkpoint(
         file.flush()
         os.fsync(file.fileno())
     files = {STATE: fingerprint(temporary / STATE)}
-    meta: dict[str, Any] = {"version": _VERSION, "frame": frame, "config_hash": config_hash(config)}
-    meta |= {"files": files, "config": dict(config)}
+    meta: dict[str, Any] = {"version": VERSION, "frame": frame, "config_hash": config_hash(config)}
+    meta |= {"files": files, "config": dict(config), "written_by": _writer()}
     meta["replay"] = None if listed is None else listed.to_dict()
     write_text(temporary / "meta.json", json.dumps(meta))
     sync_directory(temporary)
@@ -133,6 +134,12 @@ def save_checkpoint(
         shutil.rmtree(folder / f"step_{step}")
     remove_unlisted(folder, folder.glob("step_*"))
     return final, listed
+
+
+@cache
+def _writer() -> dict[str, str | None]:
+    """Versions and commit of what writes, asked once a process."""
+    return {**versions(), "git_commit": git_commit()}
 
 
 def has_checkpoint(run_dir: Path | str) -> bool:
@@ -203,6 +210,7 @@ def load_checkpoint(
     config: Mapping[str, Any] | None = None,
     replay: bool = True,
     frame: int | None = None,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Checkpoint:
     """Read the checkpoint that ``latest`` points to, after checking every file.
 
@@ -211,6 +219,8 @@ def load_checkpoint(
         config: the configuration of this run, which must equal the checkpoint's.
         replay: also read the replay, which may be large.
         frame: read the checkpoint of this frame instead of the latest.
+        complete: brings a configuration that an earlier version saved to what this one compares:
+            with the defaults of options that came later, without those that went.
 
     Returns:
         Frame, state, replay state or None, and configuration.
@@ -224,13 +234,13 @@ def load_checkpoint(
     if not step.is_dir():
         raise _damaged(step, "is missing")
     meta = _read_meta(step)
-    if config is not None and meta["config_hash"] != config_hash(config):
+    apart = [] if config is None else differences(_completed(step, meta, complete), config)
+    if apart:
         raise CheckpointError(
-            f"{step} was written by a run with other settings: "
-            f"{'; '.join(differences(meta['config'], config))}. "
+            f"{step} was written by a run with other settings: {'; '.join(apart)}. "
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
-    state = _read(step / STATE, meta["files"][STATE])
+    state = migrated(meta["version"], _read(step / STATE, meta["files"][STATE]))
     files = None if meta["replay"] is None else ReplayFiles.of(meta["replay"])
     read = partial(_read, step=step)
     items = joined(files, read, step.parent) if replay and files and files.held else None
@@ -299,13 +309,27 @@ def _read_meta(step: Path) -> dict[str, Any]:
         version = meta["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, "is damaged" if path.exists() else "is missing") from error
-    if version != _VERSION:
+    if version in MIGRATIONS or version == VERSION:
+        return meta
+    readers = READERS.get(version, "a later version of vm3ac-modules: update it to go on")
+    raise CheckpointError(
+        f"{step} has format version {version}, this package reads {min(MIGRATIONS)} to {VERSION}: "
+        f"it is read by {readers}; or start again with overwrite=true."
+    )
+
+
+def _completed(
+    step: Path, meta: dict[str, Any], complete: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The saved configuration in the words of this version."""
+    try:
+        return complete(meta["config"])
+    except ValueError as error:
+        writer = meta.get("written_by", {}).get("vm3ac-modules", "the version that wrote it")
         raise CheckpointError(
-            f"{step} has format version {version}, this package reads version {_VERSION}: go on "
-            "with the version of vm3ac-modules that wrote it (summary.json and "
-            "git_commit say which), or start again with overwrite=true."
-        )
-    return meta
+            f"{step} was written with settings that this version does not know ({error}) Go on "
+            f"with vm3ac-modules {writer}, or start a new run in another run_dir."
+        ) from error
 
 
 def _read(path: Path, expected: Mapping[str, Any], step: Path | None = None) -> dict[str, Any]:
