@@ -38,7 +38,7 @@ def far(compose):
 @pytest.mark.parametrize("part", ["v2", "v1", "own", "scaled", "clipped", "frames", "once"])
 def test_evaluations_play_behind_the_frozen_statistics_of_the_training(far, tmp_path, part):
     summary = train(far(part))
-    trained = load_agent(tmp_path / "run")
+    trained = load_agent(tmp_path / "run", trust=True)
     env = trained.make_env(3, seed=0)
     saved = load_checkpoint(tmp_path / "run").state["carried"]
     before = carried(env)
@@ -56,7 +56,7 @@ def test_evaluations_play_behind_the_frozen_statistics_of_the_training(far, tmp_
 
 def test_what_a_normalizer_shows_is_the_raw_observation_by_the_saved_statistics(far, tmp_path):
     train(far("v2_seen"))
-    env = load_agent(tmp_path / "run").make_env(3, seed=5)
+    env = load_agent(tmp_path / "run", trust=True).make_env(3, seed=5)
     [state] = load_checkpoint(tmp_path / "run").state["carried"].values()
     keys = {key.split(".-|-.")[0].split("/")[-1]: value for key, value in state.items()}
     debias = 1 - 0.9999 ** keys["count"]
@@ -71,7 +71,7 @@ def test_what_a_normalizer_shows_is_the_raw_observation_by_the_saved_statistics(
 @pytest.mark.parametrize("part", ["v2", "v1", "scaled", "clipped"])
 def test_reported_returns_are_the_tasks_whatever_a_transform_makes_of_rewards(far, tmp_path, part):
     train(far(part))
-    trained = load_agent(tmp_path / "run")
+    trained = load_agent(tmp_path / "run", trust=True)
     env = trained.make_env(3, seed=0)
     steps = env.rollout(6)
     # Two agents are paid minus their distance, which the raw observations show.
@@ -82,14 +82,14 @@ def test_reported_returns_are_the_tasks_whatever_a_transform_makes_of_rewards(fa
     torch.testing.assert_close(paid, -apart.expand_as(paid), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(steps["next", "agents", "reward"], paid)
     result = evaluate(None, env, max_steps=6, seed=3)
-    plain = load_agent(tmp_path / "run").make_env(3, seed=0).base_env
+    plain = load_agent(tmp_path / "run", trust=True).make_env(3, seed=0).base_env
     assert result.mean == pytest.approx(evaluate(None, plain, max_steps=6, seed=3).mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("part", ["v2_seen", "scaled"])
 def test_exported_agents_normalize_by_themselves(far, tmp_path, part):
     train(far(part))
-    trained = load_agent(tmp_path / "run")
+    trained = load_agent(tmp_path / "run", trust=True)
     env = trained.make_env(4, seed=0)
     maps = affine_observation(env)
     paths = export_agents(trained.policy, tmp_path / "a", about=ABOUT, normalization=maps)
@@ -100,7 +100,7 @@ def test_exported_agents_normalize_by_themselves(far, tmp_path, part):
     assert apart < 1e-4, "an agent alone does what it did in the team"
     unaware = export_agents(trained.policy, tmp_path / "b", about=ABOUT)
     assert read_record(unaware[0])["observation_normalization"] is None
-    with DecentralizedTeam(paths, seed=7) as team:
+    with DecentralizedTeam(paths, seed=7, trust=True) as team:
         found = evaluate(team, env, max_steps=6, seed=7)
     joint = evaluate(trained.policy, env, max_steps=6, seed=7, latent="synchronized")
     assert found.mean == pytest.approx(joint.mean, abs=1e-4)
@@ -109,7 +109,7 @@ def test_exported_agents_normalize_by_themselves(far, tmp_path, part):
 def test_an_export_says_which_transform_it_cannot_write(far, tmp_path):
     train(far("behind"))
     with pytest.raises(ValueError, match="ClipTransform changes observations behind a normalizer"):
-        affine_observation(load_agent(tmp_path / "run").make_env(2))
+        affine_observation(load_agent(tmp_path / "run", trust=True).make_env(2))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_resumed_run_goes_on_with_the_same_statistics_to_the_bit(compose, tmp_
 
 def test_a_checkpoint_of_another_transform_is_refused_by_name(far, tmp_path):
     train(far("v2"))
-    trained = load_agent(tmp_path / "run")
+    trained = load_agent(tmp_path / "run", trust=True)
     other = trained._replace(carried={"0:VecNorm": {}})
     with pytest.raises(ValueError, match=r"lacks the transforms \['0:VecNorm'\].*VecNormV2"):
         other.make_env(2)

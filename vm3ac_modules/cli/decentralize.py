@@ -68,6 +68,9 @@ class Decentralized(Options):
     kill: str | None = option(None, "kill an agent's process: AGENT@STEP, as 1@50")
     rejoin: bool = option(False, "start it again")
     timeout: float = option(120.0, "how long to wait for an agent", unit="seconds", above=0)
+    trust: bool = option(
+        False, "import the module of a task that run_dir names, and run agents' .pt2 files"
+    )
     threads: int = option(1, "intra-op threads of torch", least=1)
 
     def __post_init__(self) -> None:
@@ -86,13 +89,15 @@ class Bench:
         best = "onnx" if find_spec("onnx") and find_spec("onnxruntime") else "torch"
         self.format = options.format or best
         self.identity = checkpoint_identity(self.run_dir)
-        self.trained: TrainedAgent = load_agent(self.run_dir)
+        self.trained: TrainedAgent = load_agent(self.run_dir, trust=options.trust)
         own = evaluation_seed(self.trained.seed)
         self.seed = own if options.seed is None else options.seed
         env = self.trained.make_env(options.episodes, seed=self.seed)
         self.env = with_clock(env, self.trained.agent.keys)
         self.max_steps = self.trained.task.limit(env)
         self.latent = default_latent(self.trained.policy)
+        # Files that were written a moment ago need nobody's word.
+        self.exported = False
 
     def files(self, latent: LatentInput) -> list[Path]:
         """Files of all agents with this source of the latent; exported if there is none."""
@@ -106,6 +111,7 @@ class Bench:
             if folder == given:
                 raise AgentFileError(f"{folder} holds no agent_*{suffix}.")
             export(self.run_dir, self.trained, self.format, latent, folder)
+            self.exported = True
             return self.files(latent)
         records = check_team(found)
         source = records[0]["latent"]["source"]
@@ -126,7 +132,8 @@ class Bench:
         """A process for every agent."""
         keys, timeout = self.trained.agent.keys, self.options.timeout
         files = self.files(latent)
-        return DecentralizedTeam(files, rejoin=rejoin, timeout=timeout, keys=keys)
+        trust = self.options.trust or self.options.format == "torch" or self.exported
+        return DecentralizedTeam(files, rejoin=rejoin, timeout=timeout, keys=keys, trust=trust)
 
     def play(self, policy: Any, **options: Any) -> EvaluationResult:
         """One episode in every row."""

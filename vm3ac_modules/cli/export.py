@@ -58,6 +58,7 @@ class Export(Options):
         None, "source of the latent; null: by itself if an agent can", choices=get_args(LatentInput)
     )
     out: str | None = option(None, "directory of the files; null: run_dir/agents/<latent>")
+    trust: bool = option(False, "import the module of a task that run_dir names (python:...)")
     threads: int = option(1, "intra-op threads of torch", least=1)
 
 
@@ -112,7 +113,7 @@ def report(options: Export) -> str:
     run_dir = Path(str(options.run_dir))
     # The run's own complaint about a missing checkpoint, before anything is built.
     checkpoint_identity(run_dir)
-    trained = load_agent(run_dir)
+    trained = load_agent(run_dir, trust=options.trust)
     latent: Any = default_latent(trained.policy) if options.latent is None else options.latent
     folder = run_dir / "agents" / latent if options.out is None else Path(options.out)
     found = export(run_dir, trained, options.format, latent, folder)

@@ -28,6 +28,7 @@ from vm3ac_modules.runs.settings import (
     clean_name,
 )
 from vm3ac_modules.runs.training import train
+from vm3ac_modules.runs.trust import check_trusted
 
 __all__ = ["battle_main", "train_main"]
 
@@ -175,7 +176,10 @@ def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
     saved = Path(config["run_dir"]) / "config.yaml"
     if not config["resume"] or not saved.exists():
         return config
-    return resumed(config, read_config(saved), words)
+    kept = read_config(saved)
+    # Who names the task again vouches for it.
+    check_trusted(kept, saved, config["trust"] or "task" in words)
+    return resumed(config, kept, words)
 
 
 def resumed(
@@ -185,7 +189,7 @@ def resumed(
     place = config["run_dir"]
     known = {key: value for key, value in config.items() if key in saved}
     base = {**known, **saved, "run_dir": place}
-    base |= {key: config[key] for key in ("resume", "overwrite")}
+    base |= {key: config[key] for key in ("resume", "overwrite", "trust")}
     for key, text in words.items():
         first, _, rest = key.partition(".")
         if key == "loop":

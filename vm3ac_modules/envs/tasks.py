@@ -41,6 +41,8 @@ __all__ = [
 VMAS_PREFIX = "vmas/"
 FOREIGN = ("pettingzoo/", "python:")
 """How the name of a task begins that is found by import path."""
+KNOWN_PACKAGES = ("pettingzoo", "mpe2")
+"""Packages whose modules are imported whoever names them."""
 SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
 
 
@@ -139,6 +141,23 @@ def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> 
         raise _unknown(name)
     limit = task.max_steps if max_steps is None else max_steps
     return replace(task, max_steps=limit, options={**task.options, **options})
+
+
+def imports(name: str) -> str | None:
+    """The module that building a task imports by its name; None for what is known here.
+
+    Args:
+        name: name of a task.
+
+    Example:
+        >>> imports("python:my_package.my_module:make"), imports("predator_prey_2")
+        ('my_package.my_module', None)
+    """
+    if name.startswith("python:"):
+        return name.removeprefix("python:").partition(":")[0]
+    module = name.removeprefix("pettingzoo/")
+    known = module == name or module.partition(".")[0] in KNOWN_PACKAGES
+    return None if known else module
 
 
 def battle_name(map_name: str, backend: str, reward: str) -> str:

@@ -25,9 +25,9 @@ from vm3ac_modules.learning.seeds import (
 )
 from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.runs._base import RunBase
+from vm3ac_modules.runs._plain import check_plain
 from vm3ac_modules.runs.checkpoint import (
     ReplayItems,
-    check_plain,
     common_frame,
     load_checkpoint,
     save_checkpoint,
@@ -42,7 +42,7 @@ NOT_IN_HASH = frozenset(
         *("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw", "seeds"),
         *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
         *("information_rows", "information_latents", "replay_checkpoint_bytes"),
-        "info_per_agent",
+        *("info_per_agent", "trust"),
     )
 )
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,15 @@ from tensordict import TensorDictBase
 from vm3ac_modules.files import write_text
 from vm3ac_modules.runs._configs import config_hash, differences
 from vm3ac_modules.runs._migrations import MIGRATIONS, READERS, VERSION, migrated
-from vm3ac_modules.runs._segments import ReplayFiles, joined, remove_unlisted, write_segments
+from vm3ac_modules.runs._plain import check_plain
+from vm3ac_modules.runs._reading import check_meta, load_tensors, read_meta
+from vm3ac_modules.runs._segments import (
+    FOLDER,
+    ReplayFiles,
+    joined,
+    remove_unlisted,
+    write_segments,
+)
 from vm3ac_modules.runs._step_directory import (
     TEMPORARY,
     clean,
@@ -28,7 +34,7 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
-from vm3ac_modules.runs.record import git_commit, versions
+from vm3ac_modules.runs.record import writer
 
 __all__ = [
     "Checkpoint",
@@ -42,8 +48,6 @@ __all__ = [
 ]
 
 STATE = "state.pt"
-_PLAIN = (str, bool, int, float, type(None), torch.Size, torch.dtype, torch.device)
-_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 
 class CheckpointError(RuntimeError):
@@ -123,7 +127,7 @@ def save_checkpoint(
         os.fsync(file.fileno())
     files = {STATE: fingerprint(temporary / STATE)}
     meta: dict[str, Any] = {"version": VERSION, "frame": frame, "config_hash": config_hash(config)}
-    meta |= {"files": files, "config": dict(config), "written_by": _writer()}
+    meta |= {"files": files, "config": dict(config), "written_by": writer()}
     meta["replay"] = None if listed is None else listed.to_dict()
     write_text(temporary / "meta.json", json.dumps(meta))
     sync_directory(temporary)
@@ -134,12 +138,6 @@ def save_checkpoint(
         shutil.rmtree(folder / f"step_{step}")
     remove_unlisted(folder, folder.glob("step_*"))
     return final, listed
-
-
-@cache
-def _writer() -> dict[str, str | None]:
-    """Versions and commit of what writes, asked once a process."""
-    return {**versions(), "git_commit": git_commit()}
 
 
 def has_checkpoint(run_dir: Path | str) -> bool:
@@ -219,8 +217,7 @@ def load_checkpoint(
         config: the configuration of this run, which must equal the checkpoint's.
         replay: also read the replay, which may be large.
         frame: read the checkpoint of this frame instead of the latest.
-        complete: brings a configuration that an earlier version saved to what this one compares:
-            with the defaults of options that came later, without those that went.
+        complete: brings a configuration that an earlier version saved to what this one compares.
 
     Returns:
         Frame, state, replay state or None, and configuration.
@@ -241,10 +238,26 @@ def load_checkpoint(
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
     state = migrated(meta["version"], _read(step / STATE, meta["files"][STATE]))
-    files = None if meta["replay"] is None else ReplayFiles.of(meta["replay"])
-    read = partial(_read, step=step)
-    items = joined(files, read, step.parent) if replay and files and files.held else None
+    files, items = _read_replay(step, meta["replay"], replay)
     return Checkpoint(meta["frame"], state, items, files, meta["config"])
+
+
+def _read_replay(
+    step: Path, said: dict[str, Any] | None, wanted: bool
+) -> tuple[ReplayFiles | None, TensorDictBase | None]:
+    """Where the replay lies, and its items if they are wanted."""
+    try:
+        files = None if said is None else ReplayFiles.of(said)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(step / "meta.json", f"is damaged: {error}") from error
+    if not wanted or files is None or not files.held:
+        return files, None
+    try:
+        return files, joined(files, partial(_read, step=step), step.parent)
+    except (RuntimeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _damaged(step.parent / FOLDER, f"holds no replay of this run ({error})") from error
 
 
 def _latest(run_dir: Path) -> Path:
@@ -271,23 +284,6 @@ def _latest(run_dir: Path) -> Path:
     )
 
 
-def check_plain(value: Any, where: str) -> None:
-    """Refuse what ``torch.load(weights_only=True)`` would refuse, by its place."""
-    # Exact types: subclasses (memory maps, NumPy scalars) are what weights_only refuses.
-    if type(value) in (dict, OrderedDict):
-        for key, item in value.items():
-            check_plain(key, f"the key {key!r} of {where}")
-            check_plain(item, f"{where}[{key!r}]")
-    elif type(value) in (list, tuple):
-        for index, item in enumerate(value):
-            check_plain(item, f"{where}[{index}]")
-    elif type(value) not in (*_PLAIN, *_TENSORS):
-        raise TypeError(
-            f"{where} is a {type(value).__name__}; a checkpoint holds dicts, lists and tuples of "
-            "tensors and plain Python values only, so that it loads with weights_only=True."
-        )
-
-
 def _damaged(path: Path, problem: str, step: Path | None = None) -> CheckpointError:
     folder = path.parent if path.parent.name == "checkpoint" else path.parent.parent
     # A file of the replay lies beside the steps that need it.
@@ -305,10 +301,14 @@ def _damaged(path: Path, problem: str, step: Path | None = None) -> CheckpointEr
 def _read_meta(step: Path) -> dict[str, Any]:
     path = step / "meta.json"
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = read_meta(path)
         version = meta["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, "is damaged" if path.exists() else "is missing") from error
+        if version in MIGRATIONS or version == VERSION:
+            check_meta(meta, STATE)
+    except FileNotFoundError as error:
+        raise _damaged(path, "is missing") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"is damaged: it {error}") from error
     if version in MIGRATIONS or version == VERSION:
         return meta
     readers = READERS.get(version, "a later version of vm3ac-modules: update it to go on")
@@ -341,6 +341,6 @@ def _read(path: Path, expected: Mapping[str, Any], step: Path | None = None) -> 
     if fingerprint(path) != {key: expected[key] for key in ("size", "sha256")}:
         raise _damaged(path, "is damaged: its checksum differs", step)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise _damaged(path, f"cannot be read ({error})", step) from error
+        return load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error), step) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from vm3ac_modules.envs.carried import load_carried
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.policy import Policy
-from vm3ac_modules.runs.checkpoint import load_checkpoint
+from vm3ac_modules.runs.checkpoint import CheckpointError, load_checkpoint
 from vm3ac_modules.runs.settings import Settings, check_device
+from vm3ac_modules.runs.trust import check_trusted
 
 __all__ = ["TrainedAgent", "load_agent"]
 
@@ -72,18 +73,23 @@ class TrainedAgent(NamedTuple):
         return self.agent.wrap(env)
 
 
-def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> TrainedAgent:
+def load_agent(
+    run_dir: Path | str, *, device: torch.device | str = "cpu", trust: bool = False
+) -> TrainedAgent:
     """Load the agent of a run's last checkpoint.
 
     Args:
         run_dir: directory of a run.
         device: where the networks shall live.
+        trust: import the module of a task ``python:<module>:<function>`` that the directory names.
+            Importing runs code; give it for directories of your own only.
 
     Returns:
         The agent, the run's settings and the frame of the checkpoint.
 
     Raises:
         CheckpointError: if there is no readable checkpoint.
+        UntrustedError: if it names a module to import, and ``trust`` is not given.
         ValueError: for a device that is not here.
         ImportError: if what the task needs is not installed; names the extra.
 
@@ -93,8 +99,23 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
     """
     check_device(device)
     saved = load_checkpoint(run_dir, replay=False)
-    settings = Settings.of({**saved.config, "run_dir": str(run_dir), "device": str(device)})
+    check_trusted(saved.config, run_dir, trust)
+    settings = _settings(saved.config, run_dir, device)
     env = settings.task.make(1, device=device, seed=0)
     agent = build_from(settings.algorithm, env, name=settings.name, device=device)
-    agent.loss.load_state_dict(saved.state["loss"])
-    return TrainedAgent(agent, settings, saved.frame, saved.state.get("carried", {}))
+    try:
+        agent.loss.load_state_dict(saved.state["loss"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{run_dir} holds networks of another form than its configuration says: {error}"
+        ) from error
+    return TrainedAgent(agent, settings, saved.frame, saved.state["carried"])
+
+
+def _settings(
+    config: Mapping[str, Any], run_dir: Path | str, device: torch.device | str
+) -> Settings:
+    try:
+        return Settings.of({**config, "run_dir": str(run_dir), "device": str(device)})
+    except (TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{run_dir} holds no configuration of a run ({error}).") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,10 @@ def _complete_rows(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         text = file.read()
     # What follows the last newline was torn by a kill.
-    return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    try:
+        return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no log of a run: {error}.") from error
 
 
 def _cut(path: Path, rows: int) -> tuple[list[str], int]:
@@ -203,7 +208,10 @@ def read_csv_log(path: Path | str) -> dict[str, list[float]]:
         path: a file written by :class:`CsvLog`, possibly by a run that is still going.
 
     Returns:
-        The values of each column; NaN for an empty or textual cell.
+        The values of each column; NaN for an empty, missing or textual cell.
+
+    Raises:
+        ValueError: if it is no CSV.
     """
 
     def number(cell: str) -> float:
@@ -213,7 +221,10 @@ def read_csv_log(path: Path | str) -> dict[str, list[float]]:
             return float("nan")
 
     header, *rows = _complete_rows(Path(path)) or [[]]
-    return {name: [number(row[i]) for row in rows] for i, name in enumerate(header)}
+    return {
+        name: [number(row[i]) if i < len(row) else math.nan for row in rows]
+        for i, name in enumerate(header)
+    }
 
 
 def versions() -> dict[str, str]:
@@ -233,6 +244,12 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def writer() -> dict[str, str | None]:
+    """Versions and commit of what writes, asked once a process."""
+    return {**versions(), "git_commit": git_commit()}
 
 
 def git_commit(path: Path | str | None = None) -> str | None:

@@ -45,6 +45,9 @@ class Training(Options):
         None, "intra-op threads of torch (CPU); null: OMP_NUM_THREADS, else the default", least=1
     )
     resume: bool = option(False, "go on from run_dir's last checkpoint")
+    trust: bool = option(
+        False, "import the module of a task that the resumed run_dir names (python:...)"
+    )
     overwrite: bool = option(False, "delete the run that run_dir holds and start anew")
     frames: int = option(
         640_000, "environment steps in total, what a resumed run did before included", least=1

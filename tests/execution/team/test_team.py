@@ -40,7 +40,7 @@ def expected(files, td, *, steps=None, seeds=(SEED, SEED)):
     actions = []
     for index, path in enumerate(files):
         step = int(td["step_count"][0, 0]) if steps is None else steps[index]
-        agent = DeployedAgent(path, seed=seeds[index])
+        agent = DeployedAgent(path, seed=seeds[index], trust=True)
         seen = td["agents", "observation"][:, index].numpy()
         actions.append(agent.act(seen, episode=np.arange(ROWS), step=step))
     return torch.from_numpy(np.stack(actions, 1))
@@ -98,7 +98,7 @@ def test_disturbances_that_cannot_be_are_refused():
 
 def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
     """In one process: what the agent's end of the pipe does with what arrives."""
-    agent = DeployedAgent(torch_files[0], seed=SEED)
+    agent = DeployedAgent(torch_files[0], seed=SEED, trust=True)
     first, second = np.random.default_rng(0).normal(size=(2, 2, 4)).astype(np.float32)
     episode, received = np.arange(2), np.array([True, False])
     frames = [
@@ -124,7 +124,7 @@ def test_a_late_clock_is_the_latents_alone(tmp_path):
     """Memories are emptied when the episode begins, not when a late clock says that it does."""
     path = export_agents(recurrent_team(), tmp_path, latent="constant", about=ABOUT)[0]
     seen, legal = np.random.default_rng(0).normal(size=(3, 1, 4)), np.ones((1, 5), bool)
-    served, agent = AgentServer(DeployedAgent(path)), DeployedAgent(path)
+    served, agent = AgentServer(DeployedAgent(path, trust=True)), DeployedAgent(path, trust=True)
     served.set({"seed": SEED, "clock": "late"})
     for step in range(3):
         arrays = [np.zeros(1, int), np.array([step]), np.ones(1, bool), seen[step], legal]
@@ -288,10 +288,10 @@ def test_a_late_answer_is_not_taken_for_the_next(onnx_files):
 
 def test_recurrent_agents_keep_their_memory_where_they_are(tmp_path):
     files = export_agents(recurrent_team(), tmp_path, latent="constant", about=ABOUT)
-    alone = [DeployedAgent(path) for path in files]
+    alone = [DeployedAgent(path, trust=True) for path in files]
     mask = torch.rand(ROWS, 2, 5) < 0.6
     mask[..., 1] = True
-    with DecentralizedTeam(files) as team:
+    with DecentralizedTeam(files, trust=True) as team:
         for step in (0, 1, 2):
             td = moment(step).set(("agents", "action_mask"), mask)
             joint = team(td)["agents", "action"]
@@ -305,11 +305,11 @@ def test_recurrent_agents_keep_their_memory_where_they_are(tmp_path):
 def test_a_latent_that_is_given_is_handed_to_every_agent(tmp_path):
     files = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)
     td = moment(0).set("latent", torch.randn(ROWS, 5))
-    with DecentralizedTeam(files) as team:
+    with DecentralizedTeam(files, trust=True) as team:
         joint = team(td)["agents", "action"]
         for index, path in enumerate(files):
             seen = td["agents", "observation"][:, index].numpy()
-            own = DeployedAgent(path).act(seen, latent=td["latent"].numpy())
+            own = DeployedAgent(path, trust=True).act(seen, latent=td["latent"].numpy())
             assert joint[:, index].numpy().tobytes() == own.tobytes()
         with pytest.raises(MissingKeysError, match="latent"):
             team(moment(0))

@@ -54,7 +54,7 @@ def largest_difference(
     team = Policy.of(policy, keys)
     if latent in ("synchronized", "mean", "constant"):
         team = team.with_latent(latent, seed=seed)
-    agents = [DeployedAgent(path, seed=seed) for path in paths]
+    agents = [DeployedAgent(path, seed=seed, trust=True) for path in paths]
     discrete = agents[0].recurrent
     env, largest = with_clock(env, keys), 0.0
     seen = seen_by(agents[0].record, keys)

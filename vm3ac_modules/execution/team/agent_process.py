@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -32,9 +33,12 @@ class AgentProcess:
     An AgentLost is raised if it does not come up, an AgentFileError if its file cannot be run.
     """
 
-    def __init__(self, path: Path | str, agent: int, *, timeout: float = 120.0) -> None:
+    def __init__(
+        self, path: Path | str, agent: int, *, timeout: float = 120.0, trust: bool = False
+    ) -> None:
         self.path, self.agent, self.timeout = Path(path), agent, timeout
         command = [sys.executable, "-m", "vm3ac_modules.execution.team.server", str(path)]
+        command += ["--trust"] if trust else []
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -96,7 +100,7 @@ class AgentProcess:
             try:
                 while (frame := unpack(stream)) is not None:
                     self._answers.put(frame)
-            except ValueError:
+            except (ValueError, RecursionError, MemoryError, struct.error):
                 # What is no frame ends the conversation.
                 self.process.kill()
             finally:

@@ -1,6 +1,6 @@
 """The agent's end of its process: reads observation and time, answers with the action.
 
-    python -m vm3ac_modules.execution.team.server agent_0.onnx
+    python -m vm3ac_modules.execution.team.server agent_0.onnx [--trust]
 
 It speaks frames (``_frames.py``) over its standard input and output and ends when its input does.
 :class:`~vm3ac_modules.execution.team.team.DecentralizedTeam` starts it.
@@ -89,7 +89,7 @@ class AgentServer:
         )
 
 
-def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes], *, trust: bool = False) -> None:
     """Load an agent and answer every frame of the input, ``SET`` or ``STEP``, until it ends."""
 
     def answer(kind: bytes, content: Any, number: int = 0) -> None:
@@ -97,7 +97,7 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         outgoing.flush()
 
     try:
-        server = AgentServer(DeployedAgent(path))
+        server = AgentServer(DeployedAgent(path, trust=trust))
     except (AgentFileError, ImportError, ValueError) as error:
         answer(FAIL, str(error))
         return
@@ -116,14 +116,15 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
 
 def main() -> None:
     """Serve the agent of the file that the command line names."""
-    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+    words = [word for word in sys.argv[1:] if word != "--trust"]
+    if len(words) != 1 or words[0] in ("-h", "--help"):
         sys.stdout.write(f"{__doc__}\n")
-        sys.exit(0 if len(sys.argv) == 2 else 2)
+        sys.exit(0 if len(words) == 1 else 2)
     # What a library prints must not get among the frames.
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        serve(sys.argv[1], sys.stdin.buffer, outgoing)
+        serve(words[0], sys.stdin.buffer, outgoing, trust="--trust" in sys.argv)
     except (BrokenPipeError, KeyboardInterrupt):
         # The host is gone, or whoever started both wants to end.
         sys.exit(0)

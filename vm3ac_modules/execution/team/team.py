@@ -55,6 +55,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         rejoin: start an agent again whose process ended, instead of stopping the team.
         keys: the tensordict vocabulary.
         timeout: seconds to wait for an agent's answer.
+        trust: run programs of ``torch.export`` (``.pt2``), which are code.
 
     Raises:
         AgentFileError: if the files are not those of one team, or cannot be run.
@@ -74,9 +75,11 @@ class DecentralizedTeam(TensorDictModuleBase):
         rejoin: bool = False,
         keys: Keys | None = None,
         timeout: float = 120.0,
+        trust: bool = False,
     ) -> None:
         super().__init__()
         self.records = check_team(paths)
+        self._trust = trust
         self.paths, self.timeout, self.rejoin = [Path(path) for path in paths], timeout, rejoin
         self.keys = keys = Keys() if keys is None else keys
         mask = [keys.action_mask] if self.records[0]["recurrent"] else []
@@ -228,7 +231,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         self.tally.seconds_to_rejoin.append(time.monotonic() - begun)
 
     def _spawn(self, index: int) -> AgentProcess:
-        return AgentProcess(self.paths[index], index, timeout=self.timeout)
+        return AgentProcess(self.paths[index], index, timeout=self.timeout, trust=self._trust)
 
     def _set(self, index: int) -> None:
         try:
