@@ -90,11 +90,11 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             failed = True
             return
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stopped:
             sys.stderr.write(
                 "\nstopped; resume=true with the same run_dir goes on from its last checkpoint.\n"
             )
-            sys.exit(130)
+            sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else stopped.code)
         sys.stdout.write(f"{result_line(summary)} -> {config['run_dir']}\n")
 
     sys.argv = [program, *given]

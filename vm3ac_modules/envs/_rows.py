@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -178,7 +180,7 @@ class WorkerRows:
         # Daemons, so that a program whose environment nobody closes can end.
         options = {"daemon": True, "num_threads": torch.get_num_threads()}
         with _same_threads():
-            self.env = ParallelEnv(num_workers, make_env, **options)
+            self.env = ParallelEnv(num_workers, partial(_in_worker, make_env), **options)
         self.last = self.env.fake_tensordict().exclude("next", Keys().action)
 
     def reset(self, seeds: dict[int, int], device: torch.device) -> TensorDictBase:
@@ -224,6 +226,13 @@ class WorkerRows:
         """End the processes."""
         with _same_threads():
             self.env.close(raise_if_closed=False)
+
+
+def _in_worker(make_env: Callable[[], EnvBase]) -> EnvBase:
+    """Build a worker's share; an interrupt is its parent's, which then lets it end."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make_env()
 
 
 def _check_main_guard() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -56,6 +58,7 @@ class CsvLog:
 
     def __init__(self, path: Path | str, *, resume_rows: int | None = None) -> None:
         path = Path(path)
+        self._path = path
         self._columns: list[str] = []
         self.rows = 0
         if path.exists() and path.stat().st_size > 0:
@@ -74,6 +77,7 @@ class CsvLog:
 
         Raises:
             ValueError: if ``frame`` is missing or not first, or a column is unknown.
+            OSError: if the file was removed meanwhile, or the disk is full.
         """
         if "frame" not in row or (not self._columns and next(iter(row)) != "frame"):
             raise ValueError(f"the first column must be 'frame', got {list(row)}.")
@@ -87,6 +91,8 @@ class CsvLog:
             self._columns = list(row)
             lines.append(self._columns)
         lines.append([_cell(row.get(column, "")) for column in self._columns])
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile", str(self._path))
         self._file.write(csv_text(lines))
         self._file.flush()
         self.rows += 1
