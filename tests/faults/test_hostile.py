@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import pickle
+import shutil
 import zipfile
 
 import numpy as np
@@ -220,9 +221,10 @@ def draw(name, folder, number):
     @given(st.data())
     def check(data):
         place = folder.mktemp(name)
-        before = sorted(place.parent.parent.iterdir())
+        before = sorted(place.parent.iterdir())
         BOUNDARIES[name](data, place)
-        assert sorted(place.parent.parent.iterdir()) == before, "something was written elsewhere"
+        assert sorted(place.parent.iterdir()) == before, "something was written elsewhere"
+        shutil.rmtree(place)
 
     check()
 

@@ -15,6 +15,8 @@ rows play the same starts:
     restarted_counting  the same, but that agent counts its own steps from zero
     wrong_seed     one agent has another seed
     dropped        observations are lost at random, and the agent acts on the last one it has
+    delayed        with deadline=SECONDS: one agent's answers are late at random, and it acts by its
+                   last action until it is in step again
 
 The table is printed and written to RUN_DIR/decentralized.json and decentralized.csv: mean return,
 its 95% interval, and the difference from synchronized on the same starts with its own.
@@ -67,6 +69,13 @@ class Decentralized(Options):
     drop: float = option(0.1, "share of lost observations", least=0, most=1)
     kill: str | None = option(None, "kill an agent's process: AGENT@STEP, as 1@50")
     rejoin: bool = option(False, "start it again")
+    deadline: float | None = option(
+        None, "that a step waits; then the late agent's last action", unit="seconds", above=0
+    )
+    delay: float = option(
+        0.05, "of the disturbed agent's answers, in the row 'delayed'", unit="seconds", least=0
+    )
+    delayed: float = option(0.1, "share of its answers that are late", least=0, most=1)
     timeout: float = option(120.0, "how long to wait for an agent", unit="seconds", above=0)
     trust: bool = option(
         False, "import the module of a task that run_dir names, and run agents' .pt2 files"
@@ -133,7 +142,14 @@ class Bench:
         keys, timeout = self.trained.agent.keys, self.options.timeout
         files = self.files(latent)
         trust = self.options.trust or self.options.format == "torch" or self.exported
-        return DecentralizedTeam(files, rejoin=rejoin, timeout=timeout, keys=keys, trust=trust)
+        return DecentralizedTeam(
+            files,
+            rejoin=rejoin,
+            timeout=timeout,
+            keys=keys,
+            trust=trust,
+            deadline=self.options.deadline,
+        )
 
     def play(self, policy: Any, **options: Any) -> EvaluationResult:
         """One episode in every row."""
@@ -158,6 +174,9 @@ class Bench:
             )
         for line in team.tally.restarts:
             sys.stdout.write(f"{line}\n")
+        if any(team.tally.missed):
+            steps = f"of {team.tally.steps} steps"
+            sys.stdout.write(f"deadlines missed, by agent: {team.tally.missed} {steps}\n")
         return result
 
 
@@ -189,6 +208,10 @@ def table(bench: Bench) -> list[dict[str, Any]]:
         # Half of the episodes still go on then.
         middle = max(int(undisturbed.lengths.float().median()) // 2, 1)
         rows = disturbances(options.agent, options.drop, middle, bench.latent)
+        if options.deadline is not None:
+            rows["delayed"] = Disturbance(
+                options.agent, delay=options.delay, delayed=options.delayed
+            )
         results |= {name: bench.apart(team, what) for name, what in rows.items()}
     if bench.latent == "synchronized":
         # The mean of a categorical latent is none of its outcomes.

@@ -108,7 +108,7 @@ def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
         pack(STEP, [episode, np.array([6, 6]), received, np.zeros((2, 3), np.float32)]),
     ]
     out = io.BytesIO()
-    serve(str(torch_files[0]), io.BytesIO(b"".join(frames)), out)
+    serve(str(torch_files[0]), io.BytesIO(b"".join(frames)), out, trust=True)
     out.seek(0)
     assert [unpack(out).kind, unpack(out).kind] == [READY, READY]
     assert np.array_equal(unpack(out).content[0], agent.act(first, episode=episode, step=4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vm3ac_modules.execution.team.server import ClockReading, PerceivedClock
@@ -19,6 +20,8 @@ class Disturbance:
         seed_offset: added to that agent's seed.
         own_seeds: every agent has a seed of its own, so that latents are independent.
         kill_at: step at which the agent's process is killed; None for never.
+        delay: seconds by which every answer of that agent is late.
+        delayed: share of its answers that are late, drawn at random.
         dropped: probability that an observation of any agent is lost and it acts on the last one;
             the first of an episode always arrives, and so do masks of legal actions.
 
@@ -31,14 +34,19 @@ class Disturbance:
     seed_offset: int = 0
     own_seeds: bool = False
     kill_at: int | None = None
+    delay: float = 0.0
+    delayed: float = 1.0
     dropped: float = 0.0
 
     def __post_init__(self) -> None:
         PerceivedClock(self.clock)
         if self.kill_at is not None and self.kill_at < 0:
             raise ValueError(f"kill_at must be a step, at least 0, got {self.kill_at}.")
-        if not 0.0 <= self.dropped <= 1.0:
-            raise ValueError(f"dropped must be a probability, got {self.dropped}.")
+        for name in ("dropped", "delayed"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be a probability, got {getattr(self, name)}.")
+        if not 0.0 <= self.delay < math.inf:
+            raise ValueError(f"delay must be seconds, at least 0, got {self.delay}.")
 
     def seed_of(self, agent: int, seed: int) -> int:
         """The seed that an agent is given.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import IO, Any, Literal, get_args
 
 import numpy as np
@@ -58,6 +59,7 @@ class AgentServer:
 
     def __init__(self, agent: DeployedAgent) -> None:
         self.agent, self.clock = agent, PerceivedClock()
+        self.delay, self.delayed, self.late = 0.0, 1.0, np.random.default_rng(0)
         self.seen: NDArray[Any] | None = None
         inputs = [entry["name"] for entry in agent.record["inputs"]]
         self.more = [name for name in ("action_mask", "latent") if name in inputs]
@@ -65,6 +67,9 @@ class AgentServer:
     def set(self, choice: dict[str, Any]) -> None:
         """Set the team's seed and the clock's reading; clear memory and last observation."""
         self.agent.seed = int(choice["seed"])
+        self.delay = float(choice.get("delay", 0.0))
+        self.delayed = float(choice.get("delayed", 1.0))
+        self.late = np.random.default_rng(self.agent.seed)
         self.agent.reset()
         self.clock, self.seen = PerceivedClock(choice["clock"]), None
 
@@ -75,6 +80,8 @@ class AgentServer:
         and what else the program reads.
         """
         episode, step, received, observation, *more = arrays
+        if self.delay and self.late.random() < self.delayed:
+            time.sleep(self.delay)
         if self.seen is not None and self.seen.shape == observation.shape:
             # In place of what is lost zeros arrive: what an agent acts on that never saw anything.
             observation = np.where(received[:, None], observation, self.seen)
