@@ -87,6 +87,17 @@ def smac(tmp_path):
     return {"smac": tmp_path / "smac", "pysc2": tmp_path}
 
 
+def test_smaclite(tmp_path):
+    absent = one(findings(), "smaclite")
+    assert (absent.status, "uoe-agents/smaclite.git" in absent.fix) == ("absent", True)
+    there = {"folders": {"smaclite": tmp_path}}
+    needs = {"gymnasium": "1.0", "scikit-learn": "1.5"}
+    half = one(findings(needs, **there), "smaclite")
+    assert (half.status, half.fix) == ("problem", "pip install Rtree")
+    whole = one(findings({**needs, "rtree": "1.0", "smaclite": "0.0.1"}, **there), "smaclite")
+    assert (whole.status, whole.what) == ("ok", "smaclite 0.0.1")
+
+
 def test_no_game_is_no_problem():
     for name in ("smac", "smacv2"):
         assert one(findings(), f"{name} (").status == "absent"

@@ -35,6 +35,9 @@ PROBES: dict[str, tuple[str, ...]] = {
 }
 GAMES = ("smac", "smacv2")
 INSTALL_GAME = 'pip install "git+https://github.com/oxwhirl/{}.git"'
+INSTALL_SMACLITE = 'pip install "git+https://github.com/uoe-agents/smaclite.git"'
+SMACLITE_NEEDS = {"gymnasium": "gymnasium", "scikit-learn": "scikit-learn", "rtree": "Rtree"}
+"""Distributions that SMAClite imports, as installers' records and as pip name them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Surroundings:
     Args:
         versions: of the installed distributions, by their normalized names.
         requirements: of this package, as its metadata lists them.
-        folders: where the packages ``smac``, ``smacv2`` and ``pysc2`` lie, if they are there.
+        folders: where the packages ``smac``, ``smacv2``, ``smaclite`` and ``pysc2`` lie, if they
+            are there.
         environ: environment variables.
         home: the user's home folder.
         python: version of Python.
@@ -97,7 +101,7 @@ class Surroundings:
         errors = {module: error for module in probes if (error := _import_error(module))}
         if import_extras and "jaxmarl" in versions and (error := _smax_error()):
             errors["jaxmarl"] = error
-        specs = {name: find_spec(name) for name in (*GAMES, "pysc2")}
+        specs = {name: find_spec(name) for name in (*GAMES, "smaclite", "pysc2")}
         places = {n: s.submodule_search_locations for n, s in specs.items() if s is not None}
         return cls(
             versions=versions,
@@ -131,6 +135,7 @@ def diagnose(found: Surroundings) -> list[Finding]:
         Finding("ok", f"Python {found.python} on {platform.machine()}"),
         *_core(found),
         *(_extra(found, extra) for extra in EXTRAS),
+        _smaclite(found),
         *_games(found),
     ]
 
@@ -176,6 +181,17 @@ def _extra(found: Surroundings, extra: str) -> Finding:
             return Finding("problem", what, install)
     versions = ", ".join(f"{name} {found.versions[name]}" for name in wanted)
     return Finding("ok", f"extra {extra}: {versions}")
+
+
+def _smaclite(found: Surroundings) -> Finding:
+    if "smaclite" not in found.folders:
+        what = "smaclite (SMAC's maps on the CPU, without the game; optional)"
+        return Finding("absent", what, INSTALL_SMACLITE)
+    missing = [pip for name, pip in SMACLITE_NEEDS.items() if name not in found.versions]
+    if missing:
+        what = f"smaclite needs {', '.join(missing)}, which is not installed"
+        return Finding("problem", what, f"pip install {' '.join(missing)}")
+    return Finding("ok", f"smaclite {found.versions.get('smaclite', '')}".rstrip())
 
 
 def _games(found: Surroundings) -> Iterable[Finding]:

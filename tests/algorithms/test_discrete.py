@@ -11,7 +11,7 @@ from torchrl.envs.utils import check_env_specs
 if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 
-from vm3ac_modules.algorithms import build, find_preset, presets
+from vm3ac_modules.algorithms import build, find_preset, presets, tuned
 from vm3ac_modules.envs import make_battle_env
 from vm3ac_modules.learning import EpisodeCollector, SourceSizes
 from vm3ac_modules.learning._collecting import EpisodeCollecting
@@ -55,7 +55,8 @@ def test_policies_play_legal_actions_and_losses_read_what_is_recorded(algorithm,
     assert all(value.isfinite() for value in out.values())
     assert set(out) == set(agent.loss.out_keys)
     changed = {k for k, v in agent.loss.state_dict().items() if not torch.equal(v, before[k])}
-    trained = {k.split("_params")[0] for k in changed}
+    # Targets may follow at every update.
+    trained = {k.split("_params")[0] for k in changed if "target" not in k}
     networks = {n.split("_params")[0] for n in before if "params" in n and "target" not in n}
     assert trained == networks - {"latent_policy_network"}
 
@@ -115,6 +116,40 @@ def test_targets_are_copied_at_every_interval(battle):
         agent.update(batch)
         equal.append(torch.equal(online.get(key), target.get(key)))
     assert equal == [False, False, True, False, False, True]
+
+
+@pytest.mark.parametrize("algorithm", ["fop", "maven"])
+def test_targets_may_move_at_every_update(battle, algorithm):
+    torch.manual_seed(0)
+    agent = build(algorithm, battle, hidden_size=8, target_tau=0.25)
+    batch = played(agent, battle).episodes
+    names = [name for name in agent.loss.state_dict() if name.startswith("target_")]
+    for _ in range(2):
+        before = {k: v.clone() for k, v in agent.loss.state_dict().items()}
+        agent.update(batch)
+        after = agent.loss.state_dict()
+        for name in names:
+            online = after[name.removeprefix("target_")]
+            if online.is_floating_point():
+                torch.testing.assert_close(after[name], 0.75 * before[name] + 0.25 * online)
+    assert names
+
+
+def test_the_presets_for_a_cpu_change_what_they_say(battle):
+    for name in ("fop", "vm3ac"):
+        plain, cpu = (find_preset(n, "discrete").options.to_dict() for n in (name, f"{name}_cpu"))
+        changed = {key: value for key, value in cpu.items() if value != plain[key]}
+        assert changed == {
+            "reward_scale": 0.1,
+            "temperature_start": 0.005,
+            "temperature_end": 0.005,
+            "mask_soft_values": True,
+            "target_tau": 0.01,
+            "lr": 1e-3,
+            "epsilon_frames": 25_000,
+        }
+        loop = tuned(f"{name}_cpu", "battle/smax/sparse/3s_vs_3z")
+        assert loop == {"batch_size": 8, "updates_per_episode": 2.0}
 
 
 def test_reward_scale_multiplies_what_the_loss_reads(battle):
@@ -192,6 +227,7 @@ def test_mavens_prior_learns_from_rounds(battle):
         ("fop", {"temperature_schedule": "steep"}, "temperature_schedule must be paper or code"),
         ("fop", {"temperature_end": 0.0}, "temperature_end must be a number > 0"),
         ("dop", {"epsilon_start": 1.5}, "epsilon_start must be a number >= 0 and <= 1, got 1.5"),
+        ("fop", {"target_tau": 0.0}, "target_tau must be a number > 0 and <= 1 or null, got 0.0"),
         ("maven", {"target_interval": 0}, "target_interval must be an integer >= 1, got 0"),
     ],
 )

@@ -91,6 +91,25 @@ def test_without_matplotlib_there_is_a_sentence_for_a_figure(trained, monkeypatc
     assert not (run / "evaluation.png").exists()
 
 
+def test_actions_are_drawn_only_from_a_policy_that_draws(trained, capsys):
+    run = trained("algorithm=maddpg")
+    with pytest.raises(SystemExit) as ended:
+        program.main([f"run_dir={run}", "episodes=2", "actions=drawn"])
+    assert ended.value.code == 2
+    assert "no sampling" in capsys.readouterr().err
+    assert not (run / "evaluation.json").exists()
+
+
+def test_drawn_actions_with_mean_ones_beside_them(trained):
+    run = trained("algorithm=ma_ac")
+    asked = [f"run_dir={run}", "episodes=2", "coordination=false"]
+    ways = {how: program.report(options(*asked, f"actions={how}")) for how in ("both", "drawn")}
+    mean = program.report(options(*asked))
+    assert mean["actions"] == "mean"
+    both, drawn = (ways[how]["results"]["none"] for how in ("both", "drawn"))
+    assert both == drawn | {"greedy_return_mean": mean["results"]["none"]["return_mean"]}
+
+
 def test_the_mean_of_a_categorical_latent_is_not_among_all(trained):
     run = trained("algorithm.prior=categorical", "algorithm.latent_dim=3")
     asked = options(f"run_dir={run}", "episodes=2")

@@ -41,6 +41,10 @@ def test_a_trained_run_is_evaluated_with_every_latent(runs):
     assert coordination["mi_lower_bound"] == coordination["mi_upper_bound"]
     assert (run / "evaluation.png").stat().st_size > 0
     assert all(0.0 <= row["battle_won"] <= 1.0 for row in found.values())
+    assert written["actions"] == "both"
+    for name, row in found.items():
+        beside = {"greedy_win_rate", "greedy_return_mean", "policy_entropy", "logit_gap"}
+        assert beside & set(row) == (set() if name == "random" else beside)
 
 
 @pytest.mark.parametrize(("algorithm", "latent"), [("vm3ac", "constant"), ("maven", "given")])

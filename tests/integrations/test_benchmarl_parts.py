@@ -163,3 +163,13 @@ def test_a_learned_temperature_is_logged(tmp_path):
     steps = beta.log().diff(prepend=torch.tensor([math.log(0.1)]))
     assert (steps.abs() > 1e-3).all()
     assert float(experiment.losses["agents"].terms[0].beta) == pytest.approx(float(beta[-1]))
+
+
+def test_a_temperature_follows_the_frames(tmp_path):
+    ends = {"beta": 0.2, "beta_end": 0.1, "beta_frames": 10_000}
+    experiment = make(tmp_path, algorithm=ends)
+    experiment.run()
+    frames = experiment.total_frames
+    assert 0 < frames < 10_000
+    beta = float(experiment.losses["agents"].terms[0].beta)
+    assert beta == pytest.approx(0.2 - 0.1 * frames / 10_000)

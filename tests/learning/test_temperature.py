@@ -92,3 +92,39 @@ def test_beta_stays_in_its_range(env):
 def test_a_beta_per_agent_is_refused(env):
     with pytest.raises(ValueError, match="one beta for all agents"):
         build("vm3ac_auto_entropy", env, hidden=[8, 8], beta=[0.1, 0.2])
+
+
+# --- a temperature that follows the frames ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ma_sac", "vm3ac"])
+def test_beta_goes_to_its_end_on_a_straight_line(env, name):
+    agent = build(name, env, hidden=[8, 8], beta=0.2, beta_end=0.1, beta_frames=100)
+    [hook] = agent.hooks
+    beta = agent.loss.terms[0].beta
+    for frames, value in [(0, 0.2), (25, 0.175), (100, 0.1), (500, 0.1)]:
+        hook.before_collect(frames)
+        assert float(beta) == pytest.approx(value)
+    assert hook.logged == ("beta",)
+    # It may rise, and end at 0.
+    [hook] = build(name, env, hidden=[8, 8], beta=0.1, beta_end=0.0, beta_frames=4).hooks
+    hook.before_collect(3)
+    assert hook.scalars().item() == pytest.approx(0.025)
+
+
+def test_stacked_seeds_have_the_same(env):
+    options = {"beta": 0.2, "beta_end": 0.4, "beta_frames": 10}
+    agent = build("ma_sac", env, seeds=3, hidden=[8, 8], **options)
+    [hook] = agent.hooks
+    hook.before_collect(5)
+    assert hook.scalars().flatten().tolist() == pytest.approx([0.3] * 3)
+    assert float(agent.loss.terms[0].beta) == pytest.approx(0.3)
+
+
+def test_unusable_ends(env):
+    with pytest.raises(ValueError, match="needs beta_frames"):
+        build("ma_sac", env, hidden=[8, 8], beta_end=0.1)
+    with pytest.raises(ValueError, match="one beta for all agents"):
+        build("ma_sac", env, hidden=[8, 8], beta=[0.1, 0.2], beta_end=0.1, beta_frames=5)
+    with pytest.raises(ValueError, match="learned or led"):
+        build("vm3ac_auto_entropy", env, hidden=[8, 8], beta_end=0.1, beta_frames=5)

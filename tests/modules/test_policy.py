@@ -120,6 +120,28 @@ def test_a_policy_without_a_sampler_is_itself_in_every_mode(name):
         assert policy.with_latent("constant", seed=3) is policy
 
 
+@pytest.mark.parametrize("name", TEAMS)
+def test_a_policy_says_whether_its_actions_are_drawn(name):
+    policy = Policy(TEAMS[name][0]())
+    kinds = (ExplorationType.DETERMINISTIC, ExplorationType.RANDOM)
+    mean, drawn = (play(policy, kind)["agents", "action"] for kind in kinds)
+    # The latent is drawn under both, from the same numbers.
+    assert policy.draws_actions == (not torch.equal(mean, drawn))
+    assert Policy(PerSeed(policy.module, 1).module).draws_actions == policy.draws_actions
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "utilities"])
+def test_exploration_draws_and_utilities_without_it_do_not(kind):
+    policy = Policy(exploring_team(kind))
+    assert policy.draws_actions
+    assert policy.greedy().draws_actions == (kind == "recurrent")
+
+
+def test_a_user_s_own_sequence_counts_as_drawing():
+    own = TensorDictModule(torch.nn.Linear(4, 2), [("agents", "observation")], ["action"])
+    assert Policy.of(own).draws_actions
+
+
 # --- bounds -----------------------------------------------------------------------------------
 
 

@@ -52,7 +52,13 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     evaluations = read_csv_log(run / "eval.csv")
     assert evaluations["frame"][0] == 0.0
     assert evaluations["frame"][-1] == summary["frames"]
-    assert all(0.0 <= rate <= 1.0 for rate in evaluations["win_rate"])
+    beside = ("greedy_win_rate", "greedy_return_mean", "policy_entropy", "logit_gap")
+    for name in beside:
+        # Nothing is drawn from MAVEN's utilities.
+        assert (name in evaluations) == (name in summary) == (algorithm != "maven"), name
+    assert summary["actions"] == ("mean" if algorithm == "maven" else "drawn")
+    for name in ("win_rate", *(beside[:1] if algorithm != "maven" else ())):
+        assert all(0.0 <= rate <= 1.0 for rate in evaluations[name])
     last = load_checkpoint(run).state["loss"]
     trained = [k for k in first if "target" not in k and k.endswith("weight")]
     frozen = [k for k in trained if torch.equal(first[k], last[k])]
@@ -128,11 +134,35 @@ def test_the_real_game_s_adapter_trains(battle, num_envs):
     assert more["lost_episodes"] > summary["lost_episodes"]
 
 
+def test_a_run_on_smaclite_s_adapter(battle, tmp_path):
+    """A stub in its place: trained, evaluated, drawn, resumed and loaded."""
+    from vm3ac_modules.envs.battles import smaclite
+    from vm3ac_modules.testing import SMACliteStub
+
+    def make(**options):
+        return smaclite.SMACliteEnv("2s3z", make_battle=SMACliteStub, **options)
+
+    def settings(**options):
+        choice = {"backend": "smaclite", "map": "2s3z", **options}
+        found = Settings.of(battle("algorithm=vm3ac_cpu", **choice))
+        return replace(found, task=replace(found.task, build=make))
+
+    summary = train(settings())
+    assert (summary["backend"], summary["map"]) == ("smaclite", "2s3z")
+    assert summary["updates"] > 0
+    assert summary["lost_episodes"] == 0
+    assert (tmp_path / "run" / "rollout.gif").stat().st_size > 0
+    more = train(settings(frames=200, resume=True))
+    assert more["frames"] >= 200
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
         ({"map": "3q"}, ValueError, "3s_vs_3z"),
-        ({"map": "MMM"}, ValueError, "medivac"),
+        ({"map": "MMM"}, ValueError, "medivac.*backend='smaclite'"),
+        ({"map": "6h_vs_8z", "backend": "smaclite"}, ValueError, "backend='smax' has it"),
+        ({"map": "terran_4_vs_4", "backend": "smacv2", "env": {}}, ValueError, "terran_5_vs_5"),
         ({"backend": "starcraft"}, ValueError, "unknown backend 'starcraft'"),
         ({"backend": "smac"}, ValueError, "limits of their own"),
         ({"reward": "dense"}, ValueError, "dense"),

@@ -17,12 +17,14 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import EnvBase, StepCounter, Transform
 from torchrl.objectives import HardUpdate
+from torchrl.objectives.utils import TargetNetUpdater
 
 from vm3ac_modules.algorithms.base import Algorithm, Kind, Plan, option
 from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.functional.schedules import linear_schedule
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.hooks import Schedule
+from vm3ac_modules.learning.target import FusedSoftUpdate
 from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor, make_recurrent_policy
 from vm3ac_modules.nn import RecurrentPolicyNet
@@ -51,7 +53,17 @@ class EpisodeAlgorithm(Algorithm):
     )
     epsilon_end: float = option(0.05, "the same at the end", least=0, most=1)
     epsilon_frames: int = option(50_000, "how long it falls", unit="environment steps", least=0)
-    target_interval: int = option(200, "updates between copies into the targets", least=1)
+    target_interval: int = option(
+        200,
+        "updates between copies into the targets, unless target_tau moves them",
+        least=1,
+    )
+    target_tau: float | None = option(
+        None,
+        "share of the networks that enters the targets at every update; null: whole copies",
+        above=0,
+        most=1,
+    )
 
     def actor(self, plan: Plan, latent_dim: int = 0) -> RecurrentActor:
         """A recurrent actor."""
@@ -100,10 +112,15 @@ class EpisodeAlgorithm(Algorithm):
         made.hooks = [self._exploration(actor, loss), *made.hooks]
         made.clips_per_agent = False
         if any("target" in name for name, _ in loss.named_buffers()):
-            # It copies at every (interval + 1)-th call.
-            interval = self.target_interval - 1
-            made.target = HardUpdate(loss, value_network_update_interval=interval)
+            made.target = self.target(loss)
         return made
+
+    def target(self, loss: MultiAgentLoss) -> TargetNetUpdater:
+        """What moves the targets after every update."""
+        if self.target_tau is not None:
+            return FusedSoftUpdate(loss, tau=self.target_tau)
+        # It copies at every (interval + 1)-th call.
+        return HardUpdate(loss, value_network_update_interval=self.target_interval - 1)
 
     def _exploration(self, actor: Any, loss: Any) -> Schedule:
         """The floor of uniformly random actions, in the policy and in the loss."""

@@ -70,7 +70,7 @@ def presets(kind: Kind) -> dict[str, Preset]:
 
     Example:
         >>> sorted(presets("discrete"))
-        ['dop', 'fop', 'lica', 'maven', 'vdac', 'vm3ac']
+        ['dop', 'fop', 'fop_cpu', 'lica', 'maven', 'vdac', 'vm3ac', 'vm3ac_cpu']
     """
     return {name: p for (of, name), p in {**_own(), **_REGISTERED}.items() if of == kind}
 

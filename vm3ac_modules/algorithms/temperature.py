@@ -6,12 +6,15 @@ Sources: Kim et al. 2023, arXiv:2303.00451, Table 2; Haarnoja et al. 2018, arXiv
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from vm3ac_modules.algorithms.base import Plan, option
 from vm3ac_modules.algorithms.transitions import ActorCritic
+from vm3ac_modules.functional.schedules import linear_schedule
 from vm3ac_modules.learning.agent import Agent
-from vm3ac_modules.learning.hooks import TemperatureLearner
+from vm3ac_modules.learning.hooks import Schedule, TemperatureLearner
+from vm3ac_modules.objectives import EntropyTerm
 
 __all__ = ["LearnedTemperature"]
 
@@ -38,18 +41,45 @@ class LearnedTemperature(ActorCritic):
         unit="nats",
     )
     beta_lr: float = option(3e-4, "learning rate of log(beta)", above=0)
+    beta_end: float | None = option(
+        None, "the temperature after beta_frames, a straight line from beta; null: beta", least=0
+    )
+    beta_frames: int | None = option(
+        None, "how long it goes to beta_end", unit="environment steps", least=1
+    )
 
     def with_learner(self, plan: Plan, agent: Agent) -> Agent:
-        """The agent with the hook that learns beta if one is asked for."""
-        if self.auto_beta is None:
+        """The agent with the hook that learns beta, or leads it to its end, if one is asked for.
+
+        Args:
+            plan: what it is built for.
+            agent: the agent.
+
+        Raises:
+            ValueError: if beta is learned and led at once, or what either needs is missing.
+        """
+        if self.beta_end is None and self.auto_beta is None:
             return agent
-        loss: Any = agent.loss
+        if self.beta_end is None:
+            return replace(agent, hooks=[*agent.hooks, self._learner(plan, agent.loss)])
+        if self.auto_beta is not None:
+            raise ValueError("beta is either learned or led to beta_end: one of them must be null.")
+        return replace(agent, hooks=[*agent.hooks, self._schedule(plan, agent.loss)])
+
+    def _learner(self, plan: Plan, loss: Any) -> TemperatureLearner:
+        assert self.auto_beta is not None
         target = self.beta_target
         if target is None and self.auto_beta == "entropy":
             # SAC's minus the number of dimensions, for actions of half range 1.
             size = loss.half_range.log().sum(-1).mean()
             target = float(size) - plan.sizes.action_dim
-        learner = TemperatureLearner(
-            loss, self.auto_beta, target=target, lr=self.beta_lr, seeds=plan.seeds
-        )
-        return replace(agent, hooks=[*agent.hooks, learner])
+        options = {"target": target, "lr": self.beta_lr, "seeds": plan.seeds}
+        return TemperatureLearner(loss, self.auto_beta, **options)
+
+    def _schedule(self, plan: Plan, loss: Any) -> Schedule:
+        term = loss.term(EntropyTerm)
+        if self.beta_frames is None or term.beta.ndim or self.beta_end is None:
+            raise ValueError("beta_end needs beta_frames, and one beta for all agents.")
+        ends = {"start": float(term.beta), "end": self.beta_end}
+        law = partial(linear_schedule, duration=self.beta_frames, **ends)
+        return Schedule("beta", law, lambda: [term.beta], seeds=plan.seeds)

@@ -24,6 +24,8 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "multiwalker_*", {"critic_input": "state", "num_envs": 16}),
     ("*", "multiwalker_[23]", {"beta": 0.05}),
     ("*", "multiwalker_4", {"beta": 0.1}),
+    # First find each other, then hold the mixture against a guard that follows it.
+    ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
     # Simulators that are no tensors: fewer rows.
     ("*", "pettingzoo/*", {"num_envs": 16}),
     ("*", "python:*", {"num_envs": 16}),
@@ -31,6 +33,7 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "battle/smax/shaped/*", {"reward_scale": 10.0}),
     ("dop", "battle/*", {"num_envs": 16, "batch_size": 16, "updates_per_episode": 0.25}),
     ("dop", "battle/*", {"max_grad_norm": 20.0}),
+    ("*_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
     ("lica", "battle/*", {"num_envs": 8, "batch_size": 8}),
     ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8}),
 )

@@ -5,10 +5,10 @@ Source: Kim et al. 2023, arXiv:2303.00451, Appendix G.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vm3ac_modules.algorithms.base import Plan, Preset, option
-from vm3ac_modules.algorithms.fop import SoftFactorized
+from vm3ac_modules.algorithms.fop import CPU, SoftFactorized
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.nn import HyperPairNet
@@ -75,4 +75,7 @@ class VM3ACOnFOP(SoftFactorized):
         return self.agent(plan, actor, loss, sampler, rates=rates, hooks=[self.cooling(loss)])
 
 
-PRESETS = {"vm3ac": Preset(VM3ACOnFOP(), "FOP with a latent of 3 outcomes and action MI")}
+PRESETS = {
+    "vm3ac": Preset(VM3ACOnFOP(), "FOP with a latent of 3 outcomes and action MI"),
+    "vm3ac_cpu": Preset(replace(VM3ACOnFOP(), **CPU), "the same with the settings of fop_cpu"),
+}

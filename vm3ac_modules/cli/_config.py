@@ -35,8 +35,10 @@ BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
   {program} algorithm=vm3ac map=3s_vs_3z reward=sparse seed=0 run_dir=runs/x
 
 algorithm: {algorithms}
-map: 3s_vs_3z, 3m, 8m_vs_9m, 2s3z and every other that the backend knows
-backend: smax (embedded, on the CPU), smac or smacv2 (StarCraft II; see vm3ac doctor)
+map: 3s_vs_3z, 3m, 8m_vs_9m, 2s3z and every other that the backend knows; smacv2 has random teams,
+  terran_5_vs_5, protoss_10_vs_11, zerg_20_vs_23, ...
+backend: smax (embedded, on the CPU), smaclite (on the CPU, rules nearer to StarCraft), smac or
+  smacv2 (StarCraft II; see vm3ac doctor)
 reward: sparse (deaths, time and victory) or shaped (the backend's own)
 
 Options of the run (key=value):

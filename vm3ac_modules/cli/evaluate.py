@@ -2,9 +2,10 @@
 
     vm3ac evaluate run_dir=runs/demo episodes=20 latent=all coordination=true
 
-latent is one of sample, mean, constant, synchronized, independent, or all. Actions are the
-policies' means, or the most probable ones of battles; actions=drawn draws them. Every mode plays
-the same starts.
+latent is one of sample, mean, constant, synchronized, independent, or all. actions is mean (the
+policies' means, or the likeliest of discrete actions), drawn, or both: drawn, with greedy play
+beside it. Without it battles are played both ways, the rest with mean actions. Every mode and both
+ways play the same starts.
 
 coordination=true plays once more, with actions and z drawn, and measures in coordination_rows of
 the states that were visited: the mutual information of every pair's actions from below and from
@@ -33,7 +34,7 @@ from vm3ac_modules.evaluation import (
     evaluation_figure,
     measure_coordination,
 )
-from vm3ac_modules.evaluation.protocol import EXPLORATION, Actions
+from vm3ac_modules.evaluation.protocol import Actions, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.modules.latent import LatentMode
@@ -44,6 +45,11 @@ from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
 __all__ = ["Evaluation", "main"]
 
 RETURNS = ("return_mean", "return_ci95", "best_response_value")
+ACTIONS = {
+    "mean": "mean actions",
+    "drawn": "drawn actions",
+    "both": "drawn actions, beside greedy ones",
+}
 MODES: tuple[str, ...] = get_args(LatentMode)
 
 
@@ -54,7 +60,11 @@ class Evaluation(Options):
     run_dir: str | None = option(None, "directory of a run")
     episodes: int = option(20, "episodes of every mode", least=1)
     latent: str = option("all", "where the latent comes from", choices=(*MODES, "all"))
-    actions: str = option("mean", "the policies' means, or drawn", choices=tuple(EXPLORATION))
+    actions: str | None = option(
+        None,
+        "the policies' means, drawn, or both; null: both in battles",
+        choices=get_args(Actions),
+    )
     seed: int | None = option(None, "seed of the starts; null: that of evaluations", least=0)
     device: str = option("cpu", "where networks and simulation run")
     trust: bool = option(False, "import the module of a task that run_dir names (python:...)")
@@ -84,6 +94,10 @@ def report(options: Evaluation) -> dict[str, Any]:
     seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
     rows = trained.task.rows(options.episodes, trained.settings.training.num_envs)
     env = trained.make_env(rows, device=options.device, seed=seed)
+    actions = options.actions or usual_actions(trained.policy, trained.task.plays)
+    found = play_modes(
+        trained, env, options.latent, seed, episodes=options.episodes, actions=actions
+    )
     measured = None
     if options.coordination:
         measured = measure_coordination(
@@ -100,11 +114,9 @@ def report(options: Evaluation) -> dict[str, Any]:
         "task": trained.task_name,
         "frame": trained.frame,
         "episodes": options.episodes,
-        "actions": options.actions,
+        "actions": actions,
         "seed": seed,
-        "results": play_modes(
-            trained, env, options.latent, seed, episodes=options.episodes, actions=options.actions
-        ),
+        "results": found,
         "coordination": measured,
         "versions": versions(),
         "git_commit": git_commit(),
@@ -142,11 +154,12 @@ def play_modes(
             keys=trained.agent.keys,
             plays=trained.task.plays,
             episodes=episodes,
-            actions=actions,
+            actions="mean" if name == "random" else actions,
         )
         metrics = {key: float(values.mean()) for key, values in result.info.items()}
         metrics |= trained.task.judge(result.info)
-        rows[name] = {"return_mean": result.mean, "return_ci95": result.ci95, **metrics}
+        own = {"return_mean": result.mean, "return_ci95": result.ci95, **result.beside()}
+        rows[name] = {**own, **metrics}
     return rows
 
 
@@ -162,11 +175,15 @@ def text_of(found: Mapping[str, Any]) -> str:
     """The returns, and what was found about the coordination, as text."""
     lines = [
         f"{found['algorithm']} on {found['task']}, {found['frame']} frames trained, "
-        f"{found['episodes']} episodes, {found['actions']} actions"
+        f"{found['episodes']} episodes, {ACTIONS[found['actions']]}"
     ]
     for name, row in found["results"].items():
         title = "random policy" if name == "random" else f"z {name}"
         won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
+        if "greedy_win_rate" in row:
+            won += f" (greedy {row['greedy_win_rate']:.2f})"
+        if "policy_entropy" in row:
+            won += f", entropy {row['policy_entropy']:.2f}, gap {row['logit_gap']:.2f} nats"
         if "best_response_value" in row:
             won += f", against the best response {row['best_response_value']:.3f}"
         half = f"{row['return_ci95']:.1f}" if math.isfinite(row["return_ci95"]) else "-"

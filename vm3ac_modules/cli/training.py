@@ -216,6 +216,8 @@ def result_line(summary: Mapping[str, Any]) -> str:
         f" ({summary['backend'].upper()}, {summary['reward']} reward)" if "map" in summary else ""
     )
     won = f"win rate {summary['win_rate']:.2f}, " if "win_rate" in summary else ""
+    if "greedy_win_rate" in summary:
+        won = f"win rate {summary['win_rate']:.2f} (greedy {summary['greedy_win_rate']:.2f}), "
     if "best_response_value" in summary:
         won = f"against the best response {summary['best_response_value']:.3f}, "
     return (

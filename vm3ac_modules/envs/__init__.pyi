@@ -3,8 +3,9 @@ from vm3ac_modules.envs.battles.factory import make_battle_env as make_battle_en
 from vm3ac_modules.envs.battles.factory import time_limit as time_limit
 from vm3ac_modules.envs.battles.smac import SMACEnv as SMACEnv
 from vm3ac_modules.envs.battles.smac import make_smac_env as make_smac_env
+from vm3ac_modules.envs.battles.smaclite import SMACliteEnv as SMACliteEnv
 from vm3ac_modules.envs.battles.smax import SMAXEnv as SMAXEnv
-from vm3ac_modules.envs.battles.smax import SMAXUnits as SMAXUnits
+from vm3ac_modules.envs.battles.units import BattleUnits as BattleUnits
 from vm3ac_modules.envs.checks import check_homogeneous_continuous as check_homogeneous_continuous
 from vm3ac_modules.envs.episode_latent import EpisodeLatent as EpisodeLatent
 from vm3ac_modules.envs.guard import GuardEnv as GuardEnv

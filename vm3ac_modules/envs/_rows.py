@@ -35,25 +35,29 @@ class Layout:
 
     num_agents: int
     observation_size: int
-    low: Floats
-    high: Floats
-    """Bounds of the actions, ``[N, A]``."""
+    low: Floats | None = None
+    high: Floats | None = None
+    """Bounds of continuous actions, ``[N, A]``."""
+    num_actions: int = 0
+    """Number A of discrete actions, of which some are legal; 0 where actions are continuous."""
     state_size: int = 0
     metrics: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers per row: observations, rewards, state, metrics, ends."""
-        n = self.num_agents
-        return [n * self.observation_size, n, self.state_size, len(self.metrics), 2]
+        """Numbers per row: observations, rewards, state, metrics, ends, legal actions, living."""
+        n, discrete = self.num_agents, self.num_actions > 0
+        seen = [n * self.observation_size, n, self.state_size, len(self.metrics), 2]
+        return [*seen, n * self.num_actions, n * discrete]
 
 
 @dataclass(frozen=True)
 class Row:
     """Where a simulator writes, as views of one buffer.
 
-    Observations ``[N, O]``, rewards ``[N]`` (a reset has none), state ``[S]``, metrics ``[K]``, and
-    whether the episode was terminated and whether it was truncated, ``[2]``.
+    Observations ``[N, O]``, rewards ``[N]`` (a reset has none), state ``[S]``, metrics ``[K]``,
+    whether the episode was terminated and whether it was truncated, ``[2]``, and where actions are
+    discrete which are legal, ``[N, A]``, and who lives, ``[N]``.
     """
 
     observation: Floats
@@ -61,6 +65,8 @@ class Row:
     state: Floats
     metrics: Floats
     ends: Floats
+    action_mask: Floats
+    alive: Floats
 
 
 class Simulator(Protocol):
@@ -69,8 +75,8 @@ class Simulator(Protocol):
     def reset(self, seed: int, row: Row) -> None:
         """Start an episode; rewards and ends of the row are zero already."""
 
-    def step(self, action: Floats, row: Row) -> None:
-        """Go on by the actions ``[N, A]``, which are finite."""
+    def step(self, action: Any, row: Row) -> None:
+        """Go on by the actions: ``[N, A]``, finite, or the numbers of discrete ones, ``[N]``."""
 
 
 class EpisodeSeeds:
@@ -118,8 +124,10 @@ class LocalRows:
         self.simulators = [make_simulator() for _ in range(num_envs)]
         self.buffer: Floats = np.zeros((num_envs, sum(layout.sizes)), np.float32)
         parts = np.split(self.buffer, np.cumsum(layout.sizes)[:-1], axis=1)
-        shape = (layout.num_agents, layout.observation_size)
-        self.rows = [Row(part[0].reshape(shape), *part[1:]) for part in zip(*parts, strict=True)]
+        agents = layout.num_agents
+        for index in (0, 5):
+            parts[index] = parts[index].reshape(num_envs, agents, -1 if parts[index].size else 0)
+        self.rows = [Row(*part) for part in zip(*parts, strict=True)]
 
     def reset(self, seeds: dict[int, int], device: torch.device) -> TensorDictBase:
         """Start episodes with these seeds in these rows; all rows' entries, on the device."""
@@ -130,7 +138,7 @@ class LocalRows:
         return self._tensordict(device)
 
     def step(self, action: Tensor, device: torch.device) -> TensorDictBase:
-        """Step the rows whose episode goes on, actions ``[B, N, A]``; all rows' entries."""
+        """Step the rows whose episode goes on, actions ``[B, N, ..]``; all rows' entries."""
         for simulator, row, joint in zip(self.simulators, self.rows, action.numpy(), strict=True):
             if row.ends.any():
                 row.reward[:] = 0.0
@@ -142,11 +150,14 @@ class LocalRows:
         layout, rows = self.layout, len(self.simulators)
         # a copy also on the CPU, since the simulators go on writing into the buffer
         flat = torch.from_numpy(self.buffer).to(device, copy=True)
-        observation, reward, state, metrics, ends = flat.split(layout.sizes, dim=1)
+        observation, reward, state, metrics, ends, mask, alive = flat.split(layout.sizes, dim=1)
         agents = {
             "observation": observation.unflatten(1, (layout.num_agents, -1)),
             "reward": reward.unsqueeze(-1),
         }
+        if layout.num_actions:
+            agents["action_mask"] = mask.unflatten(1, (layout.num_agents, -1)) != 0
+            agents["alive"] = alive != 0
         flags = ends != 0
         entries: dict[str, Any] = {
             "agents": TensorDict(agents, [rows, layout.num_agents], device=device),
@@ -197,7 +208,7 @@ class WorkerRows:
         return self.last.flatten(0, 1).to(device)
 
     def step(self, action: Tensor, device: torch.device) -> TensorDictBase:
-        """Step the rows whose episode goes on, actions ``[B, N, A]``; all rows' entries."""
+        """Step the rows whose episode goes on, actions ``[B, N, ..]``; all rows' entries."""
         asked = TensorDict({Keys().action: action.unflatten(0, self.shape)}, self.shape)
         with self._alive():
             following = self.env.step(asked)["next"]

@@ -66,7 +66,7 @@ def own_state(part: Transform) -> dict[str, Tensor]:
     for name, value in part.state_dict().items():
         if isinstance(value, Mapping):
             found |= {f"{name}/{inner}": tensor for inner, tensor in value.items()}
-        else:
+        elif isinstance(value, Tensor):
             found[name] = value
     return found
 

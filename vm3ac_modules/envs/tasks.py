@@ -195,7 +195,7 @@ def battle_task(
         plays="episodes",
         picture="battle",
         about={"map": map_name, "backend": backend, "reward": reward},
-        row_is_process=backend != "smax",
+        row_is_process=backend in ("smac", "smacv2"),
     )
 
 

@@ -22,6 +22,7 @@ from vm3ac_modules.evaluation.curves import aggregate_curves as aggregate_curves
 from vm3ac_modules.evaluation.figures import learning_curve as learning_curve
 from vm3ac_modules.evaluation.figures import rollout_gif as rollout_gif
 from vm3ac_modules.evaluation.games import evaluate_guard as evaluate_guard
+from vm3ac_modules.evaluation.played import decidedness as decidedness
 from vm3ac_modules.evaluation.protocol import EvaluationResult as EvaluationResult
 from vm3ac_modules.evaluation.protocol import evaluate as evaluate
 from vm3ac_modules.evaluation.statistics import Estimate as Estimate

@@ -21,7 +21,8 @@ def unit_trace(env: EnvBase) -> Tensor:
     """All units of every row as numbers, for :func:`battle_gif`.
 
     Args:
-        env: an :class:`~vm3ac_modules.envs.SMAXEnv`, possibly transformed.
+        env: an :class:`~vm3ac_modules.envs.SMAXEnv` or :class:`~vm3ac_modules.envs.SMACliteEnv`,
+            possibly transformed.
 
     Returns:
         ``[B, N + M, 7]``: position (0 to 32), health (fraction), alive, team, the unit that it

@@ -43,6 +43,8 @@ def comparison_figure(
     statistic: Literal["mean", "iqm"] = "mean",
     columns: int = 4,
     ylabel: str = "average return",
+    xlabel: str = "environment steps",
+    logarithmic: bool = False,
 ) -> None:
     """Draw one panel of learning curves per task: a line per label and its shaded interval.
 
@@ -55,6 +57,8 @@ def comparison_figure(
         statistic: what the line is.
         columns: panels side by side.
         ylabel: what the curves are.
+        xlabel: what they are drawn over.
+        logarithmic: whether that axis is logarithmic.
 
     Raises:
         ImportError: if matplotlib is not installed; names the extra.
@@ -80,8 +84,11 @@ def comparison_figure(
             every = max(1, len(curve.frames) // 6)
             style = {"color": color, "ls": line, "marker": marker, "ms": 4, "lw": 1.4}
             axes.plot(curve.frames, middle, label=label, markevery=every, **style)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel="environment steps", ylabel=ylabel)
+        if logarithmic:
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(alpha=0.3)
     counts = {label: {c[label].seeds for c in panels.values() if label in c} for label in labels}
     _legend(figure, places, labels, {k: f"{k}, {_range(v)}" for k, v in counts.items()})

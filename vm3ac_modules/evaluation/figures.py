@@ -42,8 +42,9 @@ def learning_curve(
 
     Args:
         path_png: the picture to write.
-        eval_rows: columns ``frame``, ``return_mean`` and ``return_ci95`` (half-width); empty
-            before the first evaluation.
+        eval_rows: columns ``frame``, ``return_mean`` and ``return_ci95`` (half-width), and
+            ``greedy_return_mean`` where drawn actions have greedy play beside them; empty before
+            the first evaluation.
         baseline: mean return of the random policy, drawn as a dashed line.
         title: title of the picture.
 
@@ -69,6 +70,9 @@ def learning_curve(
     axes = figure.add_subplot()
     axes.fill_between(frames, mean - half, mean + half, color="0.75", lw=0, label="95 % interval")
     axes.plot(frames, mean, color="black", marker="o", ms=3, lw=1.4, label="mean return")
+    if "greedy_return_mean" in eval_rows:
+        greedy = np.asarray(eval_rows["greedy_return_mean"], dtype=float)
+        axes.plot(frames, greedy, color=COLORS[0], ls=":", lw=1.2, label="greedy actions")
     if baseline is not None:
         axes.axhline(baseline, color="0.35", ls="--", lw=1.2, label="random policy")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -25,17 +26,18 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from vm3ac_modules.envs.rng import transforms_of
 from vm3ac_modules.envs.tasks import Plays
 from vm3ac_modules.envs.transforms import EpisodeCounter
+from vm3ac_modules.evaluation.played import decidedness
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.episodes import EpisodeCollector
 from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 
-__all__ = ["EvaluationResult", "evaluate"]
+__all__ = ["EvaluationResult", "evaluate", "usual_actions"]
 
 _NORMAL_975 = 1.959964
-Actions = Literal["mean", "drawn"]
-"""How a frozen policy acts."""
+Actions = Literal["mean", "drawn", "both"]
+"""How a frozen policy acts; both one after the other, from the same starts."""
 EXPLORATION = {"mean": ExplorationType.DETERMINISTIC, "drawn": ExplorationType.RANDOM}
 
 
@@ -48,12 +50,15 @@ class EvaluationResult:
         lengths: steps of each episode, ``[E]``.
         info: what the environment reported at each episode's end, each ``[E]``.
         trace: what the observer saw before every step, ``[E, T, ...]``, if there was one.
+        greedy: beside drawn actions, the same starts played with the policies' means (the likeliest
+            of discrete actions), if both were asked for.
     """
 
     returns: Tensor
     lengths: Tensor
     info: dict[str, Tensor]
     trace: Tensor | None = None
+    greedy: EvaluationResult | None = None
 
     @property
     def mean(self) -> float:
@@ -68,6 +73,19 @@ class EvaluationResult:
             return math.nan
         return float(_NORMAL_975 * self.returns.std() / math.sqrt(episodes))
 
+    @property
+    def win_rate(self) -> float:
+        """Share of battles that were won; nan where nothing says so."""
+        won = self.info.get("battle_won")
+        return math.nan if won is None else float(won.mean())
+
+    def beside(self) -> dict[str, float]:
+        """What greedy play came to, to stand beside drawn play; nothing without it."""
+        if self.greedy is None:
+            return {}
+        won = {"greedy_win_rate": self.greedy.win_rate} if "battle_won" in self.info else {}
+        return {"greedy_return_mean": self.greedy.mean, **won}
+
     def split(self, seeds: int) -> list[EvaluationResult]:
         """Results of several seeds that played in the rows of one environment, seed by seed.
 
@@ -80,11 +98,12 @@ class EvaluationResult:
         traces = [None] * seeds if self.trace is None else self.trace.chunk(seeds)
         parts = zip(self.returns.chunk(seeds), self.lengths.chunk(seeds), traces, strict=True)
         info = {name: values.chunk(seeds) for name, values in self.info.items()}
+        greedy = [None] * seeds if self.greedy is None else self.greedy.split(seeds)
         return [
             EvaluationResult(
-                returns, lengths, {name: part[seed] for name, part in info.items()}, trace
+                returns, lengths, {name: part[k] for name, part in info.items()}, trace, greedy[k]
             )
-            for seed, (returns, lengths, trace) in enumerate(parts)
+            for k, (returns, lengths, trace) in enumerate(parts)
         ]
 
 
@@ -121,13 +140,17 @@ def evaluate(
         plays: ``"steps"`` where a row that is over starts anew by itself, ``"episodes"`` where it
             waits for the others, as battles do.
         actions: ``"mean"`` for the policies' means, or the likeliest of discrete actions;
-            ``"drawn"`` from the policies, as in training.
+            ``"drawn"`` from the policies, as in training; ``"both"``: drawn, with the other in
+            ``greedy``.
 
     Returns:
-        Returns, lengths and metrics per episode (of battles ``battle_won``: 0 or 1).
+        Returns, lengths and metrics per episode: what the environment reported (of battles
+        ``battle_won``: 0 or 1) and, of policies that draw discrete actions in whole episodes,
+        ``policy_entropy`` and ``logit_gap`` (:func:`~vm3ac_modules.evaluation.decidedness`).
 
     Raises:
-        ValueError: for an unknown way of playing or of acting.
+        ValueError: for an unknown way of playing or of acting, or actions that shall be drawn from
+            a policy that draws none.
 
     Example:
         >>> import pytest
@@ -139,11 +162,32 @@ def evaluate(
     """
     if plays not in get_args(Plays):
         raise ValueError(f"plays must be one of {', '.join(get_args(Plays))}, got {plays!r}.")
-    if actions not in EXPLORATION:
-        raise ValueError(f"actions must be one of {', '.join(EXPLORATION)}, got {actions!r}.")
+    if actions not in get_args(Actions):
+        raise ValueError(f"actions must be one of {', '.join(get_args(Actions))}, got {actions!r}.")
     keys = Keys() if keys is None else keys
     if isinstance(policy, TensorDictModuleBase):
-        policy = Policy.of(policy, keys).with_latent(latent, seed=seed)
+        policy = Policy.of(policy, keys)
+        if actions != "mean" and not policy.draws_actions:
+            raise ValueError(
+                f"actions={actions!r}: this policy has no sampling, its actions are a function of "
+                "what the agents see (and of the latent); evaluate it with actions='mean'."
+            )
+    if actions == "both":
+        again = partial(
+            evaluate,
+            policy,
+            env,
+            max_steps=max_steps,
+            seed=seed,
+            latent=latent,
+            keys=keys,
+            episodes=episodes,
+            plays=plays,
+        )
+        drawn = again(observer=observer, actions="drawn")
+        return replace(drawn, greedy=again(actions="mean"))
+    if isinstance(policy, Policy):
+        policy = policy.with_latent(latent, seed=seed)
     play = _play_steps if plays == "steps" else _play_episodes
     with fixed_starts(env, seed, EXPLORATION[actions]):
         first = play(policy, env, max_steps, keys, observer)
@@ -157,6 +201,19 @@ def evaluate(
     return EvaluationResult(returns, lengths, info, first.trace)
 
 
+def usual_actions(policy: Policy | None, plays: Plays) -> Actions:
+    """How evaluations act unless they are told: whole episodes of policies that draw, both ways.
+
+    Greedy play of a policy that is undecided is another policy than the one that was trained.
+
+    Args:
+        policy: the policy; None plays uniformly random actions.
+        plays: how the task is played.
+    """
+    both = policy is not None and plays == "episodes" and policy.draws_actions
+    return "both" if both else "mean"
+
+
 def _play_episodes(
     policy: TensorDictModuleBase | None,
     env: EnvBase,
@@ -164,8 +221,14 @@ def _play_episodes(
     keys: Keys,
     observer: Callable[[EnvBase], Tensor] | None,
 ) -> EvaluationResult:
-    played = EpisodeCollector(env, policy, max_steps, [], keys=keys).play(observer)
-    return EvaluationResult(played.returns, played.lengths, played.info, played.trace)
+    decides = isinstance(policy, Policy) and policy.draws_actions and policy.recurrent
+    read = [keys.logits, keys.action_mask, keys.mask] if decides else []
+    played = EpisodeCollector(env, policy, max_steps, read, keys=keys).play(observer)
+    info = played.info
+    if decides:
+        logits, legal, happened = (played.episodes.get(key) for key in read)
+        info = {**info, **decidedness(logits, legal, happened.squeeze(-1))}
+    return EvaluationResult(played.returns, played.lengths, info, played.trace)
 
 
 def _play_steps(

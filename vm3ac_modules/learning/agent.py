@@ -42,6 +42,7 @@ class Agent:
         clips_per_agent: whether gradients are clipped agent by agent, or loss by loss.
         seeds: number of runs S that are trained at once, as a leading dimension.
         keys: the tensordict vocabulary.
+        clip_counts: how often a loss's gradient was cut, and its updates so far, ``[2]`` each.
     """
 
     policy: Policy
@@ -58,6 +59,12 @@ class Agent:
     clips_per_agent: bool = True
     seeds: int = 1
     keys: Keys = field(default_factory=Keys)
+    clip_counts: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def clipped(self) -> dict[str, Tensor]:
+        """Share of the updates in which a loss's gradient was cut, by its name."""
+        return {name: hits / updates for name, (hits, updates) in self.clip_counts.items()}
 
     @property
     def recorded(self) -> list[NestedKey]:
@@ -119,8 +126,14 @@ class Agent:
 
     def _clip(self, name: str, max_norm: float) -> None:
         if self.clips_per_agent:
-            for network in self.loss.networks()[name]:
-                clip_gradients_per_agent(getattr(self.loss, network), max_norm, self.loss.seed_dims)
+            networks = [getattr(self.loss, network) for network in self.loss.networks()[name]]
+            norms = [
+                clip_gradients_per_agent(network, max_norm, self.loss.seed_dims).flatten()
+                for network in networks
+            ]
         else:
-            for group in self.optimizers[name].param_groups:
-                nn.utils.clip_grad_norm_(group["params"], max_norm)
+            groups = self.optimizers[name].param_groups
+            norms = [nn.utils.clip_grad_norm_(group["params"], max_norm)[None] for group in groups]
+        hit = (torch.cat(norms) > max_norm).double().mean()
+        before = self.clip_counts.get(name, torch.zeros(2, dtype=hit.dtype, device=hit.device))
+        self.clip_counts[name] = before.to(hit.device) + torch.stack((hit, torch.ones_like(hit)))

@@ -92,6 +92,7 @@ class Schedule(Hook):
         law: its value after so many frames.
         buffers: where it is written; asked anew, since a loss that is moved holds other buffers.
         late: set it after every step that was stored, not before the collection.
+        seeds: number of stacked seeds, which all have this value.
 
     Example:
         >>> floor = torch.zeros(())
@@ -107,9 +108,10 @@ class Schedule(Hook):
         buffers: Callable[[], Iterable[Tensor]],
         *,
         late: bool = False,
+        seeds: int = 1,
     ) -> None:
         self.logged = () if name is None else (name,)
-        self.law, self.buffers, self.late = law, buffers, late
+        self.law, self.buffers, self.late, self.seeds = law, buffers, late, seeds
         self.value = math.nan
 
     def before_collect(self, frames: int) -> None:
@@ -128,8 +130,8 @@ class Schedule(Hook):
             buffer.fill_(self.value)
 
     def scalars(self) -> Tensor:
-        """Its value as last set."""
-        return torch.tensor([[self.value]], dtype=torch.float64)
+        """Its value as last set, once per seed."""
+        return torch.full((self.seeds, 1), self.value, dtype=torch.float64)
 
 
 class TemperatureLearner(Hook):

@@ -32,6 +32,8 @@ from vm3ac_modules.priors import CategoricalPrior, LatentPrior
 
 __all__ = ["Policy", "Sizes", "policy_leaves"]
 
+_DRAWING = (ProbabilisticTensorDictModule, AdditiveGaussianModule)
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -205,6 +207,20 @@ class Policy(TensorDictModuleBase):
     def recurrent(self) -> bool:
         """Whether the policy reads a memory, as those over whole episodes do."""
         return self.keys.hidden in self.in_keys
+
+    @property
+    def draws_actions(self) -> bool:
+        """Whether actions are drawn, so that playing them and playing the likeliest ones differ.
+
+        Not of deterministic actors and of utilities without exploration; a sequence of a user's own
+        counts as drawing.
+        """
+        leaves = list(policy_leaves(self.module))
+        if not any(hasattr(getattr(leaf, "net", None), "obs_dim") for leaf in leaves):
+            return True
+        if any(getattr(leaf, "deterministic", False) for leaf in leaves):
+            return False
+        return any(isinstance(leaf, _DRAWING) for leaf in leaves)
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor] | None:

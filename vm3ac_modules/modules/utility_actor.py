@@ -77,6 +77,11 @@ class EpsilonGreedyActor(RecurrentActor):
         tensor([1., 1.])
     """
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it always takes the greedy action, so that nothing is drawn."""
+        return self.greedy
+
     def explore(self, log_prob: Tensor) -> Tensor:
         """The greedy action, or any with probability epsilon unless ``greedy``.
 

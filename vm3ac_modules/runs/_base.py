@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 
 from vm3ac_modules.algorithms.registry import build_from
 from vm3ac_modules.envs.battles.factory import lost_episodes
@@ -43,6 +44,8 @@ class RunBase:
         self.lost_before = 0
         self.started, self.seconds_before = time.monotonic(), 0.0
         self.notes: list[str] = []
+        # The newest round's battles that were won, if any were won since the start or a resume.
+        self.won: TensorDictBase | None = None
         self.last_checkpoint: Path | None = None
         self.saved_frame = -1
         self.template: dict[str, Any] | None = None
@@ -138,6 +141,7 @@ class RunBase:
             "lost_episodes": self.lost_episodes,
             "wall_seconds": self.wall_seconds,
             "notes": list(self.notes),
+            "clips": {name: count.tolist() for name, count in self.agent.clip_counts.items()},
         }
 
     def load_counters(self, state: Mapping[str, Any]) -> None:
@@ -145,6 +149,8 @@ class RunBase:
         self.frames, self.updates = state["frames"], state["updates"]
         self.episodes, self.lost_before = state["episodes"], state["lost_episodes"]
         self.seconds_before, self.notes = state["wall_seconds"], list(state["notes"])
+        for name, count in state.get("clips", {}).items():
+            self.agent.clip_counts[name] = torch.tensor(count, dtype=torch.float64)
 
     def write_metrics(self) -> None:
         """Write a row of metrics of every seed."""

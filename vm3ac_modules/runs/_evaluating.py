@@ -8,9 +8,10 @@ from typing import Any
 
 from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.envs.carried import carried, load_carried
-from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate
+from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
+from vm3ac_modules.runs._advice import advise
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._pictures import draw_all, observer
 from vm3ac_modules.runs._report import evaluation_row, information, joined_summary, summary
@@ -38,6 +39,7 @@ class Evaluator:
         result = evaluate(
             policy,
             self.env,
+            actions=usual_actions(policy, self.run.task.plays),
             max_steps=self.run.max_steps,
             seed=evaluation_seed(self.run.training.seed),
             plays=self.run.task.plays,
@@ -69,12 +71,16 @@ class Evaluator:
             return "returns " + " ".join(f"{row['return_mean']:.0f}" for row in rows)
         [row] = rows
         won = f"win rate {row['win_rate']:.2f}, " if "win_rate" in row else ""
+        if "greedy_win_rate" in row:
+            won = f"win rate {row['win_rate']:.2f} (greedy {row['greedy_win_rate']:.2f}), "
         return f"{won}return {row['return_mean']:.1f} +- {row['return_ci95']:.1f}"
 
     def finish(self) -> dict[str, Any]:
         """Evaluate a last time, draw, write every summary.json; return the run's."""
         if self.run.updates == 0:
             self.run.note(self._why_no_update())
+        for text in advise(self.run):
+            self.run.note(text)
         watched = observer(self.run.task, self.env) if self.run.training.draw else None
         if self.run.metrics.count:
             self.run.write_metrics()

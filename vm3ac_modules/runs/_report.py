@@ -23,27 +23,23 @@ from vm3ac_modules.runs.settings import Settings
 
 DIAGNOSED_EPISODES = 16
 """Episodes of the replay on which the coordination of VM3-AC is measured."""
+DECIDED = ("policy_entropy", "logit_gap")
 EXACT = ("mutual_information", "latent_information")
 
 
 def evaluation_row(result: EvaluationResult, task: Task) -> dict[str, Any]:
     """Columns of eval.csv that say how episodes went."""
-    won = {"win_rate": win_rate(result)} if task.plays == "episodes" else {}
+    won = {"win_rate": result.win_rate} if task.plays == "episodes" else {}
     return {
         "return_mean": result.mean,
         "return_ci95": result.ci95,
         **won,
+        **result.beside(),
         **task.judge(result.info),
         "episodes": result.returns.numel(),
         "length_mean": float(result.lengths.float().mean()),
         **{name: float(values.mean()) for name, values in result.info.items()},
     }
-
-
-def win_rate(result: EvaluationResult) -> float:
-    """Share of the battles that were won; nan where nothing says so."""
-    won = result.info.get("battle_won")
-    return float("nan") if won is None else float(won.mean())
 
 
 def information(run: RunBase) -> list[dict[str, float]]:
@@ -94,8 +90,9 @@ def summary(
     battles = run.task.plays == "episodes"
     about = dict(run.task.about)
     counts = {"episodes": run.episodes} if battles else {}
-    won = {"win_rate": win_rate(result)} if battles else {}
-    rest = {"random_win_rate": win_rate(random), "lost_episodes": run.lost_episodes}
+    won = {"win_rate": result.win_rate} if battles else {}
+    rest = {"random_win_rate": random.win_rate, "lost_episodes": run.lost_episodes}
+    decided = {name: float(result.info[name].mean()) for name in DECIDED if name in result.info}
     return {
         "algorithm": run.agent.algorithm,
         "task": run.task.title,
@@ -108,6 +105,9 @@ def summary(
         **won,
         "eval_return_mean": result.mean,
         "eval_return_ci95": result.ci95,
+        "actions": "mean" if result.greedy is None else "drawn",
+        **result.beside(),
+        **decided,
         **run.task.judge(result.info),
         "eval_episodes": result.returns.numel(),
         "latent_mode": "sample" if run.agent.policy.reads_latent else "none",

@@ -131,6 +131,9 @@ class Run(RunBase):
         if collected.played is not None:
             self.episodes += len(collected.played.lengths)
             self.metrics.add_round(collected.played)
+            won = collected.played.info.get("battle_won")
+            if won is not None and bool(won.any()):
+                self.won = collected.data[won.bool()]
         if self.frames > self.random_frames:
             for hook in self.agent.hooks:
                 hook.after_step(collected.steps, self.frames)

@@ -18,7 +18,7 @@ from vm3ac_modules.cli.reproduce import figure4
 from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.runs import train
 
-TINY = ("--budget", "smoke", "--tasks", "3m", "--algorithms", "vm3ac,fop")
+TINY = ("--budget", "smoke", "--tasks", "3m", "--algorithms", "vm3ac,maven")
 
 
 def table(path):
@@ -46,20 +46,27 @@ def test_figure_4_of_real_runs(tmp_path, monkeypatch):
     assert all("seeds" not in one for one in said)
     rows = table(tmp_path / "results.csv")
     assert [(row["algorithm"], row["seed"]) for row in rows] == [
-        *(("vm3ac", "0"), ("vm3ac", "1"), ("fop", "0"), ("fop", "1"))
+        *(("vm3ac", "0"), ("vm3ac", "1"), ("maven", "0"), ("maven", "1"))
     ]
     for row in rows:
         summary = json.loads((tmp_path / row["run_dir"] / "summary.json").read_text())
         assert float(row["win_rate"]) == summary["win_rate"]
         assert (row["backend"], row["reward"], row["task"]) == ("smax", "sparse", "3m")
     panels = {row["panel"] for row in table(tmp_path / "curves.csv")}
-    assert panels == {"3m (SMAX): win rate", "3m (SMAX): return"}
+    assert panels == {f"3m (SMAX): {name}" for name in ("win rate", "greedy win rate", "return")}
+    # What MAVEN plays is greedy: nothing stands beside it.
+    greedy = [r for r in table(tmp_path / "curves.csv") if "greedy" in r["panel"]]
+    assert {row["label"] for row in greedy} == {"vm3ac"}
     found = {row["algorithm"]: row for row in table(tmp_path / "statistics.csv")}
-    assert set(found) == {"vm3ac", "fop"}
+    assert set(found) == {"vm3ac", "maven"}
     rates = [float(row["win_rate"]) for row in rows[:2]]
     assert float(found["vm3ac"]["win_rate_mean"]) == pytest.approx(sum(rates) / 2)
     assert found["vm3ac"]["backend"] == "SMAX"
-    assert 0.0 <= float(found["fop"]["win_rate_area"]) <= 1.0
+    for name in ("greedy_win_rate", "policy_entropy", "logit_gap"):
+        values = [float(row[name]) for row in rows[:2]]
+        assert float(found["vm3ac"][name]) == pytest.approx(sum(values) / 2, rel=1e-4)
+        assert found["maven"][name] == rows[2][name] == ""
+    assert 0.0 <= float(found["maven"]["win_rate_area"]) <= 1.0
     assert (tmp_path / "figure4.png").stat().st_size > 1000
     commands.clear()
     figure4.main([*TINY, "--out", str(tmp_path)])

@@ -13,6 +13,7 @@ from contracts.reproduction import table
 from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import value_of_correlation as program
 from vm3ac_modules.cli.reproduce._cases import settings_of
+from vm3ac_modules.cli.reproduce._games import Game
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import train
 
@@ -21,18 +22,19 @@ from vm3ac_modules.runs import train
     ("text", "game"),
     [
         ("4:2", (4, 2, 0.3)),
-        ("8:6", (8, 6, 0.6)),
+        ("8:4", (8, 4, 0.6)),
+        ("4:6", (4, 6, 0.8)),
         ("2:3:0.8", (2, 3, 0.8)),
     ],
 )
 def test_games_as_they_are_written(text, game):
-    assert program.Game.of(text) == game
+    assert Game.of(text) == game
 
 
 @pytest.mark.parametrize("text", ["4", "a:2", "4:2:x", "1:2", "4:0", ""])
 def test_games_that_are_none(text):
     with pytest.raises(OptionsError, match="game"):
-        program.Game.of(text)
+        Game.of(text)
 
 
 def row(seed, latent, value, algorithm="vm3ac_tight", actions="mean"):
@@ -44,7 +46,7 @@ def test_the_table():
     rows = [row(seed, "sample", 0.7 + 0.01 * seed) for seed in (0, 2)]
     rows += [row(0, "independent", 0.2), row(0, "mean", 0.0), row(0, "none", 0.1, "ma_sac")]
     rows += [row(0, "none", 0.2, "ma_sac", "drawn"), row(0, "independent", 0.9, actions="drawn")]
-    lines = program.markdown(rows, {"M=4, N=2": program.Game.of("4:2")}).splitlines()
+    lines = program.markdown(rows, {"M=4, N=2": Game.of("4:2")}).splitlines()
     head = "| game | algorithm | seeds | common z | a z each | z = E[z] | common z, drawn actions |"
     assert lines[0] == head
     assert lines[2] == "| M=4, N=2 | vm3ac_tight | 2 | 0.710 [0.700, 0.720] | 0.200 | 0.000 | - |"

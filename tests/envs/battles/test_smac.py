@@ -296,12 +296,12 @@ def test_bad_input():
         game().rand_action()
 
 
-@pytest.mark.parametrize("backend", ["smac", "smacv2"])
-def test_a_missing_game_is_explained(backend, monkeypatch):
+@pytest.mark.parametrize(("backend", "map_name"), [("smac", "3m"), ("smacv2", "terran_5_vs_5")])
+def test_a_missing_game_is_explained(backend, map_name, monkeypatch):
     monkeypatch.setattr(sys, "path", [p for p in sys.path if "site-packages" not in p])
     monkeypatch.delitem(sys.modules, backend, raising=False)
     with pytest.raises(ImportError, match=rf"PyPI does not have it.*oxwhirl/{backend}\.git"):
-        make_smac_env("3m", backend)
+        make_smac_env(map_name, backend)
 
 
 def test_the_wrong_smac_is_recognized(tmp_path, monkeypatch):
@@ -315,17 +315,17 @@ def test_the_wrong_smac_is_recognized(tmp_path, monkeypatch):
 
 
 def test_the_right_smac_is_used(tmp_path, monkeypatch):
-    folder = tmp_path / "smacv2" / "env" / "starcraft2"
+    folder = tmp_path / "smac" / "env" / "starcraft2"
     folder.mkdir(parents=True)
-    (tmp_path / "smacv2" / "__init__.py").touch()
+    (tmp_path / "smac" / "__init__.py").touch()
     (folder / "__init__.py").touch()
     (folder.parent / "__init__.py").write_text(
         "from vm3ac_modules.testing import SMACStub as StarCraft2Env\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    env = make_smac_env("3m", "smacv2", seed=0, num_agents=2)
+    env = make_smac_env("3m", "smac", seed=0, num_agents=2)
     assert env.rollout(2)[ACTION].shape == (1, 2, 2)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "smacv2"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "smac"]:
         monkeypatch.delitem(sys.modules, name)
 
 

@@ -127,5 +127,8 @@ BATTLES = Program(
         "none": _budget(3),
     },
     together=False,
-    measures=("win_rate", "random_win_rate", "backend", "reward"),
+    measures=(
+        *("win_rate", "greedy_win_rate", "policy_entropy", "logit_gap"),
+        *("random_win_rate", "backend", "reward"),
+    ),
 )

@@ -4,8 +4,10 @@
 
 The paper compares VM3-AC with FOP, DOP, LICA, VDAC and MAVEN on maps of SMAC, of which its text
 names one, 3s_vs_3z. The default backend is SMAX: its numbers are not SMAC's, and every title says
-so. Evaluations are greedy, on fixed starts, z ~ prior. key=value arguments are options of
-vm3ac battle for every run, e.g. reward=shaped or backend=smacv2.
+so. Evaluations are of the policies as they play: actions drawn, z ~ prior, on fixed starts. Win
+rates of greedy actions stand beside them, and say little where policies are undecided (entropy and
+logit gap in statistics.csv). MAVEN has no sampling: its actions are greedy. key=value arguments are
+options of vm3ac battle for every run, e.g. reward=shaped or backend=smacv2.
 
 A run that has its row is not trained again and an interrupted one goes on, so the same command
 may be killed and repeated. It writes into out:
@@ -13,8 +15,9 @@ may be killed and repeated. It writes into out:
     results.csv      a row per run: final win rate and return, frames, updates, seconds, commit
     curves.csv       aggregated curves: mean, interquartile mean, 95% intervals over seeds
     statistics.csv   of the final win rates, with the probability that vm3ac beats each other one,
-                     and of the areas under the curves (mean win rate over a run)
-    figure4.png      above the win rates, below the returns
+                     of the areas under the curves (mean win rate over a run), and of the greedy
+                     win rates, entropies and logit gaps (nats) at the end
+    figure4.png      win rates of drawn actions, then of greedy ones, then returns
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ __all__ = ["main"]
 
 MAPS = ("3s_vs_3z", "3m", "8m_vs_9m")
 ALGORITHMS = ("vm3ac", "fop", "dop", "lica", "vdac", "maven")
-CURVES = {"win rate": "win_rate", "return": "return_mean"}
+CURVES = {"win rate": "win_rate", "greedy win rate": "greedy_win_rate", "return": "return_mean"}
+BESIDE = ("greedy_win_rate", "policy_entropy", "logit_gap")
+"""What stands beside the final win rate; a policy without sampling has none of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,9 @@ def make(command: Command) -> None:
     grouped = trained_panels(command, grid(command, own_options))
     panels = {
         f"{task} ({backend_of(by_name)}): {measure}": {
-            name: curve_of(command, found, column) for name, found in by_name.items()
+            name: curve_of(command, found, column)
+            for name, found in by_name.items()
+            if all(row.get(column, "there") for row in found)
         }
         for measure, column in CURVES.items()
         for task, by_name in grouped.items()
@@ -99,8 +106,13 @@ def statistics(
         rates = {name: [float(r["win_rate"]) for r in rows] for name, rows in by_name.items()}
         known = {"map": task, "backend": backend_of(by_name)}
         for name, row in compared(rates, "win_rate_").items():
-            whole = summarize_returns([area(command, run) for run in by_name[name]]).mean
-            table.append({**known, "algorithm": name, **row} | cells("win_rate_area", whole))
+            runs = by_name[name]
+            whole = summarize_returns([area(command, run) for run in runs]).mean
+            found = {**known, "algorithm": name, **row} | cells("win_rate_area", whole)
+            for column in BESIDE:
+                values = [float(run[column]) for run in runs if run[column]]
+                found |= cells(column, summarize_returns(values).mean if values else None)
+            table.append(found)
     return table
 
 

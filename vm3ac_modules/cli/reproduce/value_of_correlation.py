@@ -6,7 +6,8 @@ Not a figure of the paper. With a common payoff some deterministic joint policy 
 the paper's tasks a common z cannot raise what a team can reach. Against an adversary that adapts
 it can: in the guard game (GuardEnv) N agents meet at one of M modes, and a guard stands where they
 meet most. With a common z a team reaches 1 - 1/M, without 2^-N at most. A game is written M:N, or
-M:N:width; modes are 0.3 wide for two agents and 0.6 for more, who never meet at narrow ones.
+M:N:width; modes are 0.3 wide for two agents, 0.6 for three and four and 0.8 for more, who never
+meet at narrow ones.
 
 The value is that of the frozen policy's actions, mean or drawn, against the best response, as
 vm3ac train logs it (best_response_value), after training and over it; then with a z of its own for
@@ -24,22 +25,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import torch
 
-from vm3ac_modules.algorithms import find_preset
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce._budgets import GAMES, Program
-from vm3ac_modules.cli.reproduce._cases import Case, make_case
-from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
+from vm3ac_modules.cli.reproduce._command import Command, program
+from vm3ac_modules.cli.reproduce._games import COMMON, Game, Games, game_case, games_of
 from vm3ac_modules.cli.reproduce._results import cell
 from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.statistics import Estimate, summarize_returns
 from vm3ac_modules.files import write_csv, write_text
-from vm3ac_modules.options import OptionsError, option
-from vm3ac_modules.testing.games import correlated_guard_value, independent_guard_value
+from vm3ac_modules.options import option
 
 __all__ = ["main"]
 
@@ -48,7 +46,6 @@ ALGORITHMS = (
     *("ma_ac", "maddpg", "si_moa", "maven"),
 )
 MODES = {"sample": "common z", "independent": "a z each", "mean": "z = E[z]", "none": "no z"}
-COMMON = ("sample", "none")
 COLUMNS = [
     [(latent, "mean") for latent in COMMON],
     [("independent", "mean")],
@@ -58,68 +55,23 @@ COLUMNS = [
 """Ways to come by z and to act, column by column."""
 
 
-class Game(NamedTuple):
-    """A guard game."""
-
-    num_modes: int
-    num_agents: int
-    width: float
-
-    @classmethod
-    def of(cls, text: str) -> Game:
-        """From ``M:N`` or ``M:N:width``."""
-        try:
-            modes, agents, *rest = text.split(":")
-            width = float(rest[0]) if rest else (0.3 if int(agents) <= 2 else 0.6)
-            game = cls(int(modes), int(agents), width)
-        except (ValueError, IndexError):
-            raise OptionsError(f"games are written M:N or M:N:width, got {text!r}.") from None
-        if game.num_modes < 2 or game.num_agents < 1:
-            raise OptionsError(f"a game has M >= 2 modes and N >= 1 agents, got {text!r}.")
-        return game
-
-    def __str__(self) -> str:
-        return f"M={self.num_modes}, N={self.num_agents}"
-
-    @property
-    def values(self) -> dict[str, float]:
-        """What a team can reach with and without a common z."""
-        return {
-            "with a common z": correlated_guard_value(self.num_modes),
-            "independent": independent_guard_value(self.num_agents, self.num_modes),
-        }
-
-
 @dataclass(frozen=True, kw_only=True)
-class ValueOfCorrelation(Comparison):
+class ValueOfCorrelation(Games):
     """Options of this program."""
 
-    program: ClassVar[Program] = GAMES
-    own_runs: ClassVar[bool] = True
-    tasks: str = "guard"
-    games: str = option("4:2", "games, M:N or M:N:width, separated by commas")
     algorithms: str = ",".join(ALGORITHMS)
     out: str = "runs/reproduce/value_of_correlation"
     episodes: int = option(4096, "episodes", least=1)
 
 
-def panels_of(command: Command) -> dict[str, dict[str, Case]]:
-    """Every game with every algorithm."""
-    found: dict[str, dict[str, Case]] = {}
-    for game in map(Game.of, command.options.games.split(",")):
-        own = {f"task.env.{name}": value for name, value in game._asdict().items()}
-        for name in command.algorithms:
-            latent = hasattr(find_preset(name, "continuous").options, "latent_dim")
-            given = "algorithm.latent_dim" in command.overrides
-            size = {"algorithm.latent_dim": 4} if latent and not given else {}
-            found.setdefault(str(game), {})[name] = make_case(command, "guard", name, own | size)
-    return found
-
-
 def make(command: Command) -> None:
     """Train what is missing, play, write and draw."""
-    games = {str(game): game for game in map(Game.of, command.options.games.split(","))}
-    runs = trained_panels(command, panels_of(command))
+    games = games_of(command)
+    cases = {
+        title: {name: game_case(command, game, name) for name in command.algorithms}
+        for title, game in games.items()
+    }
+    runs = trained_panels(command, cases)
     torch.set_num_threads(1)
     table: list[dict[str, Any]] = []
     for title, by_name in runs.items():

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
+
+import numpy as np
 
 BACKENDS = ("smac", "smacv2")
 
@@ -51,8 +57,69 @@ def starcraft(backend: str, **options: Any) -> SMACGame:
             f'"git+https://github.com/oxwhirl/{backend}.git" (it needs protobuf<3.21 and '
             "StarCraft II: python -m vm3ac_modules.doctor), or take backend 'smax' (SMAXEnv)"
         )
-    game: SMACGame = importlib.import_module(f"{backend}.env").StarCraft2Env(**options)
-    return game
+    games = importlib.import_module(f"{backend}.env")
+    if backend == "smac":
+        game: SMACGame = games.StarCraft2Env(**options)
+        return game
+    return _random_teams(games.StarCraftCapabilityEnvWrapper, **options)
+
+
+def _random_teams(wrapper: Any, *, seed: int, **options: Any) -> SMACGame:
+    """SMACv2 with teams and places that are drawn at every reset."""
+    if "capability_config" not in options:
+        raise ValueError(
+            "make_smac_env: SMACv2 draws its teams as a capability_config says, and none was given"
+        )
+    # The wrapper writes in the configuration that it is given.
+    config = copy.deepcopy(options["capability_config"])
+    game = wrapper(seed=seed, **{**options, "capability_config": config})
+    return SeededTeams(game, seed)
+
+
+class SeededTeams:
+    """SMACv2's wrapper, whose teams come from the game's seed, as its battles do.
+
+    SMACv2 hands its seed to StarCraft II alone and draws teams from generators without one and,
+    their order, from Python's global stream.
+
+    Args:
+        game: a ``StarCraftCapabilityEnvWrapper``.
+        seed: the seed.
+    """
+
+    def __init__(self, game: Any, seed: int) -> None:
+        self._game = game
+        seeds = np.random.SeedSequence(seed)
+        for distribution in game.env_key_to_distribution_map.values():
+            _seed_generators(distribution, seeds)
+        self._order = random.Random(seed).getstate()
+
+    def reset(self) -> Any:
+        """Draw teams and places, and start an episode."""
+        with self._own_order():
+            return self._game.reset()
+
+    @contextmanager
+    def _own_order(self) -> Iterator[None]:
+        outside = random.getstate()
+        random.setstate(self._order)
+        try:
+            yield
+        finally:
+            self._order = random.getstate()
+            random.setstate(outside)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._game, name)
+
+
+def _seed_generators(owner: Any, seeds: np.random.SeedSequence) -> None:
+    """Give an object, and what it draws with, generators of a seed."""
+    for name, value in vars(owner).items():
+        if isinstance(value, np.random.Generator):
+            setattr(owner, name, np.random.default_rng(seeds.spawn(1)[0]))
+        elif hasattr(value, "generate") and hasattr(value, "__dict__"):
+            _seed_generators(value, seeds)
 
 
 def _has_game(backend: str) -> bool:

@@ -9,6 +9,7 @@ from torchrl.envs import EnvBase, ParallelEnv
 
 from vm3ac_modules.envs.battles._micromanagement import REWARDS
 from vm3ac_modules.envs.battles.smac import make_smac_env
+from vm3ac_modules.envs.battles.smaclite import SMACliteEnv
 from vm3ac_modules.envs.battles.smax import SMAXEnv
 from vm3ac_modules.envs.rng import innermost
 
@@ -21,8 +22,8 @@ __all__ = [
     "time_limit",
 ]
 
-BattleBackend = Literal["smax", "smac", "smacv2"]
-"""Who plays the battle: SMAX, embedded, or StarCraft II through SMAC or SMACv2."""
+BattleBackend = Literal["smax", "smaclite", "smac", "smacv2"]
+"""Who plays: SMAX, embedded, SMAClite, also on the CPU, or StarCraft II through SMAC or SMACv2."""
 BACKENDS: tuple[str, ...] = get_args(BattleBackend)
 
 
@@ -41,7 +42,8 @@ def make_battle_env(
     Args:
         map_name: name of the map.
         num_envs: rows B.
-        backend: ``"smax"`` needs the extra of that name; ``"smac"`` and ``"smacv2"`` need the game.
+        backend: ``"smax"`` needs the extra of that name, ``"smaclite"`` a package that is not on
+            PyPI; ``"smac"`` and ``"smacv2"`` need the game.
         reward: ``"sparse"`` (deaths, time and victory, the paper's) or ``"shaped"`` (the backend's
             own).
         seed: seed of the environment.
@@ -65,6 +67,8 @@ def make_battle_env(
     check_battle(backend, reward)
     if backend == "smax":
         return SMAXEnv(map_name, num_envs, device, seed, reward=reward, **options)
+    if backend == "smaclite":
+        return SMACliteEnv(map_name, num_envs, device, seed, reward=reward, **options)
     if "max_steps" in options:
         raise ValueError(
             f"max_steps cannot be set with backend={backend!r}: StarCraft's maps have limits of "
@@ -105,7 +109,7 @@ def time_limit(env: EnvBase) -> int:
         20
     """
     games = innermost(env)
-    if isinstance(games, SMAXEnv):
+    if isinstance(games, (SMAXEnv, SMACliteEnv)):
         return games.max_steps
     return max(_of_all(games, "episode_limit"))
 
@@ -117,7 +121,7 @@ def lost_episodes(env: EnvBase) -> int:
         env: an environment of :func:`make_battle_env`, transformed or not.
 
     Returns:
-        Their number, over all games; SMAX loses none.
+        Their number, over all games; SMAX and SMAClite lose none.
 
     Example:
         >>> from vm3ac_modules.envs import make_smac_env
@@ -126,7 +130,8 @@ def lost_episodes(env: EnvBase) -> int:
         0
     """
     games = innermost(env)
-    return 0 if isinstance(games, SMAXEnv) else sum(_of_all(games, "lost_episodes"))
+    embedded = isinstance(games, (SMAXEnv, SMACliteEnv))
+    return 0 if embedded else sum(_of_all(games, "lost_episodes"))
 
 
 def _of_all(games: EnvBase, name: str) -> list[int]:

@@ -27,6 +27,7 @@ from vm3ac_modules.envs.battles._micromanagement import (
     paid_by,
 )
 from vm3ac_modules.envs.battles._smac_game import SMACGame, starcraft
+from vm3ac_modules.envs.battles.smacv2_maps import smacv2_options
 from vm3ac_modules.keys import Keys
 
 __all__ = ["SMACEnv", "make_smac_env"]
@@ -281,9 +282,10 @@ def make_smac_env(
     """StarCraft II micromanagement with ``num_envs`` games at once, a process each.
 
     Args:
-        map_name: e.g. ``"3s_vs_3z"``.
+        map_name: e.g. ``"3s_vs_3z"``; of SMACv2 a race and sizes of random teams, e.g.
+            ``"terran_5_vs_5"`` (:data:`~vm3ac_modules.envs.battles.smacv2_maps.SMACV2_MAPS`).
         backend: ``"smac"``, ``"smacv2"``, or a function that is called with ``map_name``, ``seed``
-            and the options and gives a game (for SMACv2's random teams, say).
+            and the options and gives a game.
         num_envs: number of games, ``B``.
         device: device of the entries.
         seed: seed of the first game; the following ones have the following seeds. Without one it is
@@ -297,7 +299,8 @@ def make_smac_env(
         An environment of batch size ``[B]`` whose random actions are legal.
 
     Raises:
-        ValueError: an unknown backend or reward, or no games.
+        ValueError: an unknown backend or reward, no games, or random teams without a
+            configuration.
         ImportError: the backend is not installed; says what to install.
 
     Example:
@@ -313,7 +316,10 @@ def make_smac_env(
         raise ValueError(f"make_smac_env: num_envs must be at least 1, got {num_envs}")
     seed = int(torch.randint(2**31, (1,))) if seed is None else seed
     make = backend if callable(backend) else partial(starcraft, backend)
-    make_game = partial(make, map_name=map_name, **options)
+    if backend == "smacv2":
+        make_game = partial(make, **smacv2_options(map_name, options))
+    else:
+        make_game = partial(make, map_name=map_name, **options)
     common: dict[str, Any] = {"reward": reward, "max_restarts": max_restarts, **constants}
     if num_envs == 1:
         return SMACEnv(make_game, [1], device, seed, **common)

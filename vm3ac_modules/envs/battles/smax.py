@@ -6,7 +6,6 @@ differ from StarCraft's: numbers found here must not be reported as SMAC's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,33 +22,10 @@ from vm3ac_modules.envs.battles._micromanagement import (
 )
 from vm3ac_modules.envs.battles._smax_game import smax_game
 from vm3ac_modules.envs.battles.smax_maps import smax_map
+from vm3ac_modules.envs.battles.units import BattleUnits
 from vm3ac_modules.keys import Keys
 
-__all__ = ["SMAXEnv", "SMAXUnits"]
-
-
-@dataclass(frozen=True)
-class SMAXUnits:
-    """All units of every row, the ``N`` agents first and then the ``M`` enemies, for a picture.
-
-    Args:
-        positions: in 0..32, ``[B, N + M, 2]``.
-        health: as a fraction of the full health of the unit's type, ``[B, N + M]``.
-        alive: ``[B, N + M]``.
-        teams: 0 for an agent, 1 for an enemy, ``[B, N + M]``.
-        types: 0 marine, 1 marauder, 2 stalker, 3 zealot, 4 zergling, 5 hydralisk, ``[B, N + M]``.
-        targets: whom the unit was told to attack in the last step, an index among all units, or -1
-            for a unit that does not attack or is dead, ``[B, N + M]``.
-        ranges: from how far the unit can attack, ``[B, N + M]``.
-    """
-
-    positions: Tensor
-    health: Tensor
-    alive: Tensor
-    teams: Tensor
-    types: Tensor
-    targets: Tensor
-    ranges: Tensor
+__all__ = ["SMAXEnv"]
 
 
 class SMAXEnv(SeededRowsEnv, BattleEnv):
@@ -132,12 +108,12 @@ class SMAXEnv(SeededRowsEnv, BattleEnv):
         self._mask = torch.zeros(num_envs, self._game.sizes.num_agents, 0)
 
     @property
-    def units(self) -> SMAXUnits:
+    def units(self) -> BattleUnits:
         """Where the units are, how they fare and whom they attack."""
         self._check_started()
         seen = {name: torch.from_numpy(x) for name, x in self._game.describe(self._state).items()}
         teams = torch.arange(self._game.num_units) >= self.num_agents
-        return SMAXUnits(**seen, teams=teams.long().expand_as(seen["alive"]))
+        return BattleUnits(**seen, teams=teams.long().expand_as(seen["alive"]))
 
     @property
     def action_mask(self) -> Tensor:

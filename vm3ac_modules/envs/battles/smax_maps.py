@@ -75,6 +75,14 @@ NOT_IN_SMAX: dict[str, str] = {
 }
 
 
+def _elsewhere(name: str) -> str:
+    """Who has a map of SMAC that SMAX lacks."""
+    from vm3ac_modules.envs.battles.smaclite_maps import SMACLITE_MAPS
+
+    others = ["backend='smaclite'"] if name in SMACLITE_MAPS else []
+    return " or ".join([*others, "backend='smac' (StarCraft II)"])
+
+
 def smax_map(name: str) -> SmaxMap:
     """The map of a name.
 
@@ -98,7 +106,7 @@ def smax_map(name: str) -> SmaxMap:
     if name in NOT_IN_SMAX:
         raise ValueError(
             f"SMAXEnv: the map {name!r} has {NOT_IN_SMAX[name]}, and SMAX has no such unit; play "
-            f"it in StarCraft II (SMACEnv) or take another map; {available}"
+            f"it with {_elsewhere(name)} or take another map; {available}"
         )
     close = difflib.get_close_matches(name, SMAX_MAPS, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""

@@ -38,6 +38,8 @@ class BatchedSimulatorEnv(SeededRowsEnv):
                 f"{name}: num_workers must be at least 1 and divide num_envs={num_envs}, "
                 f"got {num_workers}"
             )
+        assert layout.low is not None
+        assert layout.high is not None
         self.layout = layout
         group = (num_envs, layout.num_agents)
         size = (*group, layout.low.shape[-1])

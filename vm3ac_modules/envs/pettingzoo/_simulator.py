@@ -69,7 +69,9 @@ class Simulated:
         self.t, self.seed = 0, 0
         self._call("reset", seed=0)
         state = self._state()
-        return Layout(len(self.agents), size, low, high, 0 if state is None else state.size)
+        return Layout(
+            len(self.agents), size, low, high, state_size=0 if state is None else state.size
+        )
 
     def _bound(self, name: str, spaces: Sequence[Any], bound: str) -> Floats:
         """A bound of all agents' spaces, ``[N, size]``."""

@@ -173,6 +173,16 @@ class CentralizedActorCritic(Algorithm):
         self._learned[group] = loss_vals
         return loss_vals
 
+    def before_collect(self, frames: int) -> None:
+        """What goes before a collection: a temperature that follows the frames.
+
+        Args:
+            frames: environment steps so far.
+        """
+        for built in self._built.values():
+            for hook in built.hooks:
+                hook.before_collect(frames)
+
     def after_update(self, group: str) -> dict[str, torch.Tensor]:
         """What follows a gradient step: the temperature's, where it is learned.
 
@@ -204,6 +214,10 @@ class _Hooks(Callback):
     def __init__(self, algorithm: CentralizedActorCritic) -> None:
         super().__init__()
         self.algorithm = algorithm
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        # Called when the batch is counted, before its updates.
+        self.algorithm.before_collect(self.algorithm.experiment.total_frames)
 
     def on_train_step(self, batch: TensorDictBase, group: str) -> TensorDictBase | None:
         told = self.algorithm.after_update(group)

@@ -39,6 +39,8 @@ class _ActorCriticConfig(AlgorithmConfig):
     auto_beta: str | None
     beta_target: float | None
     beta_lr: float
+    beta_end: float | None
+    beta_frames: int | None
     latent_dim: int
     prior: str | None
     num_latents: int
