@@ -148,12 +148,12 @@ def report(options: Soak, rows: list[dict[str, float]]) -> None:
     write_csv(out / "soak.csv", [{k: f"{v:.6g}" for k, v in row.items()} for row in rows])
     start = rows[-1]["seconds"] * options.warm_up
     kept = [row for row in rows if row["seconds"] >= start]
-    if len(kept) < 2 * options.blocks:
-        return
     seconds = [row["seconds"] for row in kept]
     lines = {
         name: {**slope(seconds, [row[name] for row in kept], options.blocks), "unit": unit}
         for name, unit in MEASURES.items()
+        # No line through fewer notes than this.
+        if len(kept) >= 2 * options.blocks
     }
     about = {
         "minutes": round(rows[-1]["seconds"] / 60, 1),
