@@ -91,7 +91,10 @@ class ResumableEpisodes(Transform):
             flat = self._shown.flatten_keys(".")
             shown = {str(key): value.clone() for key, value in flat.items()}
             simulator = base.simulator_state()
-        counters = _copied(env.state_dict())
+        parts = transforms_of(env)
+        unborn = any(isinstance(b, UninitializedBuffer) for part in parts for b in part.buffers())
+        # Before the first reset some transforms have no shape yet, and nothing to say.
+        counters = {} if unborn else _copied(env.state_dict())
         streams = env_rng_state(env)
         return {"shown": shown, "simulator": simulator, "counters": counters, "streams": streams}
 
