@@ -336,3 +336,15 @@ def test_teams_that_cannot_be_are_refused(onnx_files, tmp_path):
         td = moment(0)
         seeds = (0, 0)
         assert torch.equal(team(td)["agents", "action"], expected(onnx_files, td, seeds=seeds))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<f4', 'fortran_order': (((", b"{1: 2, b'x': 3}", b"{'shape': (10**9,)}", b"\xff"],
+)
+def test_an_array_whose_header_is_no_header_ends_in_one_kind_of_error(header):
+    text = header.ljust(63) + b"\n"
+    payload = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    frame = ACT + (0).to_bytes(4, "little") + len(payload).to_bytes(4, "little") + payload
+    with pytest.raises(ValueError, match=r".+"):
+        unpack(io.BytesIO(frame))

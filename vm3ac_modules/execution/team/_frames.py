@@ -11,6 +11,7 @@ import io
 import json
 import math
 import struct
+import warnings
 from collections.abc import Sequence
 from typing import IO, Any, NamedTuple
 
@@ -59,9 +60,18 @@ def unpack(stream: IO[bytes]) -> Frame | None:
 def _array(data: io.BytesIO, size: int) -> NDArray[Any]:
     """The next array, whose declared size is compared with what is there before memory is taken."""
     start = data.tell()
-    if np.lib.format.read_magic(data) != (1, 0):
-        raise ValueError("an array of another format version")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(data)
+    try:
+        if np.lib.format.read_magic(data) != (1, 0):
+            raise ValueError("an array of another format version")
+        with warnings.catch_warnings():
+            # Of headers that Python 2 wrote: nobody here does.
+            warnings.simplefilter("error")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(data)
+    except ValueError:
+        raise
+    except Exception as error:
+        # NumPy evaluates the header with Python's tokenizer, which has errors of its own.
+        raise ValueError(f"the header of an array cannot be read ({error})") from error
     if dtype.hasobject or math.prod(shape) * dtype.itemsize > size - data.tell():
         raise ValueError(f"an array {shape} of {dtype} is declared that is not there")
     data.seek(start)
