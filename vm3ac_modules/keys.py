@@ -6,14 +6,16 @@ shared by all agents are at the root (``"latent"``, ``[*B, Z]``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
+from torch import Tensor
 
-__all__ = ["Keys", "MissingKeysError", "require_keys"]
+__all__ = ["Keys", "MissingKeysError", "require_dtypes", "require_keys"]
 
 
 class MissingKeysError(KeyError):
@@ -86,6 +88,10 @@ class Keys:
     """Whether there was a following step in the episode, bool ``[*B, N, 1]``."""
     episode_reward = _Entry("episode_reward")
     """Sum of an agent's rewards since the reset, ``[*B, N, 1]``."""
+    raw_observation = _Entry("raw_observation")
+    """Observations before an environment's normalizer, ``[*B, N, O]``."""
+    task_reward = _Entry("task_reward")
+    """Rewards before transforms of the environment change them, ``[*B, N, 1]``."""
     reward = _Entry("reward")
     """Per-agent rewards, ``[*B, N, 1]``."""
     loc = _Entry("loc")
@@ -127,3 +133,47 @@ def require_keys(td: TensorDictBase, keys: Iterable[NestedKey], owner: str) -> N
             f"{owner}: the tensordict lacks {[unravel_key(key) for key in missing]}; "
             f"present: {', '.join(present) or 'nothing'}. Rename with set_keys(...) or add them."
         )
+
+
+def require_dtypes(
+    td: TensorDictBase,
+    keys: Iterable[NestedKey],
+    owner: str,
+    dtype: torch.dtype,
+    *,
+    numbers: Collection[str] = ("observation", "state", "latent"),
+) -> None:
+    """Check that entries are of the type that networks compute in; not asked under autocast.
+
+    Args:
+        td: the tensordict given by the caller.
+        keys: the keys that are read.
+        owner: the component's name, for the message.
+        dtype: of the networks.
+        numbers: last names of entries that no whole numbers or flags may stand for.
+
+    Raises:
+        ValueError: names the entry, its type, and what to do.
+
+    Example:
+        >>> from tensordict import TensorDict
+        >>> from vm3ac_modules.keys import require_dtypes
+        >>> td = TensorDict(latent=torch.zeros(2, dtype=torch.float64))
+        >>> require_dtypes(td, ["latent"], "VM3ACLoss", torch.float32)
+        Traceback (most recent call last):
+        ...
+        ValueError: VM3ACLoss: 'latent' is torch.float64, but the networks compute in ...
+    """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        return
+    for key in keys:
+        value = td.get(key, None)
+        if not isinstance(value, Tensor) or value.dtype == dtype:
+            continue
+        name = key if isinstance(key, str) else key[-1]
+        if value.is_floating_point() or value.is_complex() or name in numbers:
+            raise ValueError(
+                f"{owner}: {unravel_key(key)!r} is {value.dtype}, but the networks compute in "
+                f"{dtype}: cast it, in the environment by torchrl.envs.DTypeCastTransform"
+                f"({value.dtype}, {dtype}, in_keys=[{unravel_key(key)!r}])."
+            )

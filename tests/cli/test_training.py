@@ -289,3 +289,11 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(say):
     said = say("run_dir=here", fails=interrupt)
     assert said.code == 130
     assert "resume=true with the same run_dir" in said.err
+
+
+@pytest.mark.parametrize("words", [["resume=true", "loop=paper"], ["--loop", "paper", "--resume"]])
+def test_a_loop_is_not_ignored_on_resume(say, tmp_path, words):
+    place = f"run_dir={tmp_path / 'run'}"
+    say(place, "frames=16")
+    found = say(place, *words)
+    assert "loop= cannot be given with resume=true" in found.err

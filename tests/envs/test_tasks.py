@@ -249,6 +249,8 @@ class SpecsOnly:
     def __init__(self, action, observation):
         self.full_action_spec = Composite(walkers=Composite(action=action))
         self.full_observation_spec = Composite(walkers=Composite(observation=observation))
+        self.full_reward_spec, self.full_done_spec = Composite(), Composite()
+        self.batch_size, self.done_keys = torch.Size([4]), []
 
 
 CONTINUOUS = Bounded(-1.0, 1.0, (4, 3, 2))

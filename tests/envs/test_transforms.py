@@ -86,7 +86,7 @@ def test_expand_done_says_what_is_missing():
         env.append_transform(ExpandDone("walkers")).rollout(1)
 
 
-def test_info_is_the_first_agents():
+def test_info_is_what_all_agents_report_alike():
     env = make_env("vmas/give_way", num_envs=2, seed=0)
     td = env.rand_step(env.reset())["next"]
     first, second = env.base_env.agents[:2]

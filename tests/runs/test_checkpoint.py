@@ -295,7 +295,7 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
 
 def test_another_format_version_is_refused(tmp_path):
     path = save(tmp_path, 1) / "meta.json"
-    path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
+    path.write_text(path.read_text().replace('"version": 3', '"version": 99'))
     with pytest.raises(CheckpointError, match="format version 99"):
         load_checkpoint(tmp_path)
 

@@ -123,7 +123,10 @@ def test_a_run_of_the_first_format_is_refused_in_a_sentence(tmp_path):
         with pytest.raises(CheckpointError) as raised:
             read(tmp_path)
         message = str(raised.value)
-        assert "has format version 1, this package reads version 2: go on with" in message
+        assert (
+            "has format version 1, this package reads 2 to 3: it is read by the commits before"
+            in message
+        )
         assert "overwrite=true" in message
         assert message.count(". ") == 0
         assert "Error" not in message

@@ -21,7 +21,7 @@ from vm3ac_modules.runs import has_checkpoint, load_checkpoint, train
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
-KILLS = 20
+KILLS = int(os.environ.get("VM3AC_KILLS", "20"))
 CONFIG = {
     "algorithm": {"name": "vm3ac_tight"},
     "task": {"name": "predator_prey_2", "max_steps": 7},

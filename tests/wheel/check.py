@@ -42,7 +42,7 @@ actor = vm.make_actor(4, 2, Bounded(-1.0, 1.0, (2, 1)))
 policy = vm.make_policy(vm.LatentSampler(vm.GaussianPrior(2)), actor)
 about = {"algorithm": "vm3ac", "task": "mine", "checkpoint": {"sha256": "", "frame": 0}}
 paths = export_agents(policy, "agents", format="onnx", about=about)
-print(DeployedAgent(paths[0], seed=0).record["agent"])
+print(DeployedAgent(paths[0], seed=0, trust=True).record["agent"])
 """
 YAML = "integrations/benchmarl/conf/algorithm/vm3ac.yaml"
 BOUND = (

@@ -16,6 +16,8 @@ rows play the same starts:
     restarted_counting  the same, but that agent counts its own steps from zero
     wrong_seed     one agent has another seed
     dropped        observations are lost at random, and the agent acts on the last one it has
+    delayed        with deadline=SECONDS: one agent's answers are late at random, and it acts by its
+                   last action until it is in step again
 
 A game of one step has no row that is about a later one.
 
@@ -71,7 +73,17 @@ class Decentralized(Options):
     drop: float = option(0.1, "share of lost observations", least=0, most=1)
     kill: str | None = option(None, "kill an agent's process: AGENT@STEP, as 1@50")
     rejoin: bool = option(False, "start it again")
+    deadline: float | None = option(
+        None, "that a step waits; then the late agent's last action", unit="seconds", above=0
+    )
+    delay: float = option(
+        0.05, "of the disturbed agent's answers, in the row 'delayed'", unit="seconds", least=0
+    )
+    delayed: float = option(0.1, "share of its answers that are late", least=0, most=1)
     timeout: float = option(120.0, "how long to wait for an agent", unit="seconds", above=0)
+    trust: bool = option(
+        False, "import the module of a task that run_dir names, and run agents' .pt2 files"
+    )
     threads: int = option(1, "intra-op threads of torch", least=1)
 
     def __post_init__(self) -> None:
@@ -90,13 +102,15 @@ class Bench:
         best = "onnx" if find_spec("onnx") and find_spec("onnxruntime") else "torch"
         self.format = options.format or best
         self.identity = checkpoint_identity(self.run_dir)
-        self.trained: TrainedAgent = load_agent(self.run_dir)
+        self.trained: TrainedAgent = load_agent(self.run_dir, trust=options.trust)
         own = evaluation_seed(self.trained.seed)
         self.seed = own if options.seed is None else options.seed
         env = self.trained.make_env(options.episodes, seed=self.seed)
         self.env = with_clock(env, self.trained.agent.keys)
         self.max_steps = self.trained.task.limit(env)
         self.latent = default_latent(self.trained.policy)
+        # Files that were written a moment ago need nobody's word.
+        self.exported = False
 
     def files(self, latent: LatentInput) -> list[Path]:
         """Files of all agents with this source of the latent; exported if there is none."""
@@ -110,6 +124,7 @@ class Bench:
             if folder == given:
                 raise AgentFileError(f"{folder} holds no agent_*{suffix}.")
             export(self.run_dir, self.trained, self.format, latent, folder)
+            self.exported = True
             return self.files(latent)
         records = check_team(found)
         source = records[0]["latent"]["source"]
@@ -130,7 +145,15 @@ class Bench:
         """A process for every agent."""
         keys, timeout = self.trained.agent.keys, self.options.timeout
         files = self.files(latent)
-        return DecentralizedTeam(files, rejoin=rejoin, timeout=timeout, keys=keys)
+        trust = self.options.trust or self.options.format == "torch" or self.exported
+        return DecentralizedTeam(
+            files,
+            rejoin=rejoin,
+            timeout=timeout,
+            keys=keys,
+            trust=trust,
+            deadline=self.options.deadline,
+        )
 
     def play(self, policy: Any, **options: Any) -> EvaluationResult:
         """One episode in every row."""
@@ -155,6 +178,9 @@ class Bench:
             )
         for line in team.tally.restarts:
             sys.stdout.write(f"{line}\n")
+        if any(team.tally.missed):
+            steps = f"of {team.tally.steps} steps"
+            sys.stdout.write(f"deadlines missed, by agent: {team.tally.missed} {steps}\n")
         return result
 
 
@@ -189,6 +215,10 @@ def table(bench: Bench) -> list[dict[str, Any]]:
         undisturbed = results["synchronized"] = bench.apart(team)
         steps = int(undisturbed.lengths.float().median())
         rows = disturbances(options.agent, options.drop, steps, bench.latent)
+        if options.deadline is not None:
+            rows["delayed"] = Disturbance(
+                options.agent, delay=options.delay, delayed=options.delayed
+            )
         results |= {name: bench.apart(team, what) for name, what in rows.items()}
     if bench.latent == "synchronized":
         # The mean of a categorical latent is none of its outcomes.

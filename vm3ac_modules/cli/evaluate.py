@@ -67,6 +67,7 @@ class Evaluation(Options):
     )
     seed: int | None = option(None, "seed of the starts; null: that of evaluations", least=0)
     device: str = option("cpu", "where networks and simulation run")
+    trust: bool = option(False, "import the module of a task that run_dir names (python:...)")
     threads: int = option(1, "intra-op threads of torch", least=1)
     coordination: bool = option(True, "measure how actions depend on each other")
     coordination_rows: int = option(256, "states to look at, at most", least=2)
@@ -89,7 +90,7 @@ def _evaluate(options: Evaluation) -> None:
 def report(options: Evaluation) -> dict[str, Any]:
     """Play, measure and collect the results."""
     torch.set_num_threads(options.threads)
-    trained = load_agent(str(options.run_dir), device=options.device)
+    trained = load_agent(str(options.run_dir), device=options.device, trust=options.trust)
     seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
     rows = trained.task.rows(options.episodes, trained.settings.training.num_envs)
     env = trained.make_env(rows, device=options.device, seed=seed)

@@ -33,6 +33,7 @@ from typing import Any, get_args
 import torch
 
 from vm3ac_modules.cli.arguments import program
+from vm3ac_modules.envs.carried import affine_observation
 from vm3ac_modules.execution.export._latent_source import LatentInput
 from vm3ac_modules.execution.export._parity import TOLERANCE, largest_difference
 from vm3ac_modules.execution.export.agents import default_latent, export_agents
@@ -57,6 +58,7 @@ class Export(Options):
         None, "source of the latent; null: by itself if an agent can", choices=get_args(LatentInput)
     )
     out: str | None = option(None, "directory of the files; null: run_dir/agents/<latent>")
+    trust: bool = option(False, "import the module of a task that run_dir names (python:...)")
     threads: int = option(1, "intra-op threads of torch", least=1)
 
 
@@ -78,10 +80,18 @@ def export(
     seed = evaluation_seed(trained.seed)
     env = trained.make_env(ROWS, seed=seed)
     keys = trained.agent.keys
+    normalization = affine_observation(env, keys)
     folder.mkdir(parents=True, exist_ok=True)
     # What fails or is killed half way leaves nothing where agents are looked for.
     with tempfile.TemporaryDirectory(prefix=".tmp_", dir=folder) as place:
-        paths = export_agents(trained.policy, place, format=kind, latent=latent, about=about)
+        paths = export_agents(
+            trained.policy,
+            place,
+            format=kind,
+            latent=latent,
+            about=about,
+            normalization=normalization,
+        )
         found = largest_difference(
             trained.policy, env, paths, latent=latent, seed=seed, steps=STEPS, keys=keys
         )
@@ -103,7 +113,7 @@ def report(options: Export) -> str:
     run_dir = Path(str(options.run_dir))
     # The run's own complaint about a missing checkpoint, before anything is built.
     checkpoint_identity(run_dir)
-    trained = load_agent(run_dir)
+    trained = load_agent(run_dir, trust=options.trust)
     latent: Any = default_latent(trained.policy) if options.latent is None else options.latent
     folder = run_dir / "agents" / latent if options.out is None else Path(options.out)
     found = export(run_dir, trained, options.format, latent, folder)

@@ -19,7 +19,7 @@ from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
-from vm3ac_modules.runs.record import read_yaml
+from vm3ac_modules.runs.record import read_config
 from vm3ac_modules.runs.settings import (
     COMMANDS,
     LOOPS,
@@ -28,6 +28,7 @@ from vm3ac_modules.runs.settings import (
     clean_name,
 )
 from vm3ac_modules.runs.training import train
+from vm3ac_modules.runs.trust import check_trusted
 
 __all__ = ["battle_main", "train_main"]
 
@@ -89,11 +90,11 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             failed = True
             return
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stopped:
             sys.stderr.write(
                 "\nstopped; resume=true with the same run_dir goes on from its last checkpoint.\n"
             )
-            sys.exit(130)
+            sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else stopped.code)
         sys.stdout.write(f"{result_line(summary)} -> {config['run_dir']}\n")
 
     sys.argv = [program, *given]
@@ -175,7 +176,10 @@ def prepared(config: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
     saved = Path(config["run_dir"]) / "config.yaml"
     if not config["resume"] or not saved.exists():
         return config
-    return resumed(config, read_yaml(saved), words)
+    kept = read_config(saved)
+    # Who names the task again vouches for it.
+    check_trusted(kept, saved, config["trust"] or "task" in words)
+    return resumed(config, kept, words)
 
 
 def resumed(
@@ -185,7 +189,7 @@ def resumed(
     place = config["run_dir"]
     known = {key: value for key, value in config.items() if key in saved}
     base = {**known, **saved, "run_dir": place}
-    base |= {key: config[key] for key in ("resume", "overwrite")}
+    base |= {key: config[key] for key in ("resume", "overwrite", "trust")}
     for key, text in words.items():
         first, _, rest = key.partition(".")
         if key == "loop":

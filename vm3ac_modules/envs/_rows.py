@@ -6,11 +6,15 @@ Shapes: ``B`` rows, ``N`` agents, ``O`` observation, ``A`` action, ``S`` state, 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -187,11 +191,12 @@ class WorkerRows:
     simulators: tuple[()] = ()
 
     def __init__(self, make_env: Callable[[], EnvBase], num_workers: int, rows: int) -> None:
+        _check_main_guard()
         self.shape = (num_workers, rows)
         # Daemons, so that a program whose environment nobody closes can end.
         options = {"daemon": True, "num_threads": torch.get_num_threads()}
         with _same_threads():
-            self.env = ParallelEnv(num_workers, make_env, **options)
+            self.env = ParallelEnv(num_workers, partial(_in_worker, make_env), **options)
         self.last = self.env.fake_tensordict().exclude("next", Keys().action)
 
     def reset(self, seeds: dict[int, int], device: torch.device) -> TensorDictBase:
@@ -203,25 +208,62 @@ class WorkerRows:
             shares = [{"seeds": share} for share in np.array(all_seeds).reshape(self.shape)]
             # TorchRL answers for a worker without a reset from what it is handed
             asked = self.last.clone().set("_reset", mask.unsqueeze(-1))
-            with _same_threads():
+            with _same_threads(), self._alive():
                 self.last = self.env.reset(asked, list_of_kwargs=shares)
         return self.last.flatten(0, 1).to(device)
 
     def step(self, action: Tensor, device: torch.device) -> TensorDictBase:
         """Step the rows whose episode goes on, actions ``[B, N, ..]``; all rows' entries."""
         asked = TensorDict({Keys().action: action.unflatten(0, self.shape)}, self.shape)
-        following = self.env.step(asked)["next"]
+        with self._alive():
+            following = self.env.step(asked)["next"]
         self.last = following.exclude(Keys().reward)
         return following.flatten(0, 1).to(device)
 
     def ask(self, method: str) -> Floats:
         """The answers of all simulators to a method, ``[B, ...]``."""
-        return np.concatenate(self.env.ask(method))
+        with self._alive():
+            return np.concatenate(self.env.ask(method))
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Say in one sentence that a worker's process is gone."""
+        try:
+            yield
+        except (EOFError, ConnectionError):
+            # Not from the pipe's own error, which says nothing.
+            raise RuntimeError(
+                f"a process of the environment's {self.shape[0]} ended: it was killed, ran out of "
+                "memory, or could not start (a program without a main guard); what it printed "
+                "stands above. Start the program again; a run goes on with resume=true."
+            ) from None
 
     def close(self) -> None:
         """End the processes."""
         with _same_threads():
             self.env.close(raise_if_closed=False)
+
+
+def _in_worker(make_env: Callable[[], EnvBase]) -> EnvBase:
+    """Build a worker's share; an interrupt is its parent's, which then lets it end."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make_env()
+
+
+def _check_main_guard() -> None:
+    """End a worker that runs its parent's program over again, with one sentence."""
+    if not getattr(multiprocessing.current_process(), "_inheriting", False):
+        return
+    if multiprocessing.current_process().name.rsplit("-", 1)[-1] not in ("1", "0"):
+        os._exit(1)  # one of them says it
+    sys.stderr.write(
+        "A program whose environments run in processes of their own (num_workers) needs a main "
+        "guard, since every process reads its file: put what it does under "
+        'if __name__ == "__main__":\n'
+    )
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @contextmanager

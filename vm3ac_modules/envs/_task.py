@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
+from torchrl.envs import Compose, DTypeCastTransform, EnvBase, StepCounter, TransformedEnv
 
 from vm3ac_modules.envs.battles.factory import time_limit
-from vm3ac_modules.envs.checks import check_homogeneous_continuous
+from vm3ac_modules.envs.carried import keep_untouched
+from vm3ac_modules.envs.checks import check_homogeneous_continuous, wrong_dtypes
 from vm3ac_modules.envs.rng import innermost
 from vm3ac_modules.envs.transforms import AgentIndex, AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.keys import Keys
@@ -41,6 +43,7 @@ class Task:
         best_response: what a frozen policy is worth against an adversary that knows it, from the
             metrics of its episodes (``[E]`` each); None without an adversary. A task with one is
             built with ``num_teams``, since teams of other seeds must not share it.
+        info_per_agent: whether metrics of the environment are told of every agent, too.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Task:
     row_is_process: bool = False
     best_response: Callable[[Mapping[str, Tensor]], float] | None = None
     agent_index: bool = False
+    info_per_agent: bool = False
 
     def make(
         self,
@@ -93,11 +97,13 @@ class Task:
         if self.plays == "episodes":
             return base
         assert self.max_steps is not None
+        base = _cast(base, self.name)
         check_homogeneous_continuous(base, Keys().group)
+        keep_untouched(base, Keys())
         indexed = [AgentIndex(Keys().group)] if self.agent_index else []
         transforms = Compose(
             *indexed,
-            AgentInfoToRoot(Keys().group),
+            AgentInfoToRoot(Keys().group, per_agent=self.info_per_agent),
             StepCounter(self.max_steps),
             EpisodeCounter(base.batch_size),
         )
@@ -135,3 +141,14 @@ class Task:
             env: an environment of :meth:`make`, transformed or not.
         """
         return self.max_steps if self.max_steps is not None else time_limit(env)
+
+
+def _cast(env: EnvBase, name: str) -> EnvBase:
+    """The environment with observations, rewards and states in torch's default float type."""
+    wanted, found = torch.get_default_dtype(), wrong_dtypes(env)
+    for key, dtype in found.items():
+        warnings.warn(f"{name}: {key!r} is {dtype} and is cast to {wanted}.", stacklevel=3)
+        env = TransformedEnv(
+            env, DTypeCastTransform(dtype, wanted, in_keys=[key]), auto_unwrap=True
+        )
+    return env

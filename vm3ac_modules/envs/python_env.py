@@ -16,6 +16,7 @@ __all__ = ["python_env"]
 
 def python_env(
     path: str,
+    /,
     num_envs: int,
     device: torch.device | str = "cpu",
     seed: int | None = None,

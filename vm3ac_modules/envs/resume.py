@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torch.nn.parameter import UninitializedBuffer
 from torchrl.envs import EnvBase, Transform, TransformedEnv
 
 from vm3ac_modules.envs.rng import env_rng_state, innermost, set_env_rng_state, transforms_of
@@ -92,7 +93,10 @@ class ResumableEpisodes(Transform):
             if not bool(self._shown.get("done").all()):
                 flat = self._shown.flatten_keys(".")
                 shown = {str(key): value.clone() for key, value in flat.items()}
-        counters = {key: value.clone() for key, value in env.state_dict().items()}
+        parts = transforms_of(env)
+        unborn = any(isinstance(b, UninitializedBuffer) for part in parts for b in part.buffers())
+        # Before the first reset some transforms have no shape yet, and nothing to say.
+        counters = {} if unborn else _copied(env.state_dict())
         streams = env_rng_state(env)
         return {"shown": shown, "simulator": simulator, "counters": counters, "streams": streams}
 
@@ -107,7 +111,7 @@ class ResumableEpisodes(Transform):
             Whether episodes go on; else the next reset starts new ones, with the saved counters
             and random streams.
         """
-        env.load_state_dict(dict(state["counters"]))
+        _load_counters(env, state["counters"])
         set_env_rng_state(env, state["streams"])
         if not state["shown"]:
             if state["simulator"]:
@@ -152,9 +156,25 @@ class ResumableEpisodes(Transform):
             if hasattr(part, "go_on"):
                 part.go_on(tensordict_reset)
         # The reset that was just made drew and counted.
-        env.load_state_dict(dict(state["counters"]))
+        _load_counters(env, state["counters"])
         set_env_rng_state(env, state["streams"])
         return tensordict_reset
+
+
+def _load_counters(env: EnvBase, counters: Mapping[str, Any]) -> None:
+    """Load the state of the transforms; what gets its shape at the first reset is loaded then."""
+    buffers = env.transform.named_buffers() if isinstance(env, TransformedEnv) else ()
+    lazy = {k for k, v in buffers if isinstance(v, UninitializedBuffer) or v.shape == (0,)}
+    unborn = {key for key in counters if key.removeprefix("transform.") in lazy}
+    given = {key: value for key, value in _copied(counters).items() if key not in unborn}
+    env.load_state_dict(given, strict=not unborn)
+
+
+def _copied(state: Any) -> Any:
+    """A copy all the way down: a transform may go on writing into what it is handed."""
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    return state.clone() if isinstance(state, Tensor) else state
 
 
 def find_resumable(env: TransformedEnv) -> ResumableEpisodes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torchrl.envs import Compose, EnvBase, Transform, TransformedEnv
 
@@ -20,6 +22,9 @@ def env_rng_state(env: EnvBase) -> dict[str, Tensor]:
     Returns:
         Tensors for a checkpoint; empty for an environment that gives none.
 
+    Raises:
+        ValueError: the environment gives something else than a dictionary of tensors.
+
     Example:
         >>> from vm3ac_modules.envs import env_rng_state, make_env, set_env_rng_state
         >>> env = make_env("predator_prey_2", num_envs=2, seed=0)
@@ -33,7 +38,18 @@ def env_rng_state(env: EnvBase) -> dict[str, Tensor]:
     if not hasattr(type(base), "get_rng_state"):
         return {}
     state: dict[str, Tensor] = base.get_rng_state()
+    wrong = not isinstance(state, dict)
+    if wrong or not all(isinstance(value, Tensor) for value in state.values()):
+        held = type(state).__name__ if wrong else f"a dictionary of {_kinds(state)}"
+        raise ValueError(
+            f"{type(base).__name__}.get_rng_state() gave {held}, but a checkpoint holds its random "
+            "streams as a dictionary of tensors; give that, or call the method by another name"
+        )
     return state
+
+
+def _kinds(state: dict[str, Any]) -> str:
+    return ", ".join(sorted({type(value).__name__ for value in state.values()}))
 
 
 def set_env_rng_state(env: EnvBase, state: dict[str, Tensor]) -> None:

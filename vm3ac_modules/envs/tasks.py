@@ -42,10 +42,12 @@ __all__ = [
 VMAS_PREFIX = "vmas/"
 FOREIGN = ("pettingzoo/", "python:")
 """How the name of a task begins that is found by import path."""
+KNOWN_PACKAGES = ("pettingzoo", "mpe2")
+"""Packages whose modules are imported whoever names them."""
 SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
 
 
-def _made(path: str, *arguments: Any, **options: Any) -> EnvBase:
+def _made(path: str, /, *arguments: Any, **options: Any) -> EnvBase:
     """Call what a module of this room defines; it is imported when it is needed."""
     module, name = path.split(":")
     made: EnvBase = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
@@ -54,14 +56,14 @@ def _made(path: str, *arguments: Any, **options: Any) -> EnvBase:
     return made
 
 
-def _scenario(module: str, **options: Any) -> EnvBase:
+def _scenario(module: str, /, **options: Any) -> EnvBase:
     """A scenario class of ours."""
     require_extra("vmas", "vmas", f"the scenario {module}")
     loaded = importlib.import_module(f"{SCENARIOS}.{module}")
     return _made("vmas.env:VMASEnv", getattr(loaded, loaded.__all__[0])(), **options)
 
 
-def _vmas(scenario: str, **options: Any) -> EnvBase:
+def _vmas(scenario: str, /, **options: Any) -> EnvBase:
     """A scenario of VMAS's own."""
     require_extra("vmas", "vmas", f"the scenario {VMAS_PREFIX}{scenario}")
     if scenario not in vmas_scenarios():
@@ -100,7 +102,7 @@ def own_tasks() -> dict[str, Task]:
     return found | {name: Task(name, make, 500, options) for name, options in walkers.items()}
 
 
-def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Task:
+def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> Task:
     """A task over continuous actions by name.
 
     ========================  ===================================================  =========
@@ -151,6 +153,23 @@ def find_task(name: str, *, max_steps: int | None = None, **options: Any) -> Tas
     return replace(task, max_steps=limit, options=options)
 
 
+def imports(name: str) -> str | None:
+    """The module that building a task imports by its name; None for what is known here.
+
+    Args:
+        name: name of a task.
+
+    Example:
+        >>> imports("python:my_package.my_module:make"), imports("predator_prey_2")
+        ('my_package.my_module', None)
+    """
+    if name.startswith("python:"):
+        return name.removeprefix("python:").partition(":")[0]
+    module = name.removeprefix("pettingzoo/")
+    known = module == name or module.partition(".")[0] in KNOWN_PACKAGES
+    return None if known else module
+
+
 def battle_name(map_name: str, backend: str, reward: str) -> str:
     """What a battle is called as a task."""
     return f"battle/{backend}/{reward}/{map_name}"
@@ -194,6 +213,7 @@ def battle_task(
 
 def make_env(
     name: str,
+    /,
     num_envs: int,
     device: torch.device | str = "cpu",
     seed: int | None = None,

@@ -156,13 +156,15 @@ class AgentIndex(Transform):
 
 
 class AgentInfoToRoot(Transform):
-    """Move the first agent's info to the root, ``("info", key)``, and drop the others'.
+    """Move the mean of the agents' info to the root, ``("info", key)``.
 
-    VMAS reports metrics once per agent, ``(group, "info", key)`` ``[*B, N, k]``. Ours are of the
-    whole team, so that one copy, ``[*B, k]``, says all. Does nothing where there is no info.
+    VMAS reports metrics once per agent, ``(group, "info", key)`` ``[*B, N, k]``; the team's is
+    their mean, ``[*B, k]``, as a float. Where all agents report the same, it is that to the bit.
+    Does nothing where there is no info.
 
     Args:
         group: the group of agents; ``"agents"`` by default.
+        per_agent: also write what every agent reports, ``("info", key_agent_<i>)`` ``[*B, k]``.
 
     Example:
         >>> import torch
@@ -173,17 +175,26 @@ class AgentInfoToRoot(Transform):
         torch.Size([4, 1])
     """
 
-    def __init__(self, group: str = "agents") -> None:
+    def __init__(self, group: str = "agents", *, per_agent: bool = False) -> None:
         super().__init__()
-        self.group = group
+        self.group, self.per_agent = group, per_agent
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         info = next_tensordict.get((self.group, "info"), None)
         if info is not None:
             next_tensordict.get(self.group).del_("info")
-            index = (slice(None),) * next_tensordict.batch_dims + (0,)
+            agents = next_tensordict.batch_dims
             for key in info.keys():  # noqa: SIM118
-                next_tensordict.set(("info", key), info.get(key)[index])
+                value = info.get(key).float()
+                first = value.select(agents, 0)
+                # The distance from the first one, since a mean of equal numbers can round.
+                mean = first + (value - first.unsqueeze(agents)).mean(agents)
+                # Infinities have no distance.
+                mean = torch.where(first.isfinite(), mean, value.mean(agents))
+                next_tensordict.set(("info", key), mean)
+                if self.per_agent:
+                    for i, own in enumerate(value.unbind(agents)):
+                        next_tensordict.set(("info", f"{key}_agent_{i}"), own.clone())
         return next_tensordict
 
     forward = _call
@@ -200,12 +211,14 @@ class AgentInfoToRoot(Transform):
             info = observation_spec[self.group].get("info", None)
             if info is not None:
                 del observation_spec[self.group]["info"]
-                index = (slice(None),) * len(observation_spec.shape) + (0,)
-                observation_spec["info"] = Composite(
-                    {key: info[key][index] for key in info.keys()},  # noqa: SIM118
-                    shape=observation_spec.shape,
-                    device=observation_spec.device,
-                )
+                batch, device = observation_spec.shape, observation_spec.device
+                found = {}
+                for key in info.keys():  # noqa: SIM118
+                    agents, *rest = info[key].shape[len(batch) :]
+                    more = range(agents if self.per_agent else 0)
+                    for name in (key, *(f"{key}_agent_{i}" for i in more)):
+                        found[name] = Unbounded((*batch, *rest), device=device)
+                observation_spec["info"] = Composite(found, shape=batch, device=device)
         return observation_spec
 
 

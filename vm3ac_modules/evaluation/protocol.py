@@ -307,7 +307,9 @@ def first_episodes(steps: TensorDictBase, keys: Keys) -> Tensor:
 
 def _summarize(steps: TensorDictBase, keys: Keys, trace: Tensor | None) -> EvaluationResult:
     first = first_episodes(steps, keys)
-    rewards = steps["next", keys.reward].squeeze(-1).mean(-1)
+    # What the task pays, not what a transform of the environment makes of it.
+    paid = steps.get(("next", keys.task_reward), None)
+    rewards = (steps["next", keys.reward] if paid is None else paid).squeeze(-1).mean(-1)
     lengths = first.sum(-1)
     last = (lengths - 1).unsqueeze(-1)
     info = {}

@@ -66,9 +66,11 @@ class FiniteGuard:
         finite = torch.stack([flag.to(device) for flag in flags.values()]).tolist()
         bad = dict.fromkeys(name for (name, _), ok in zip(flags, finite, strict=True) if not ok)
         if bad:
-            saved = f" from {last_checkpoint} (resume=true)" if last_checkpoint else ""
+            way = "Start again"
+            if last_checkpoint:
+                way = f"Go on from {last_checkpoint} (resume=true) or start again"
             raise NonFiniteError(
                 f"{', '.join(bad)} became infinite or NaN between frames {start} and {frame}. "
-                f"Go on{saved} or start again with a smaller lr or reward_scale, or with "
-                "max_grad_norm set; non-finite rewards or observations come from the environment."
+                f"{way} with a smaller lr or reward_scale, or with max_grad_norm set; non-finite "
+                "rewards or observations come from the environment."
             )

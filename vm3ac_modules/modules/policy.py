@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import torch
 from tensordict import TensorDictBase
 from tensordict.nn import (
     ProbabilisticTensorDictModule,
@@ -22,7 +23,7 @@ from tensordict.nn import (
 from torch import Tensor
 from torchrl.modules import AdditiveGaussianModule
 
-from vm3ac_modules.keys import Keys
+from vm3ac_modules.keys import Keys, require_dtypes
 from vm3ac_modules.modules.latent import LatentMode, LatentSampler
 from vm3ac_modules.modules.latent_policy import LatentPolicy, StoredLatent
 from vm3ac_modules.modules.per_seed import PerSeed
@@ -133,8 +134,19 @@ class Policy(TensorDictModuleBase):
         return cls(policy, keys=keys)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the latent, if one is drawn, and the actions."""
-        return self.player(tensordict)
+        """Write the latent, if one is drawn, and the actions.
+
+        Raises:
+            ValueError: for an entry of another type than the networks'; names it.
+        """
+        try:
+            return self.player(tensordict)
+        except RuntimeError:
+            # Asked only where it failed: this is every step's path.
+            floats = (p.dtype for p in self.parameters() if p.is_floating_point())
+            dtype = next(floats, torch.get_default_dtype())
+            require_dtypes(tensordict, self.in_keys, "the policy", dtype)
+            raise
 
     @property
     def sampler(self) -> LatentSampler | None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import ValueEstimators
 
-from vm3ac_modules.keys import Keys, require_keys
+from vm3ac_modules.keys import Keys, require_dtypes, require_keys
 from vm3ac_modules.objectives.common import REDUCTIONS, reduce_loss, valid_mask, without_masked
 from vm3ac_modules.objectives.options import check_choice, check_positive, check_shares
 from vm3ac_modules.objectives.slots import LossNetwork, ParameterSlots
@@ -99,6 +99,7 @@ class MultiAgentLoss(LossModule):
     no masking. TorchRL 0.14 has it of every loss; here it serves older versions too."""
 
     gamma: Any
+    _dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -242,11 +243,16 @@ class MultiAgentLoss(LossModule):
 
         Returns:
             The losses that are wanted, and diagnostics, see the class.
+
+        Raises:
+            ValueError: for another name in ``only``, or an entry of another type than the
+                networks'; names it.
         """
         known = self.networks()
         wanted = set(known if only is None else only)
         if not wanted <= set(known):
             raise ValueError(f"only= takes names of {sorted(known)}, got {sorted(wanted)}.")
+        self.require_dtypes(tensordict)
         batch = self.read(tensordict)
         noise = self.draw_noise(tensordict) if noise is None else noise
         found = self.compute(batch, noise, wanted)
@@ -265,6 +271,18 @@ class MultiAgentLoss(LossModule):
         require_keys(tensordict, keys, type(self).__name__)
         mask = valid_mask(tensordict, self.loss_mask_key)
         return Transitions(without_masked(tensordict, mask, keys), mask)
+
+    def require_dtypes(self, tensordict: TensorDictBase) -> None:
+        """Refuse entries of another type than the networks', in a sentence that names them."""
+        if self._dtype is None:
+            floats = (p.dtype for p in self.parameters() if p.is_floating_point())
+            self._dtype = next(floats, torch.get_default_dtype())
+        require_dtypes(tensordict, self.in_keys, type(self).__name__, self._dtype)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # Moved or cast: what the networks compute in is asked again.
+        self._dtype = None
+        return super()._apply(*args, **kwargs)
 
     @abstractmethod
     def compute(self, batch: Any, noise: TensorDictBase, wanted: set[str]) -> dict[str, Tensor]:

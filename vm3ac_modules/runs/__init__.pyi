@@ -23,3 +23,4 @@ from vm3ac_modules.runs.settings import BattleTraining as BattleTraining
 from vm3ac_modules.runs.settings import Settings as Settings
 from vm3ac_modules.runs.settings import StepTraining as StepTraining
 from vm3ac_modules.runs.training import train as train
+from vm3ac_modules.runs.trust import UntrustedError as UntrustedError

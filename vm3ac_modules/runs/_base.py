@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
 from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
 from vm3ac_modules.runs._segments import ReplayFiles
-from vm3ac_modules.runs.directory import check_run_directory
+from vm3ac_modules.runs._statistics import check_carried
+from vm3ac_modules.runs.directory import RunDirectoryError, check_run_directory
 from vm3ac_modules.runs.settings import Settings, check_device
 
 LOG = logging.getLogger("vm3ac_modules")
@@ -72,6 +74,7 @@ class RunBase:
         # Battles are simulated, and their replay lies, on the CPU.
         device = training.device if task.plays == "steps" else "cpu"
         env = task.make(rows, device=training.device, seed=training.seed, teams=training.seeds)
+        self.of_rows = check_carried(task, env, training.seeds)
         self.agent = build_from(
             self.settings.algorithm,
             env,
@@ -156,8 +159,34 @@ class RunBase:
         counts: dict[str, Any] = {"episode": self.episodes} if self.episodes else {}
         counts["wall_seconds"] = round(self.wall_seconds, 2)
         rows = self.metrics.rows(self.frames, self.updates, counts)
-        for files, row in zip(self.files, rows, strict=True):
-            files.write_metrics(row)
+        with self.writing("metrics.csv"):
+            for files, row in zip(self.files, rows, strict=True):
+                files.write_metrics(row)
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Say in one sentence what could not be written, why, and how to go on."""
+        try:
+            yield
+        except OSError as error:
+            last = self.last_checkpoint
+            way = f"{last} is whole: go on from it with resume=true" if last else "start again"
+            if self.training.resume and not last:
+                way = "the last checkpoint is whole: go on from it with resume=true"
+            raise RunDirectoryError(
+                f"{self.training.run_dir}: {what} could not be written ({error}). Make room or "
+                f"give the directory back, then {way}."
+            ) from error
+
+    def check_directory(self) -> None:
+        """Refuse to go on in a directory that was removed meanwhile: its logs would be lost."""
+        for own in self.settings_of_seeds:
+            place = Path(own.training.run_dir)
+            if not (place / "config.yaml").exists():
+                raise RunDirectoryError(
+                    f"{place} was removed or emptied while its run went on: nothing can be saved "
+                    "there. Give another run_dir."
+                )
 
 
 def set_threads(threads: int | None, default: int) -> None:

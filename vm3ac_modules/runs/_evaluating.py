@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.envs.battles.factory import lost_episodes
+from vm3ac_modules.envs.carried import carried, load_carried
 from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
@@ -32,6 +33,9 @@ class Evaluator:
     def play(self, **options: Any) -> list[EvaluationResult]:
         """Evaluate with the protocol's fixed starts; one result per seed."""
         policy = options.pop("policy", self.run.agent.policy.greedy())
+        if self.run.frames:
+            # Before the first frame there is nothing yet: a normalizer then learns by itself.
+            load_carried(self.env, carried(self.run.env, self.run.of_rows))
         result = evaluate(
             policy,
             self.env,

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vm3ac_modules.files import write_text
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.episodes import Round
-from vm3ac_modules.runs.record import CsvLog, TensorBoardLog, read_csv_log, to_yaml
+from vm3ac_modules.runs.record import CsvLog, TensorBoardLog, read_csv_log, write_config
 from vm3ac_modules.runs.settings import Settings
 
 
@@ -30,7 +29,7 @@ class SeedFiles:
         self.settings = settings
         self.run_dir = Path(settings.training.run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(self.run_dir / "config.yaml", to_yaml(settings.to_dict()))
+        write_config(self.run_dir / "config.yaml", settings.to_dict())
         kept = (None, None) if frame is None else rows
         self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_rows=kept[0])
         self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_rows=kept[1])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from typing import Any
+
 from vm3ac_modules.extras import require_extra
 
 
@@ -11,14 +15,28 @@ class ProgressBar:
     def __init__(self, total: int, done: int) -> None:
         require_extra("tqdm", "recipes", "The progress bar")
         from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
         self._bar = tqdm(total=total, initial=done, unit="frame", mininterval=1.0)
+        # What is logged meanwhile goes on lines of its own, above the bar.
+        self._lines = logging_redirect_tqdm()
 
     def __enter__(self) -> ProgressBar:
+        self._lines.__enter__()
+        self._warn = warnings.showwarning
+        # Whoever listens to warnings already goes on doing so.
+        if getattr(warnings, "_showwarning_orig", None) is self._warn:
+            warnings.showwarning = self._show
         return self
 
     def __exit__(self, *error: object) -> None:
+        warnings.showwarning = self._warn
+        self._lines.__exit__(None, None, None)
         self._bar.close()
+
+    def _show(self, message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        """A warning on a line of its own, once, without the line of code that gave it."""
+        self._bar.write(f"{category.__name__}: {message}", file=sys.stderr)
 
     def update(self, frames: int) -> None:
         """Go on by so many steps."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from tensordict import TensorDict, TensorDictBase
 from vm3ac_modules.runs._step_directory import TEMPORARY, fingerprint, sync_directory
 
 FOLDER = "replay"
+NAME = re.compile(r"items_\d{1,19}_\d{1,19}_frame_\d{1,19}\.pt")
 
 
 class Segment(NamedTuple):
@@ -48,9 +50,18 @@ class ReplayFiles(NamedTuple):
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> ReplayFiles:
-        """Undo :meth:`to_dict`."""
+        """Undo :meth:`to_dict`; a ValueError says what cannot be."""
         segments = tuple(Segment(**segment) for segment in data["segments"])
-        return cls(data["written"], data["held"], segments, data["batch_dims"])
+        for part in segments:
+            # A name with a path in it would lead out of the directory.
+            if not NAME.fullmatch(part.name):
+                raise ValueError(f"a file of the replay is called {part.name!r}")
+            if not 0 <= part.first < part.end or part.size < 0:
+                raise ValueError(f"{part.name} holds the items {part.first} to {part.end}")
+        written, held, dims = data["written"], data["held"], data["batch_dims"]
+        if not 0 <= held <= written or dims not in (1, 2):
+            raise ValueError(f"the replay holds {held} of {written} items, {dims} dimensions")
+        return cls(written, held, segments, dims)
 
 
 def write_segments(
@@ -95,7 +106,10 @@ def joined(
         shape = next(iter(content.values())).shape[: files.batch_dims]
         rows = TensorDict(content, shape).unflatten_keys(".")
         parts.append(rows[max(oldest - segment.first, 0) :])
-    return torch.cat(parts)
+    items = torch.cat(parts)
+    if len(items) != files.held:
+        raise ValueError(f"{len(items)} items instead of {files.held}")
+    return items
 
 
 def remove_unlisted(folder: Path, steps: Iterable[Path]) -> None:

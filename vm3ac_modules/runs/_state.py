@@ -6,12 +6,14 @@ Every seed's checkpoint has the form of a run alone, in a directory of its own.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.carried import carried
 from vm3ac_modules.envs.resume import find_resumable
 from vm3ac_modules.envs.rng import env_rng_state
 from vm3ac_modules.learning.seeding import fork_rng, rng_state, seed_everything
@@ -23,6 +25,7 @@ from vm3ac_modules.learning.seeds import (
 )
 from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.runs._base import RunBase
+from vm3ac_modules.runs._plain import check_plain
 from vm3ac_modules.runs.checkpoint import (
     ReplayItems,
     common_frame,
@@ -39,6 +42,7 @@ NOT_IN_HASH = frozenset(
         *("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw", "seeds"),
         *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
         *("information_rows", "information_latents", "replay_checkpoint_bytes"),
+        *("info_per_agent", "trust"),
     )
 )
 
@@ -48,16 +52,40 @@ def hashed_config(settings: Settings) -> dict[str, Any]:
     return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
 
 
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """The same of a configuration that an earlier version saved: with options that came later."""
+    return hashed_config(Settings.of(config))
+
+
+def check(run: RunBase) -> None:
+    """Refuse what no checkpoint could hold before the run begins, not after its first hours."""
+    for state in _states(run):
+        check_plain(state, "state")
+
+
 def save(run: RunBase) -> None:
     """Write a checkpoint of every seed."""
+    for seed, (own, state) in enumerate(zip(run.settings_of_seeds, _states(run), strict=True)):
+        run.last_checkpoint, run.replay_files[seed] = save_checkpoint(
+            own.training.run_dir,
+            run.frames,
+            state,
+            config=hashed_config(own),
+            replay=_replay(run, seed),
+            before=run.replay_files[seed],
+        )
+
+
+def _states(run: RunBase) -> Iterator[dict[str, Any]]:
+    """What every seed's checkpoint holds besides the replay."""
     agent, seeds = run.agent, run.agent.seeds
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
     env = _split_rows(find_resumable(run.env).save(run.env), seeds)
     transforms = {f"held_{i}": part.state() for i, part in _with_state(run)}
     held_back = _split_rows(transforms, seeds)
-    for seed, own in enumerate(run.settings_of_seeds):
-        state = {
+    for seed in range(seeds):
+        yield {
             "loss": losses[seed],
             "optimizers": {name: parts[seed] for name, parts in optimizers.items()},
             "target_calls": getattr(agent.target, "counter", 0),
@@ -67,19 +95,12 @@ def save(run: RunBase) -> None:
             "source": run.source.state_dict(),
             "held_back": held_back[seed],
             "log": run.metrics.state_dict(seed),
-            "log_rows": run.files[seed].rows,
+            "log_rows": run.files[seed].rows if run.files else (0, 0),
             "rng": rng_state(),
             "env": env[seed],
+            "carried": carried(run.env, run.of_rows),
             "agent": {"algorithm": agent.algorithm, "options": agent.options.to_dict()},
         }
-        run.last_checkpoint, run.replay_files[seed] = save_checkpoint(
-            own.training.run_dir,
-            run.frames,
-            state,
-            config=hashed_config(own),
-            replay=_replay(run, seed),
-            before=run.replay_files[seed],
-        )
 
 
 def _replay(run: RunBase, seed: int) -> ReplayItems | None:
@@ -99,7 +120,9 @@ def restore(run: RunBase) -> dict[str, Any]:
     # Killed between two seeds' checkpoints, a run goes on from the last one that all have.
     frame = common_frame([own.training.run_dir for own in run.settings_of_seeds])
     saved = [
-        load_checkpoint(own.training.run_dir, config=hashed_config(own), frame=frame)
+        load_checkpoint(
+            own.training.run_dir, config=hashed_config(own), frame=frame, complete=completed
+        )
         for own in run.settings_of_seeds
     ]
     states, agent = [one.state for one in saved], run.agent

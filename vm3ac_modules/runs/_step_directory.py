@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.files import write_text
 
+LONGEST = 64
+STEP = re.compile(r"(\.tmp_)?step_[0-9]{1,18}")
 TEMPORARY = ".tmp_"
 """Prefix of what a save has not completed."""
 
@@ -52,8 +55,13 @@ def promote(temporary: Path) -> Path:
 
 
 def pointed(folder: Path) -> Path:
-    """The step that ``latest`` names, which may not exist."""
-    name = (folder / "latest").read_text(encoding="utf-8").strip()
+    """The step that ``latest`` names, which may not exist; a ValueError if it names no step."""
+    with (folder / "latest").open("rb") as file:
+        text = file.read(LONGEST)
+    name = text.decode("ascii", "replace").strip()
+    # Nothing else is followed: a path could lead out of the directory.
+    if not STEP.fullmatch(name):
+        raise ValueError(f"names {name!r}, which is no step of a checkpoint")
     if (folder / name).is_dir():
         return folder / name
     return folder / name.removeprefix(TEMPORARY)
@@ -61,8 +69,13 @@ def pointed(folder: Path) -> Path:
 
 def clean(folder: Path) -> None:
     """Finish what a killed save had completed, and remove what it had not."""
-    if (folder / "latest").exists() and pointed(folder).name.startswith(TEMPORARY):
-        promote(pointed(folder))
+    try:
+        last = pointed(folder)
+    except (OSError, ValueError):
+        # None yet, or one that somebody spoiled: the save that follows writes it anew.
+        last = folder
+    if last.name.startswith(TEMPORARY):
+        promote(last)
     for leftover in folder.glob(f"{TEMPORARY}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,16 @@ from tensordict import TensorDictBase
 
 from vm3ac_modules.files import write_text
 from vm3ac_modules.runs._configs import config_hash, differences
-from vm3ac_modules.runs._segments import ReplayFiles, joined, remove_unlisted, write_segments
+from vm3ac_modules.runs._migrations import MIGRATIONS, READERS, VERSION, migrated
+from vm3ac_modules.runs._plain import check_plain
+from vm3ac_modules.runs._reading import check_meta, load_tensors, read_meta
+from vm3ac_modules.runs._segments import (
+    FOLDER,
+    ReplayFiles,
+    joined,
+    remove_unlisted,
+    write_segments,
+)
 from vm3ac_modules.runs._step_directory import (
     TEMPORARY,
     clean,
@@ -27,6 +34,7 @@ from vm3ac_modules.runs._step_directory import (
     steps,
     sync_directory,
 )
+from vm3ac_modules.runs.record import writer
 
 __all__ = [
     "Checkpoint",
@@ -39,10 +47,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_VERSION = 2
 STATE = "state.pt"
-_PLAIN = (str, bool, int, float, type(None), torch.Size, torch.dtype, torch.device)
-_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 
 class CheckpointError(RuntimeError):
@@ -106,7 +111,7 @@ def save_checkpoint(
         ...     load_checkpoint(run_dir).state["w"]
         tensor([1., 1.])
     """
-    _check_plain(state, "state")
+    check_plain(state, "state")
     folder = Path(run_dir) / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
@@ -121,8 +126,8 @@ def save_checkpoint(
         file.flush()
         os.fsync(file.fileno())
     files = {STATE: fingerprint(temporary / STATE)}
-    meta: dict[str, Any] = {"version": _VERSION, "frame": frame, "config_hash": config_hash(config)}
-    meta |= {"files": files, "config": dict(config)}
+    meta: dict[str, Any] = {"version": VERSION, "frame": frame, "config_hash": config_hash(config)}
+    meta |= {"files": files, "config": dict(config), "written_by": writer()}
     meta["replay"] = None if listed is None else listed.to_dict()
     write_text(temporary / "meta.json", json.dumps(meta))
     sync_directory(temporary)
@@ -203,6 +208,7 @@ def load_checkpoint(
     config: Mapping[str, Any] | None = None,
     replay: bool = True,
     frame: int | None = None,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Checkpoint:
     """Read the checkpoint that ``latest`` points to, after checking every file.
 
@@ -211,6 +217,7 @@ def load_checkpoint(
         config: the configuration of this run, which must equal the checkpoint's.
         replay: also read the replay, which may be large.
         frame: read the checkpoint of this frame instead of the latest.
+        complete: brings a configuration that an earlier version saved to what this one compares.
 
     Returns:
         Frame, state, replay state or None, and configuration.
@@ -224,17 +231,33 @@ def load_checkpoint(
     if not step.is_dir():
         raise _damaged(step, "is missing")
     meta = _read_meta(step)
-    if config is not None and meta["config_hash"] != config_hash(config):
+    apart = [] if config is None else differences(_completed(step, meta, complete), config)
+    if apart:
         raise CheckpointError(
-            f"{step} was written by a run with other settings: "
-            f"{'; '.join(differences(meta['config'], config))}. "
+            f"{step} was written by a run with other settings: {'; '.join(apart)}. "
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
-    state = _read(step / STATE, meta["files"][STATE])
-    files = None if meta["replay"] is None else ReplayFiles.of(meta["replay"])
-    read = partial(_read, step=step)
-    items = joined(files, read, step.parent) if replay and files and files.held else None
+    state = migrated(meta["version"], _read(step / STATE, meta["files"][STATE]))
+    files, items = _read_replay(step, meta["replay"], replay)
     return Checkpoint(meta["frame"], state, items, files, meta["config"])
+
+
+def _read_replay(
+    step: Path, said: dict[str, Any] | None, wanted: bool
+) -> tuple[ReplayFiles | None, TensorDictBase | None]:
+    """Where the replay lies, and its items if they are wanted."""
+    try:
+        files = None if said is None else ReplayFiles.of(said)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(step / "meta.json", f"is damaged: {error}") from error
+    if not wanted or files is None or not files.held:
+        return files, None
+    try:
+        return files, joined(files, partial(_read, step=step), step.parent)
+    except (RuntimeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _damaged(step.parent / FOLDER, f"holds no replay of this run ({error})") from error
 
 
 def _latest(run_dir: Path) -> Path:
@@ -243,7 +266,10 @@ def _latest(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         raise CheckpointError(f"there is no directory {run_dir}.")
     if has_checkpoint(run_dir):
-        return pointed(folder)
+        try:
+            return pointed(folder)
+        except (OSError, ValueError) as error:
+            raise _damaged(folder / "latest", str(error)) from error
     if steps(folder):
         raise _damaged(folder / "latest", "is missing")
     seeds = sorted(path.name for path in run_dir.glob("seed_*") if has_checkpoint(path))
@@ -256,22 +282,6 @@ def _latest(run_dir: Path) -> Path:
         "first one, or has not come to it yet. Give another, wait, or start it again with "
         "overwrite=true."
     )
-
-
-def _check_plain(value: Any, where: str) -> None:
-    # Exact types: subclasses (memory maps, NumPy scalars) are what weights_only refuses.
-    if type(value) in (dict, OrderedDict):
-        for key, item in value.items():
-            _check_plain(key, f"the key {key!r} of {where}")
-            _check_plain(item, f"{where}[{key!r}]")
-    elif type(value) in (list, tuple):
-        for index, item in enumerate(value):
-            _check_plain(item, f"{where}[{index}]")
-    elif type(value) not in (*_PLAIN, *_TENSORS):
-        raise TypeError(
-            f"{where} is a {type(value).__name__}; a checkpoint holds dicts, lists and tuples of "
-            "tensors and plain Python values only, so that it loads with weights_only=True."
-        )
 
 
 def _damaged(path: Path, problem: str, step: Path | None = None) -> CheckpointError:
@@ -291,17 +301,35 @@ def _damaged(path: Path, problem: str, step: Path | None = None) -> CheckpointEr
 def _read_meta(step: Path) -> dict[str, Any]:
     path = step / "meta.json"
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = read_meta(path)
         version = meta["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, "is damaged" if path.exists() else "is missing") from error
-    if version != _VERSION:
+        if version in MIGRATIONS or version == VERSION:
+            check_meta(meta, STATE)
+    except FileNotFoundError as error:
+        raise _damaged(path, "is missing") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"is damaged: it {error}") from error
+    if version in MIGRATIONS or version == VERSION:
+        return meta
+    readers = READERS.get(version, "a later version of vm3ac-modules: update it to go on")
+    raise CheckpointError(
+        f"{step} has format version {version}, this package reads {min(MIGRATIONS)} to {VERSION}: "
+        f"it is read by {readers}; or start again with overwrite=true."
+    )
+
+
+def _completed(
+    step: Path, meta: dict[str, Any], complete: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The saved configuration in the words of this version."""
+    try:
+        return complete(meta["config"])
+    except ValueError as error:
+        writer = meta.get("written_by", {}).get("vm3ac-modules", "the version that wrote it")
         raise CheckpointError(
-            f"{step} has format version {version}, this package reads version {_VERSION}: go on "
-            "with the version of vm3ac-modules that wrote it (summary.json and "
-            "git_commit say which), or start again with overwrite=true."
-        )
-    return meta
+            f"{step} was written with settings that this version does not know ({error}) Go on "
+            f"with vm3ac-modules {writer}, or start a new run in another run_dir."
+        ) from error
 
 
 def _read(path: Path, expected: Mapping[str, Any], step: Path | None = None) -> dict[str, Any]:
@@ -313,6 +341,6 @@ def _read(path: Path, expected: Mapping[str, Any], step: Path | None = None) -> 
     if fingerprint(path) != {key: expected[key] for key in ("size", "sha256")}:
         raise _damaged(path, "is damaged: its checksum differs", step)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise _damaged(path, f"cannot be read ({error})", step) from error
+        return load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error), step) from error

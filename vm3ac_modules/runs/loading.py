@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torchrl.envs import TransformedEnv
 
 from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs.carried import load_carried
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.policy import Policy
-from vm3ac_modules.runs.checkpoint import load_checkpoint
+from vm3ac_modules.runs.checkpoint import CheckpointError, load_checkpoint
 from vm3ac_modules.runs.settings import Settings, check_device
+from vm3ac_modules.runs.trust import check_trusted
 
 __all__ = ["TrainedAgent", "load_agent"]
 
@@ -27,6 +31,9 @@ class TrainedAgent(NamedTuple):
     """The run's settings."""
     frame: int
     """Environment steps that the agent was trained for."""
+    carried: Mapping[str, Mapping[str, Tensor]] = {}
+    """What transforms of the environment had learned by then, see
+    :func:`~vm3ac_modules.envs.carried.carried`."""
 
     @property
     def task(self) -> Task:
@@ -61,21 +68,28 @@ class TrainedAgent(NamedTuple):
         Returns:
             The environment, ``[B]``.
         """
-        return self.agent.wrap(self.task.make(rows, device=device, seed=seed))
+        env = self.task.make(rows, device=device, seed=seed)
+        load_carried(env, self.carried)
+        return self.agent.wrap(env)
 
 
-def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> TrainedAgent:
+def load_agent(
+    run_dir: Path | str, *, device: torch.device | str = "cpu", trust: bool = False
+) -> TrainedAgent:
     """Load the agent of a run's last checkpoint.
 
     Args:
         run_dir: directory of a run.
         device: where the networks shall live.
+        trust: import the module of a task ``python:<module>:<function>`` that the directory names.
+            Importing runs code; give it for directories of your own only.
 
     Returns:
         The agent, the run's settings and the frame of the checkpoint.
 
     Raises:
         CheckpointError: if there is no readable checkpoint.
+        UntrustedError: if it names a module to import, and ``trust`` is not given.
         ValueError: for a device that is not here.
         ImportError: if what the task needs is not installed; names the extra.
 
@@ -85,8 +99,23 @@ def load_agent(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Tr
     """
     check_device(device)
     saved = load_checkpoint(run_dir, replay=False)
-    settings = Settings.of({**saved.config, "run_dir": str(run_dir), "device": str(device)})
+    check_trusted(saved.config, run_dir, trust)
+    settings = _settings(saved.config, run_dir, device)
     env = settings.task.make(1, device=device, seed=0)
     agent = build_from(settings.algorithm, env, name=settings.name, device=device)
-    agent.loss.load_state_dict(saved.state["loss"])
-    return TrainedAgent(agent, settings, saved.frame)
+    try:
+        agent.loss.load_state_dict(saved.state["loss"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{run_dir} holds networks of another form than its configuration says: {error}"
+        ) from error
+    return TrainedAgent(agent, settings, saved.frame, saved.state["carried"])
+
+
+def _settings(
+    config: Mapping[str, Any], run_dir: Path | str, device: torch.device | str
+) -> Settings:
+    try:
+        return Settings.of({**config, "run_dir": str(run_dir), "device": str(device)})
+    except (TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{run_dir} holds no configuration of a run ({error}).") from error

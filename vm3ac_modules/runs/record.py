@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import io
+import math
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,11 @@ __all__ = [
     "to_yaml",
     "versions",
 ]
+
+
+SUM = "# sha256 of the lines above: "
+LARGEST = 1_000_000
+"""Bytes of the largest configuration that is read."""
 
 
 class CsvLog:
@@ -48,6 +58,7 @@ class CsvLog:
 
     def __init__(self, path: Path | str, *, resume_rows: int | None = None) -> None:
         path = Path(path)
+        self._path = path
         self._columns: list[str] = []
         self.rows = 0
         if path.exists() and path.stat().st_size > 0:
@@ -66,6 +77,7 @@ class CsvLog:
 
         Raises:
             ValueError: if ``frame`` is missing or not first, or a column is unknown.
+            OSError: if the file was removed meanwhile, or the disk is full.
         """
         if "frame" not in row or (not self._columns and next(iter(row)) != "frame"):
             raise ValueError(f"the first column must be 'frame', got {list(row)}.")
@@ -79,6 +91,8 @@ class CsvLog:
             self._columns = list(row)
             lines.append(self._columns)
         lines.append([_cell(row.get(column, "")) for column in self._columns])
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile", str(self._path))
         self._file.write(csv_text(lines))
         self._file.flush()
         self.rows += 1
@@ -97,7 +111,10 @@ def _complete_rows(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         text = file.read()
     # What follows the last newline was torn by a kill.
-    return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    try:
+        return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no log of a run: {error}.") from error
 
 
 def _cut(path: Path, rows: int) -> tuple[list[str], int]:
@@ -139,15 +156,55 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
     Raises:
         ImportError: if PyYAML is not installed; names the extra.
-        ValueError: if it holds no mapping.
+        ValueError: if it is no YAML, asks for objects of Python, or holds no mapping.
     """
     require_extra("yaml", "recipes", "Reading config.yaml")
     import yaml
 
-    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    try:
+        data = yaml.safe_load(Path(path).read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as YAML ({type(error).__name__}).") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no mapping of options.")
     return data
+
+
+def write_config(path: Path | str, config: Mapping[str, Any]) -> None:
+    """Write ``config.yaml`` with its own checksum as its last line.
+
+    Args:
+        path: the file.
+        config: plain Python values.
+    """
+    text = to_yaml(config)
+    write_text(path, f"{text}{SUM}{hashlib.sha256(text.encode()).hexdigest()}\n")
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """Read a ``config.yaml``; one without a checksum is of an older version, and is believed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImportError: if PyYAML is not installed; names the extra.
+        ValueError: if it is no configuration, was damaged, or was changed since it was written.
+    """
+    path = Path(path)
+    if path.stat().st_size > LARGEST:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes: it is no configuration of a run."
+        )
+    content = path.read_bytes()
+    head, mark, said = content.rpartition(SUM.encode())
+    if mark and hashlib.sha256(head).hexdigest().encode() != said.strip():
+        raise ValueError(
+            f"{path} was damaged, or changed by hand: its checksum differs. Give what shall change "
+            "on the command line; to go on with the file as it is, remove its line "
+            f"{SUM.strip()!r}."
+        )
+    return read_yaml(path)
 
 
 def read_csv_log(path: Path | str) -> dict[str, list[float]]:
@@ -157,7 +214,10 @@ def read_csv_log(path: Path | str) -> dict[str, list[float]]:
         path: a file written by :class:`CsvLog`, possibly by a run that is still going.
 
     Returns:
-        The values of each column; NaN for an empty or textual cell.
+        The values of each column; NaN for an empty, missing or textual cell.
+
+    Raises:
+        ValueError: if it is no CSV.
     """
 
     def number(cell: str) -> float:
@@ -167,7 +227,10 @@ def read_csv_log(path: Path | str) -> dict[str, list[float]]:
             return float("nan")
 
     header, *rows = _complete_rows(Path(path)) or [[]]
-    return {name: [number(row[i]) for row in rows] for i, name in enumerate(header)}
+    return {
+        name: [number(row[i]) if i < len(row) else math.nan for row in rows]
+        for i, name in enumerate(header)
+    }
 
 
 def versions() -> dict[str, str]:
@@ -187,6 +250,12 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def writer() -> dict[str, str | None]:
+    """Versions and commit of what writes, asked once a process."""
+    return {**versions(), "git_commit": git_commit()}
 
 
 def git_commit(path: Path | str | None = None) -> str | None:

@@ -6,6 +6,7 @@ collecting (steps, whole episodes), one seed or many.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vm3ac_modules.files import write_text
 from vm3ac_modules.learning._collecting import Collected, collecting
 from vm3ac_modules.learning.guards import FiniteGuard, NonFiniteError
 from vm3ac_modules.learning.seeding import set_rng_state
@@ -24,8 +24,9 @@ from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs._progress import ProgressBar
+from vm3ac_modules.runs._signals import Stopping
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
-from vm3ac_modules.runs.record import to_yaml
+from vm3ac_modules.runs.record import write_config
 
 __all__ = ["Run"]
 
@@ -47,9 +48,12 @@ class Run(RunBase):
 
     def __enter__(self) -> Run:
         training = self.training
+        run_state.check(self)
         self.lock = RunLock(training.run_dir)
+        self.stopping = Stopping()
         try:
             self._open()
+            self.stopping.__enter__()
         except BaseException:
             self.lock.release()
             raise
@@ -65,7 +69,7 @@ class Run(RunBase):
         kept = (0, 0) if resumed is None else tuple(resumed["log_rows"])
         self.files = [SeedFiles(own, frame, kept) for own in self.settings_of_seeds]
         if training.seeds > 1:
-            write_text(Path(training.run_dir) / "config.yaml", to_yaml(self.settings.to_dict()))
+            write_config(Path(training.run_dir) / "config.yaml", self.settings.to_dict())
         self.metrics.start(self.frames, self.updates)
         self.guard = FiniteGuard(self.frames)
         self.saved_frame = self.frames if resumed is not None else -1
@@ -76,14 +80,18 @@ class Run(RunBase):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stopping.__exit__()
         for files in self.files:
-            files.close()
+            # What cannot be written any more was said already.
+            with contextlib.suppress(OSError):
+                files.close()
         for env in (self.env, self.evaluator.env):
             if not env.is_closed:
                 env.close(raise_if_closed=False)
         self.lock.release()
         if isinstance(error, Exception) and not isinstance(error, NonFiniteError):
             # A simulator that is handed NaN fails in words of its own; the guard knows whence.
+            self.guard.watch("parameters", *self.agent.loss.parameters())
             self.check()
 
     def collect(self) -> Iterator[Collected]:
@@ -103,7 +111,7 @@ class Run(RunBase):
                 self.evaluate()
             with ProgressBar(self.frames_total, self.frames) as self.bar:
                 turns = iter(steps)
-                while self.frames < self.frames_total:
+                while self.frames < self.frames_total and self.stopping.asked is None:
                     for hook in self.agent.hooks:
                         hook.before_collect(self.frames)
                     collected = next(turns)
@@ -113,11 +121,13 @@ class Run(RunBase):
             steps.close()
         if self.saved_frame != self.frames:
             self.save()
+        self.stopping.leave()
 
     def store(self, collected: Collected) -> None:
         """Give what was collected to the source of batches and to the hooks."""
         self.source.add(collected.data)
         self.guard.watch("rewards", collected.rewards)
+        self.guard.watch("observations", *self._observed(collected))
         if collected.played is not None:
             self.episodes += len(collected.played.lengths)
             self.metrics.add_round(collected.played)
@@ -127,6 +137,13 @@ class Run(RunBase):
         if self.frames > self.random_frames:
             for hook in self.agent.hooks:
                 hook.after_step(collected.steps, self.frames)
+
+    def _observed(self, collected: Collected) -> list[Tensor]:
+        """What agents saw after these steps; episodes hold it in the steps themselves."""
+        keys = self.agent.keys
+        key = keys.observation if collected.played is not None else ("next", *keys.observation)
+        seen = collected.data.get(key, None)
+        return [] if seen is None else [seen]
 
     def batches(self, collected: Collected) -> Iterator[TensorDictBase]:
         """The batches of the updates that are due."""
@@ -163,13 +180,17 @@ class Run(RunBase):
     def save(self) -> None:
         """Write a checkpoint of every seed."""
         self.check()
-        run_state.save(self)
+        self.check_directory()
+        with self.writing(f"the checkpoint of frame {self.frames}"):
+            run_state.save(self)
         self.saved_frame = self.frames
 
     def evaluate(self) -> str:
         """Evaluate, write a row of every eval.csv, and say the result in a few words."""
-        return self.evaluator.evaluate()
+        with self.writing("eval.csv"):
+            return self.evaluator.evaluate()
 
     def finish(self) -> dict[str, Any]:
         """Evaluate a last time, draw, write every summary.json; return the run's."""
-        return self.evaluator.finish()
+        with self.writing("the summary"):
+            return self.evaluator.finish()

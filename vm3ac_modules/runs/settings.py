@@ -48,6 +48,9 @@ class Training(Options):
         None, "intra-op threads of torch (CPU); null: OMP_NUM_THREADS, else the default", least=1
     )
     resume: bool = option(False, "go on from run_dir's last checkpoint")
+    trust: bool = option(
+        False, "import the module of a task that the resumed run_dir names (python:...)"
+    )
     overwrite: bool = option(False, "delete the run that run_dir holds and start anew")
     frames: int = option(
         640_000, "environment steps in total, what a resumed run did before included", least=1
@@ -79,6 +82,9 @@ class StepTraining(Training):
         *("lr", "gamma", "tau", "reward_scale", "critic", "critic_input", "hidden"),
     )
 
+    info_per_agent: bool = option(
+        False, "also a column in eval.csv of what the environment reports of every agent"
+    )
     updates_per_step: int = option(2, "updates per step of all rows", least=1)
     init_random_frames: int = option(
         1280, "first frames with random actions and no update, a quarter of all at most", least=0
@@ -220,6 +226,8 @@ class Settings:
         if not training.run_dir:
             where = f"{clean_name(task.title)}/{clean_name(name)}/seed_{training.seed}"
             training = training.changed({"run_dir": f"runs/{where}"})
+        if getattr(training, "info_per_agent", False):
+            task = replace(task, info_per_agent=True)
         settings = cls(training, task, name, preset.changed({**own, **algorithm}, name), place)
         settings.check()
         return settings
@@ -279,6 +287,13 @@ def clean_name(text: str) -> str:
     return text
 
 
+RESERVED = {
+    "num_envs": "num_envs",
+    "device": "device",
+    "seed": "seed",
+    "max_steps": "task.max_steps",
+}
+"""What the run hands to an environment by itself, and where it is given."""
 PLACE = ("task", "map", "backend", "reward", "env")
 """Keys of a configuration that say what is trained on."""
 
@@ -290,6 +305,7 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
             raise OptionsError("give a task or the map of a battle, not both.")
         place = {"map": "", "backend": "smax", "reward": "sparse", **given}
         place["env"] = _mapping("env", given.get("env"))
+        _check_reserved("env", place["env"], tuple(RESERVED)[:3])
         names = {key: place[key] for key in ("map", "backend", "reward")}
         return battle_task(*names.values(), **place["env"]), place
     for key in given:
@@ -309,6 +325,7 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise OptionsError(f"task.max_steps must be an integer >= 1 or null, got {limit!r}.")
     env = _mapping("task.env", task.get("env"))
+    _check_reserved("task.env", env, tuple(RESERVED))
     index = task.get("agent_index", False)
     if not isinstance(index, bool):
         raise OptionsError(f"task.agent_index must be true or false, got {index!r}.")
@@ -316,6 +333,12 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     said = {"agent_index": True} if index else {}
     place = {"task": {"name": task["name"], "max_steps": limit, "env": env, **said}}
     return replace(find_task(task["name"], max_steps=limit, **env), agent_index=index), place
+
+
+def _check_reserved(where: str, env: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for key in names:
+        if key in env:
+            raise OptionsError(f"{where}.{key} is set by the run: give {RESERVED[key]}.")
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:

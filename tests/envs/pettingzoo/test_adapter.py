@@ -216,7 +216,7 @@ def test_refused_without_a_list_of_agents(stub, monkeypatch):
 def test_agents_that_join_are_reported(stub):
     env = stub(joins="c")
     env.reset()
-    with pytest.raises(ValueError, match=r"\['c'\] joined in mid-episode"):
+    with pytest.raises(ValueError, match=r"\['c'\] that joined in mid-episode"):
         step(env)
 
 

@@ -66,7 +66,7 @@ def test_continuous_agents_act_as_the_team(tmp_path, source, law, share):
         td["step_count"] += torch.randint(0, 2**32 - 1, (rows, 1))
         out = joint(policy, td)
         for index, path in enumerate(paths):
-            agent = DeployedAgent(path, seed=SEED)
+            agent = DeployedAgent(path, seed=SEED, trust=True)
             given = {"latent": out["latent"].numpy()} if source == "given" else {}
             inputs = {**clock(td), **given}
             found = agent.run(td["agents", "observation"][:, index].numpy(), **inputs)
@@ -82,13 +82,13 @@ def test_a_deterministic_policy_has_no_latent(tmp_path):
     td = observations(5)
     expected = joint(team, td)["agents", "action"].numpy()
     for index, path in enumerate(export_agents(team, tmp_path, about=ABOUT)):
-        found = DeployedAgent(path).act(td["agents", "observation"][:, index].numpy())
+        found = DeployedAgent(path, trust=True).act(td["agents", "observation"][:, index].numpy())
         np.testing.assert_allclose(found, expected[:, index], rtol=0, atol=TOLERANCE)
 
 
 def play(policy, paths, *, latent=None, steps=6, rows=3, scored=None):
     """Compare over steps in which memories fill, and in which one row starts anew."""
-    agents = [DeployedAgent(path, seed=SEED) for path in paths]
+    agents = [DeployedAgent(path, seed=SEED, trust=True) for path in paths]
     td = observations(rows, discrete=True)
     for step in range(steps):
         if latent is not None:
@@ -149,7 +149,7 @@ def test_synchronized_agents_act_as_the_team_with_the_same_latents(kind, request
     td["step_count"] += torch.randint(0, 2**32 - 1, (500, 1))
     out = joint(policy, td)
     for index, path in enumerate(files):
-        agent = DeployedAgent(path, seed=SEED)
+        agent = DeployedAgent(path, seed=SEED, trust=True)
         found = agent.run(td["agents", "observation"][:, index].numpy(), **clock(td))
         assert np.array_equal(found["used_latent"], out["latent"].numpy())
         for name in ("action", "loc", "scale"):
@@ -180,7 +180,7 @@ def test_a_recurrent_onnx_agent_acts_and_remembers_as_the_team(tmp_path):
     team = recurrent_team(num_agents=1)
     paths = export_agents(team, tmp_path, format="onnx", about=ABOUT)
     policy = Policy.of(team).with_latent("synchronized", seed=SEED)
-    agent = DeployedAgent(paths[0], seed=SEED)
+    agent = DeployedAgent(paths[0], seed=SEED, trust=True)
     td = observations(4, 1, discrete=True)
     for _ in range(4):
         out = joint(policy, td)
@@ -215,7 +215,7 @@ def test_onnx_and_torch_agents_act_alike_in_every_mode(tmp_path, mode):
     agents = []
     for kind in ("torch", "onnx"):
         path = export_agents(team, tmp_path, format=kind, latent=source, about=ABOUT)[-1]
-        agents.append(DeployedAgent(path))
+        agents.append(DeployedAgent(path, trust=True))
     rng = np.random.default_rng(0)
     for _ in range(3):
         inputs = {"latent": np.eye(3)[[0, 2]]} if mode == "utilities" else {}
@@ -252,7 +252,7 @@ def onnxruntime_session(path):
 
 
 def test_the_record_says_what_goes_in_and_comes_out(torch_files):
-    record = DeployedAgent(torch_files[1]).record
+    record = DeployedAgent(torch_files[1], trust=True).record
     assert record["agent"] == 1
     assert record["num_agents"] == 2
     assert [entry["name"] for entry in record["inputs"]] == [
@@ -273,7 +273,7 @@ def test_the_onnx_record_names_the_operators(onnx_files):
     import onnx
 
     model = onnx.load(onnx_files[0])
-    record = DeployedAgent(onnx_files[0]).record
+    record = DeployedAgent(onnx_files[0], trust=True).record
     assert {o.version for o in model.opset_import if not o.domain} == {record["onnx_opset"]}
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     onnx.checker.check_model(model, full_check=True)

@@ -36,7 +36,7 @@ def test_an_onnx_agent_acts_where_torch_cannot_be_imported(onnx_files):
     code = BLOCKED + (
         "import numpy as np\n"
         "from vm3ac_modules.execution import DeployedAgent\n"
-        "agent = DeployedAgent(sys.argv[1], seed=7)\n"
+        "agent = DeployedAgent(sys.argv[1], seed=7, trust=True)\n"
         "out = agent.run(np.arange(4.0), episode=3, step=12)\n"
         "print(out['action'].tobytes().hex(), out['used_latent'].tobytes().hex())\n"
         "assert not {'torch', 'tensordict', 'onnx'} & set(sys.modules)\n"
@@ -46,11 +46,11 @@ def test_an_onnx_agent_acts_where_torch_cannot_be_imported(onnx_files):
     action, latent = (
         np.frombuffer(bytes.fromhex(text), np.float32) for text in done.stdout.split()
     )
-    here = DeployedAgent(onnx_files[0], seed=7).run(np.arange(4.0), episode=3, step=12)
+    here = DeployedAgent(onnx_files[0], seed=7, trust=True).run(np.arange(4.0), episode=3, step=12)
     assert np.array_equal(action, here["action"])
     assert np.array_equal(latent, here["used_latent"])
     # The other twin: NumPy's clock.
-    clock = LatentClock(7, DeployedAgent(onnx_files[0]).record["latent"]["prior"])
+    clock = LatentClock(7, DeployedAgent(onnx_files[0], trust=True).record["latent"]["prior"])
     assert np.array_equal(latent, clock.at(3, 12))
 
 
@@ -61,7 +61,7 @@ def test_without_torch_a_torch_agent_says_what_to_do(torch_files):
         "from vm3ac_modules.execution.runtime import _programs as programs\n"
         "programs.find_spec = lambda name: None\n"
         "from vm3ac_modules.execution import DeployedAgent\n"
-        "try:\n    DeployedAgent(sys.argv[1])\n"
+        "try:\n    DeployedAgent(sys.argv[1], trust=True)\n"
         "except ImportError as error:\n    print(error)\n"
     )
     command = [sys.executable, "-c", code, str(torch_files[0])]
@@ -72,12 +72,12 @@ def test_without_torch_a_torch_agent_says_what_to_do(torch_files):
 def test_without_onnxruntime_the_extra_is_named(onnx_files, monkeypatch):
     monkeypatch.setattr(programs, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'vm3ac-modules\[export\]'"):
-        DeployedAgent(onnx_files[0])
+        DeployedAgent(onnx_files[0], trust=True)
 
 
 @pytest.fixture(scope="module")
 def actor(torch_files):
-    return DeployedAgent(torch_files[0], seed=2**64 - 1)
+    return DeployedAgent(torch_files[0], seed=2**64 - 1, trust=True)
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32 - 6))
@@ -103,7 +103,7 @@ def test_seed_episode_and_step_count_and_all_of_their_bits(actor, monkeypatch):
 
 
 def test_inputs_of_another_size_are_refused(torch_files, rememberer, tmp_path):
-    agent, now = DeployedAgent(torch_files[1]), {"episode": 0, "step": 0}
+    agent, now = DeployedAgent(torch_files[1], trust=True), {"episode": 0, "step": 0}
     seen = np.zeros(4)
     with pytest.raises(ValueError, match=r"observation of agent 1 must be \[4\] or .* got \[3\]"):
         agent.act(np.zeros(3), **now)
@@ -119,19 +119,19 @@ def test_inputs_of_another_size_are_refused(torch_files, rememberer, tmp_path):
         agent.act(seen, episode=0, step=0.5)
     for seed in (-1, 2**64):
         with pytest.raises(ValueError, match="0 <= seed < 2\\^64"):
-            DeployedAgent(torch_files[1], seed=seed)
-    recurrent = DeployedAgent(rememberer)
+            DeployedAgent(torch_files[1], seed=seed, trust=True)
+    recurrent = DeployedAgent(rememberer, trust=True)
     with pytest.raises(ValueError, match=r"action_mask of agent 0 must be \[5\]"):
         recurrent.act(seen, action_mask=np.ones(4, bool))
     with pytest.raises(ValueError, match=r"action_mask .* got \[2, 5\] among 3 rows"):
         recurrent.act(np.zeros((3, 4)), action_mask=np.ones((2, 5), bool))
     given = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)[0]
     with pytest.raises(ValueError, match=r"latent of agent 0 must be \[5\]"):
-        DeployedAgent(given).act(seen, latent=np.zeros(2))
+        DeployedAgent(given, trust=True).act(seen, latent=np.zeros(2))
 
 
 def test_nothing_that_is_missing_is_made_up_and_nothing_given_ignored(torch_files, tmp_path):
-    agent, seen = DeployedAgent(torch_files[0]), np.zeros(4)
+    agent, seen = DeployedAgent(torch_files[0], trust=True), np.zeros(4)
     with pytest.raises(ValueError, match="exported with latent 'synchronized': pass episode="):
         agent.act(seen, step=0)
     with pytest.raises(ValueError, match="pass step="):
@@ -144,11 +144,11 @@ def test_nothing_that_is_missing_is_made_up_and_nothing_given_ignored(torch_file
         agent.act(seen, episode=0, steps=0)
     given = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)[0]
     with pytest.raises(ValueError, match="exported with latent 'given': pass latent="):
-        DeployedAgent(given).act(seen)
+        DeployedAgent(given, trust=True).act(seen)
 
 
 def test_memory_needs_no_clock_and_ends_with_its_episode(rememberer):
-    agent, seen = DeployedAgent(rememberer), np.ones(4, np.float32)
+    agent, seen = DeployedAgent(rememberer, trust=True), np.ones(4, np.float32)
     start, second = (agent.run(seen)["logits"] for _ in range(2))
     assert not np.allclose(start, second)
     # Another episode, whose first step was missed.
@@ -160,7 +160,7 @@ def test_memory_needs_no_clock_and_ends_with_its_episode(rememberer):
 
 
 def test_memory_is_emptied_at_the_first_step_and_by_a_reset(rememberer):
-    agent, seen = DeployedAgent(rememberer), np.ones(4, np.float32)
+    agent, seen = DeployedAgent(rememberer, trust=True), np.ones(4, np.float32)
     start = agent.run(seen, step=0)["logits"]
     later = agent.run(seen, step=1)["logits"]
     assert not np.allclose(start, later)
@@ -179,7 +179,7 @@ def test_memory_is_emptied_at_the_first_step_and_by_a_reset(rememberer):
 
 
 def test_only_legal_actions_are_taken(rememberer):
-    agent = DeployedAgent(rememberer)
+    agent = DeployedAgent(rememberer, trust=True)
     for action in range(5):
         mask = np.arange(5) == action
         assert agent.act(np.ones(4), action_mask=mask) == action

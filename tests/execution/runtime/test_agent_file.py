@@ -201,7 +201,7 @@ def test_an_archive_with_a_pickle_is_refused(torch_files, tmp_path):
             for name, content in {**parts, f"{root}/{entry}": b"cos\nsystem\n"}.items():
                 new.writestr(name, content)
         with pytest.raises(AgentFileError, match=r"pickled data|which no agent's file has"):
-            open_program(path, read_record(torch_files[0]))
+            open_program(path, read_record(torch_files[0]), trust=True)
 
 
 def test_a_team_is_whole_in_order_and_of_one_run(torch_files, tmp_path):

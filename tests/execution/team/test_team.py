@@ -40,7 +40,7 @@ def expected(files, td, *, steps=None, seeds=(SEED, SEED)):
     actions = []
     for index, path in enumerate(files):
         step = int(td["step_count"][0, 0]) if steps is None else steps[index]
-        agent = DeployedAgent(path, seed=seeds[index])
+        agent = DeployedAgent(path, seed=seeds[index], trust=True)
         seen = td["agents", "observation"][:, index].numpy()
         actions.append(agent.act(seen, episode=np.arange(ROWS), step=step))
     return torch.from_numpy(np.stack(actions, 1))
@@ -106,7 +106,7 @@ def test_disturbances_that_cannot_be_are_refused():
 
 def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
     """In one process: what the agent's end of the pipe does with what arrives."""
-    agent = DeployedAgent(torch_files[0], seed=SEED)
+    agent = DeployedAgent(torch_files[0], seed=SEED, trust=True)
     first, second = np.random.default_rng(0).normal(size=(2, 2, 4)).astype(np.float32)
     episode, received = np.arange(2), np.array([True, False])
     frames = [
@@ -116,7 +116,7 @@ def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
         pack(STEP, [episode, np.array([6, 6]), received, np.zeros((2, 3), np.float32)]),
     ]
     out = io.BytesIO()
-    serve(str(torch_files[0]), io.BytesIO(b"".join(frames)), out)
+    serve(str(torch_files[0]), io.BytesIO(b"".join(frames)), out, trust=True)
     out.seek(0)
     assert [unpack(out).kind, unpack(out).kind] == [READY, READY]
     assert np.array_equal(unpack(out).content[0], agent.act(first, episode=episode, step=4))
@@ -132,7 +132,7 @@ def test_a_late_clock_is_the_latents_alone(tmp_path):
     """Memories are emptied when the episode begins, not when a late clock says that it does."""
     path = export_agents(recurrent_team(), tmp_path, latent="constant", about=ABOUT)[0]
     seen, legal = np.random.default_rng(0).normal(size=(3, 1, 4)), np.ones((1, 5), bool)
-    served, agent = AgentServer(DeployedAgent(path)), DeployedAgent(path)
+    served, agent = AgentServer(DeployedAgent(path, trust=True)), DeployedAgent(path, trust=True)
     served.set({"seed": SEED, "clock": "late"})
     for step in range(3):
         arrays = [np.zeros(1, int), np.array([step]), np.ones(1, bool), seen[step], legal]
@@ -296,10 +296,10 @@ def test_a_late_answer_is_not_taken_for_the_next(onnx_files):
 
 def test_recurrent_agents_keep_their_memory_where_they_are(tmp_path):
     files = export_agents(recurrent_team(), tmp_path, latent="constant", about=ABOUT)
-    alone = [DeployedAgent(path) for path in files]
+    alone = [DeployedAgent(path, trust=True) for path in files]
     mask = torch.rand(ROWS, 2, 5) < 0.6
     mask[..., 1] = True
-    with DecentralizedTeam(files) as team:
+    with DecentralizedTeam(files, trust=True) as team:
         for step in (0, 1, 2):
             td = moment(step).set(("agents", "action_mask"), mask)
             joint = team(td)["agents", "action"]
@@ -313,11 +313,11 @@ def test_recurrent_agents_keep_their_memory_where_they_are(tmp_path):
 def test_a_latent_that_is_given_is_handed_to_every_agent(tmp_path):
     files = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)
     td = moment(0).set("latent", torch.randn(ROWS, 5))
-    with DecentralizedTeam(files) as team:
+    with DecentralizedTeam(files, trust=True) as team:
         joint = team(td)["agents", "action"]
         for index, path in enumerate(files):
             seen = td["agents", "observation"][:, index].numpy()
-            own = DeployedAgent(path).act(seen, latent=td["latent"].numpy())
+            own = DeployedAgent(path, trust=True).act(seen, latent=td["latent"].numpy())
             assert joint[:, index].numpy().tobytes() == own.tobytes()
         with pytest.raises(MissingKeysError, match="latent"):
             team(moment(0))
@@ -344,3 +344,15 @@ def test_teams_that_cannot_be_are_refused(onnx_files, tmp_path):
         td = moment(0)
         seeds = (0, 0)
         assert torch.equal(team(td)["agents", "action"], expected(onnx_files, td, seeds=seeds))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<f4', 'fortran_order': (((", b"{1: 2, b'x': 3}", b"{'shape': (10**9,)}", b"\xff"],
+)
+def test_an_array_whose_header_is_no_header_ends_in_one_kind_of_error(header):
+    text = header.ljust(63) + b"\n"
+    payload = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    frame = ACT + (0).to_bytes(4, "little") + len(payload).to_bytes(4, "little") + payload
+    with pytest.raises(ValueError, match=r".+"):
+        unpack(io.BytesIO(frame))

@@ -11,7 +11,7 @@ from vm3ac_modules.cli.arguments import value_of
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs._configs import config_hash
-from vm3ac_modules.runs.record import read_yaml
+from vm3ac_modules.runs.record import read_config
 from vm3ac_modules.runs.settings import LOOPS, MOVED, Settings
 
 UNIMPORTANT = (
@@ -98,7 +98,7 @@ def finished_runs(root: Path) -> Iterator[tuple[Path, Settings]]:
         if folder.relative_to(root).parts[:1] == ("trained",):
             continue
         try:
-            settings = Settings.of(read_yaml(folder / "config.yaml"))
+            settings = Settings.of(read_config(folder / "config.yaml"))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # no run, or none that this version can train
         if settings.training.seeds == 1:

@@ -29,12 +29,13 @@ class VMASEnv(VmasEnv):
 
     VMAS keeps one random state for all its environments: building, seeding or resetting a second
     one changes what the first draws. Here each environment has its own streams and touches neither
-    VMAS's nor the caller's: a scenario with a ``set_seed`` method (ours) owns its generators, and
-    for every other scenario the shared state is swapped in and out around each call.
+    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns a generator, and for every other
+    scenario the shared state is swapped in and out around each call.
 
     Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
     termination: use ``StepCounter``, as ``make_env`` does. All agents form one group, ``"agents"``.
-    A scenario with a ``state`` method adds ``"state"`` ``[B, S]`` at the root.
+    A ``SeededScenario`` with a method ``state`` adds ``"state"`` ``[B, S]`` at the root. What other
+    scenarios call ``state``, ``set_seed`` or ``generator`` is their own affair.
 
     Args:
         scenario: the name of a scenario of VMAS, or an instance made for this environment alone.
@@ -86,7 +87,7 @@ class VMASEnv(VmasEnv):
     def _build_env(self, *, seed: int, scenario: Any, **kwargs: Any) -> Any:
         self._first_seed = seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        if hasattr(scenario, "set_seed"):
+        if _is_seeded(scenario):
             scenario.set_seed(seed)
         with self._own_stream(), _unused_options_are_errors():
             # Without a seed: VMAS would reseed the caller's CUDA generators with it.
@@ -94,7 +95,8 @@ class VMASEnv(VmasEnv):
 
     def _make_specs(self, env: Any) -> None:
         super()._make_specs(env)
-        self._has_state = callable(getattr(self.scenario, "state", None))
+        scenario = self.scenario
+        self._has_state = _is_seeded(scenario) and callable(getattr(scenario, "state", None))
         if self._has_state:
             spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
             size = self.scenario.state().shape[-1]
@@ -136,7 +138,7 @@ class VMASEnv(VmasEnv):
     def _set_seed(self, seed: int | None) -> None:
         seed = _fresh_seed() if seed is None else seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        if hasattr(self.scenario, "set_seed"):
+        if _is_seeded(self.scenario):
             self.scenario.set_seed(seed)
 
     def set_teams(self, teams: int) -> None:
@@ -154,7 +156,7 @@ class VMASEnv(VmasEnv):
         """
         if teams < 1 or self.num_envs % teams:
             raise ValueError(f"{self.num_envs} rows do not divide among {teams} teams.")
-        if hasattr(self.scenario, "set_teams"):
+        if _is_seeded(self.scenario):
             self.scenario.set_teams(teams)
 
     def to(self, device: torch.device | str) -> VMASEnv:
@@ -171,9 +173,9 @@ class VMASEnv(VmasEnv):
             Tensors on the CPU; :meth:`set_rng_state` takes them back.
         """
         state = self._stream.to_tensors()
-        if generators := getattr(self.scenario, "generators", []):
-            states = torch.stack([generator.get_state() for generator in generators])
-            state["generator"] = states if len(generators) > 1 else states[0]
+        if _is_seeded(self.scenario):
+            states = torch.stack([g.get_state() for g in self.scenario.generators])
+            state["generator"] = states if len(states) > 1 else states[0]
         return state
 
     def set_rng_state(self, state: dict[str, Tensor]) -> None:
@@ -254,6 +256,13 @@ def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tens
         )
 
 
+def _is_seeded(scenario: Any) -> bool:
+    """Whether a scenario is ours by its type, whatever others call their methods."""
+    from vm3ac_modules.envs.vmas.scenarios._common import SeededScenario
+
+    return isinstance(scenario, SeededScenario)
+
+
 def _fresh_seed() -> int:
     return int(torch.randint(2**31, (1,)))
 
@@ -265,4 +274,6 @@ def _unused_options_are_errors() -> Iterator[None]:
         try:
             yield
         except UserWarning as unused:
+            if not str(unused).startswith("Scenario kwargs"):
+                raise  # the caller's filters made an error of another warning
             raise ValueError(f"unknown options of the scenario: {unused}") from unused

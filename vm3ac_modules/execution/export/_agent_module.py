@@ -9,6 +9,7 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 5 (decentralized execution) a
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
@@ -53,12 +54,29 @@ def _cut(layer: AgentLinear, name: str, agent: int, num_agents: int) -> None:
     setattr(layer, name, nn.Parameter(value.detach().clone()))
 
 
+class _Normalizer(nn.Module):
+    """``(o - loc) / scale`` with the frozen statistics of the training, ``[O]`` each."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("loc", loc.float())
+        self.register_buffer("scale", scale.float())
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Normalize ``[R, O]``."""
+        return (observation - self.loc) / self.scale
+
+
 class FeedForwardAgent(nn.Module):
     r"""A single agent's continuous policy: the action at the mean, and the Gaussian around it.
 
     .. math:: a = c + h \tanh(\mu), \qquad (\mu, \sigma) = f(o, z)
 
-    Actions lie between ``low`` and ``high``, ``[A]``; the latent comes from ``source``.
+    Actions lie between ``low`` and ``high``, ``[A]``; the latent comes from ``source``. The
+    training's normalizers, ``(loc, scale)`` each, come before all.
     """
 
     center: Tensor
@@ -70,9 +88,11 @@ class FeedForwardAgent(nn.Module):
         source: LatentSource,
         low: Tensor,
         high: Tensor,
+        normalization: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
         super().__init__()
         self.net, self.source = net, source
+        self.normalizers = nn.ModuleList(_Normalizer(*one) for one in normalization)
         self.register_buffer("center", 0.5 * (low + high), persistent=False)
         self.register_buffer("half_range", 0.5 * (high - low), persistent=False)
         self.inputs = ("observation", *source.inputs)
@@ -82,6 +102,8 @@ class FeedForwardAgent(nn.Module):
     def forward(self, observation: Tensor, *clock: Tensor) -> tuple[Tensor, ...]:
         """A tensor per name of ``outputs``, from ``[R, O]`` and what the source reads."""
         latent = self.source(observation.shape[0], *clock)
+        for normalize in self.normalizers:
+            observation = normalize(observation)
         if isinstance(self.net, DeterministicNet):
             return (self.net(observation.unsqueeze(1)).squeeze(1),)
         loc, scale = (out.squeeze(1) for out in self.net(observation.unsqueeze(1), latent))

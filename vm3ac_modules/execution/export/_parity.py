@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tensordict.nn import TensorDictModuleBase
@@ -28,6 +29,11 @@ def with_clock(env: TransformedEnv, keys: Keys | None = None) -> TransformedEnv:
     return env
 
 
+def seen_by(record: Mapping[str, Any], keys: Keys) -> tuple[str, str]:
+    """The entry that an agent observes: those that normalize by themselves see the raw one."""
+    return keys.raw_observation if record.get("observation_normalization") else keys.observation
+
+
 def largest_difference(
     policy: TensorDictModuleBase,
     env: TransformedEnv,
@@ -48,9 +54,10 @@ def largest_difference(
     team = Policy.of(policy, keys)
     if latent in ("synchronized", "mean", "constant"):
         team = team.with_latent(latent, seed=seed)
-    agents = [DeployedAgent(path, seed=seed) for path in paths]
+    agents = [DeployedAgent(path, seed=seed, trust=True) for path in paths]
     discrete = agents[0].recurrent
     env, largest = with_clock(env, keys), 0.0
+    seen = seen_by(agents[0].record, keys)
     with fixed_starts(env, seed):
         td = env.reset()
         for _ in range(steps):
@@ -64,7 +71,7 @@ def largest_difference(
             for index, agent in enumerate(agents):
                 if discrete:
                     inputs["action_mask"] = td.get(keys.action_mask)[:, index].numpy()
-                out = agent.run(td.get(keys.observation)[:, index].numpy(), **inputs)
+                out = agent.run(td.get(seen)[:, index].numpy(), **inputs)
                 own = out["logits" if discrete else "action"]
                 found = np.abs(own - joint[:, index])
                 if discrete:

@@ -87,9 +87,16 @@ def describe(
             # None where nobody but the trainer can draw it.
             "prior": None if prior is None or prior.law is None else prior.describe(),
         },
-        # The library does not normalize observations.
-        "observation_normalization": None,
+        # The program does so itself: it takes what the environment gives.
+        "observation_normalization": _normalizers(agent),
         "onnx_opset": opset,
         "versions": versions(),
         "git_commit": git_commit(),
     }
+
+
+def _normalizers(agent: FeedForwardAgent | RecurrentAgent) -> list[dict[str, list[float]]] | None:
+    """``(o - loc) / scale``, one behind the other; None where observations are read as they are."""
+    parts: Any = getattr(agent, "normalizers", ())
+    found = [{"loc": p.loc.tolist(), "scale": p.scale.tolist()} for p in parts]
+    return found or None

@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from vm3ac_modules.envs.carried import Affine
 from vm3ac_modules.execution.export._agent_module import (
     FeedForwardAgent,
     RecurrentAgent,
@@ -44,7 +45,7 @@ def default_latent(policy: TensorDictModuleBase) -> LatentInput:
 
 
 def single_agent(
-    policy: Policy, agent: int, source: LatentInput
+    policy: Policy, agent: int, source: LatentInput, normalization: Sequence[Affine] = ()
 ) -> FeedForwardAgent | RecurrentAgent:
     """Cut one agent out of a team; refused where it cannot have its latent from there."""
     has_latent = policy.latent_dim > 0
@@ -66,7 +67,8 @@ def single_agent(
     if bounds is None:
         return RecurrentAgent(net, where)
     low, high = (bound[agent].detach().cpu() for bound in bounds)
-    return FeedForwardAgent(net, where, low, high)
+    own = [(loc[agent].cpu().clone(), scale[agent].cpu().clone()) for loc, scale in normalization]
+    return FeedForwardAgent(net, where, low, high, own)
 
 
 def export_agents(
@@ -76,6 +78,7 @@ def export_agents(
     format: str = "torch",
     latent: LatentInput | None = None,
     about: Mapping[str, Any],
+    normalization: Sequence[Affine] = (),
 ) -> list[Path]:
     """Write one file per agent, with its actor, its latent's source and its action bounds.
 
@@ -87,6 +90,9 @@ def export_agents(
             ``"mean"`` or ``"constant"`` (no input); by default synchronized where an agent can.
         about: what the record says of the run: ``algorithm``, ``task`` and ``checkpoint``
             (a mapping with ``sha256`` and ``frame``).
+        normalization: what the environment's normalizers did to observations, as
+            :func:`~vm3ac_modules.envs.carried.affine_observation` gives it; the agents then take
+            observations as they were before.
 
     Returns:
         The files, in the order of the agents.
@@ -116,7 +122,8 @@ def export_agents(
     team = Policy.of(policy)
     source = default_latent(team) if latent is None else latent
     # All agents are built before the first file is written: a refusal leaves nothing behind.
-    agents = [single_agent(team, index, source) for index in range(team.sizes.num_agents)]
+    many = range(team.sizes.num_agents)
+    agents = [single_agent(team, index, source, normalization) for index in many]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -1,7 +1,7 @@
 """Loads and runs an agent's program: onnxruntime for ONNX models, torch for its own programs.
 
 An ONNX model is data. A program of ``torch.export`` is code: torch evaluates expressions that stand
-in it, so load only those of people whom you would let run a script. Pickles in it are refused.
+in it, so it is refused unless the caller vouches for it. Pickles in it are refused in any case.
 """
 
 from __future__ import annotations
@@ -37,9 +37,24 @@ class Program(Protocol):
         ...
 
 
-def open_program(path: Path, record: Mapping[str, Any]) -> Program:
+def open_program(path: Path, record: Mapping[str, Any], *, trust: bool = False) -> Program:
     """Load the program of an agent's file; refused unless it is what the record says."""
-    program = _OnnxProgram(path) if path.suffix == ".onnx" else _TorchProgram(path)
+    if path.suffix != ".onnx" and not trust:
+        raise AgentFileError(
+            f"{path} is a program of torch.export, which is code: loading it can run anything. If "
+            "it is yours, say so (trust=True, or format=torch on the command line); agents of "
+            "others should come as ONNX (vm3ac export format=onnx), which is data."
+        )
+    try:
+        program = _OnnxProgram(path) if path.suffix == ".onnx" else _TorchProgram(path)
+    except (ImportError, AgentFileError):
+        raise
+    except Exception as error:
+        # Whatever a runtime makes of a spoiled model.
+        first = (str(error).splitlines() or [""])[0][:200]
+        raise AgentFileError(
+            f"{path} cannot be loaded ({type(error).__name__}: {first})."
+        ) from error
     for kind, found in (("inputs", program.inputs), ("outputs", program.outputs)):
         said = [entry["name"] for entry in record[kind]]
         if found is not None and found != said:
@@ -64,8 +79,10 @@ class _OnnxProgram:
         options = onnxruntime.SessionOptions()
         # One agent's step is far too small to be shared among threads.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        # Its bytes, not its path: nothing beside the file is read as a part of it.
         self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         self.inputs: list[str] | None = [entry.name for entry in self._session.get_inputs()]
         self.outputs: list[str] | None = [entry.name for entry in self._session.get_outputs()]

@@ -39,9 +39,11 @@ class DeployedAgent:
     Args:
         path: a file of ``vm3ac export``.
         seed: the team's seed, ``0 <= seed < 2^64``; all agents must be given the same.
+        trust: run a program of ``torch.export`` (``.pt2``), which is code. ONNX needs no trust.
 
     Raises:
-        AgentFileError: if the file is missing, damaged or of another format version.
+        AgentFileError: if the file is missing, damaged or of another format version, or code that
+            nobody vouches for.
         ImportError: if what runs it is not installed; names the extra.
         ValueError: for a seed outside its range.
 
@@ -50,10 +52,10 @@ class DeployedAgent:
         >>> agent.act(observation, episode=0, step=12)  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path | str, *, seed: int = 0) -> None:
+    def __init__(self, path: Path | str, *, seed: int = 0, trust: bool = False) -> None:
         self.path = Path(path)
         self.record = read_record(path)
-        self._program = open_program(self.path, self.record)
+        self._program = open_program(self.path, self.record, trust=trust)
         self._sizes = {entry["name"]: entry["shape"] for entry in self.record["inputs"]}
         self.seed = check_seed(seed)
         self._memory: dict[str, Array] = {}

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,17 @@ RECORD = "vm3ac_agent"
 RECORD_VERSION = 1
 NEEDED = {"agent", "num_agents", "algorithm", "task", "checkpoint", "latent", "recurrent", "inputs"}
 """What a team's records must say."""
+
+
+LARGEST = 2_000_000_000
+"""Bytes of the largest file that is read."""
+LARGEST_SIZE = 1_000_000
+"""Largest size of an input or output."""
+UNREADABLE = (
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError),
+    *(NotImplementedError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error, EOFError),
+)
+"""What reading a spoiled file can raise."""
 
 
 class AgentFileError(RuntimeError):
@@ -90,12 +103,13 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise AgentFileError(f"there is no file {path}: write it with vm3ac export run_dir=DIR.")
     try:
-        program, text = (_split_zip if kind == "torch" else _split_onnx)(path.read_bytes())
+        content = _content(path)
+        program, text = (_split_zip if kind == "torch" else _split_onnx)(content)
         record: dict[str, Any] = json.loads(text)
         known, version = record["format"] == RECORD, record["format_version"]
         said = {name: str(record[name]) for name in ("program_sha256", "record_sha256")}
         found = {"program_sha256": program, "record_sha256": _hash_record(record)}
-    except (ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         raise AgentFileError(
             f"{path} is no agent's file, or damaged ({error}); export the agents again."
         ) from error
@@ -114,7 +128,51 @@ def read_record(path: Path | str) -> dict[str, Any]:
                 f"{path}: {problem} (hash {found[name][:12]}, the record says {said[name][:12]}); "
                 "export the agents again."
             )
+    check_record(path, record)
     return record
+
+
+def check_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a record whose fields are not what a program that runs it relies on."""
+    wrong = [name for name in ("inputs", "outputs") if not _are_entries(record.get(name, []))]
+    latent = record.get("latent", {})
+    if not isinstance(latent, Mapping) or not isinstance(
+        latent.get("prior", {}), (Mapping, type(None))
+    ):
+        wrong.append("latent")
+    if "checkpoint" in record and not isinstance(record["checkpoint"], Mapping):
+        wrong.append("checkpoint")
+    for name in ("agent", "num_agents"):
+        number = record.get(name, 0)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+            wrong.append(name)
+    if wrong:
+        raise AgentFileError(
+            f"{path}: its record says what no agent has under {', '.join(wrong)}; export the "
+            "agents again."
+        )
+
+
+def _are_entries(entries: Any) -> bool:
+    """Whether these are inputs or outputs: a name, and a shape of at most two sizes, each."""
+    return isinstance(entries, list) and all(
+        isinstance(entry, Mapping)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("shape"), list)
+        and len(entry["shape"]) <= 2
+        and all(size == "rows" or _is_size(size) for size in entry["shape"])
+        for entry in entries
+    )
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and 0 < size <= LARGEST_SIZE
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it has {path.stat().st_size} bytes")
+    return path.read_bytes()
 
 
 def check_team(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
@@ -194,6 +252,11 @@ def _zip_with(archive: bytes, text: bytes) -> bytes:
 
 def _split_zip(archive: bytes) -> tuple[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        entries = file.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("it holds compressed parts, which no agent's file has")
+        if sum(entry.file_size for entry in entries) > len(archive):
+            raise ValueError("it declares more than it holds")
         names = [name for name in file.namelist() if name.endswith(f"/extra/{RECORD}")]
         if len(names) != 1:
             raise ValueError("it has no record")

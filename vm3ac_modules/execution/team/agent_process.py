@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -26,15 +27,22 @@ class AgentLost(RuntimeError):
     """An agent's process ended, or did not answer."""
 
 
+class AgentLate(RuntimeError):
+    """An agent did not answer before the step's deadline; its process goes on."""
+
+
 class AgentProcess:
     """Run one agent in a process of the operating system.
 
     An AgentLost is raised if it does not come up, an AgentFileError if its file cannot be run.
     """
 
-    def __init__(self, path: Path | str, agent: int, *, timeout: float = 120.0) -> None:
+    def __init__(
+        self, path: Path | str, agent: int, *, timeout: float = 120.0, trust: bool = False
+    ) -> None:
         self.path, self.agent, self.timeout = Path(path), agent, timeout
         command = [sys.executable, "-m", "vm3ac_modules.execution.team.server", str(path)]
+        command += ["--trust"] if trust else []
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -46,7 +54,8 @@ class AgentProcess:
         )
         # Threads read and write: pipes cannot be waited for with a time limit everywhere, and a
         # frame larger than a pipe's buffer would hold up the host while the agent sleeps.
-        self._number = 0
+        self._number = self._answered = 0
+        self._heard = time.monotonic()
         self._answers: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads = [
@@ -67,9 +76,12 @@ class AgentProcess:
         self._number += 1
         self._outbox.put(pack(kind, content, self._number))
 
-    def action(self) -> NDArray[Any]:
-        """Read the action that answers the last step; a refusal is raised in the agent's words."""
-        frame = self._read()
+    def action(self, until: float | None = None) -> NDArray[Any]:
+        """Read the action that answers the last step; a refusal is raised in the agent's words.
+
+        An AgentLate is raised if none came by then, a moment of ``time.monotonic``.
+        """
+        frame = self._read(until)
         if frame.kind == FAIL:
             raise ValueError(f"agent {self.agent}: {frame.content}")
         assert frame.kind == ACT
@@ -96,7 +108,7 @@ class AgentProcess:
             try:
                 while (frame := unpack(stream)) is not None:
                     self._answers.put(frame)
-            except ValueError:
+            except (ValueError, RecursionError, MemoryError, struct.error):
                 # What is no frame ends the conversation.
                 self.process.kill()
             finally:
@@ -110,21 +122,44 @@ class AgentProcess:
                 stream.write(data)
                 stream.flush()
 
-    def _read(self) -> Frame:
+    def owes(self) -> bool:
+        """Whether the answer to the last frame is still not there; what came late is dropped."""
+        while not self._answers.empty():
+            frame = self._answers.get()
+            if frame is None:
+                self._answers.put(None)
+                raise AgentLost(self.how_it_ended())
+            self._heard, self._answered = time.monotonic(), frame.number
+        if self._answered != self._number % 2**32 and self.silent_for >= self.timeout:
+            raise AgentLost(self._silence())
+        return self._answered != self._number % 2**32
+
+    def _silence(self) -> str:
+        return (
+            f"agent {self.agent} (process {self.process.pid}, {self.path.name}) did not answer "
+            f"within {self.timeout:g} seconds."
+        )
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the agent answered last, or was asked first."""
+        return time.monotonic() - self._heard
+
+    def _read(self, deadline: float | None = None) -> Frame:
         """The answer to the last frame; late answers to earlier frames are skipped."""
-        until = time.monotonic() + self.timeout
+        until = time.monotonic() + self.timeout if deadline is None else deadline
         while True:
             try:
                 frame = self._answers.get(timeout=max(until - time.monotonic(), 0.0))
             except queue.Empty as error:
-                raise AgentLost(
-                    f"agent {self.agent} (process {self.process.pid}, {self.path.name}) did not "
-                    f"answer within {self.timeout:g} seconds."
-                ) from error
+                if deadline is not None and self.silent_for < self.timeout:
+                    raise AgentLate(self.agent) from None
+                raise AgentLost(self._silence()) from error
             if frame is None:
                 # Whoever asks again is told again.
                 self._answers.put(None)
                 raise AgentLost(self.how_it_ended())
+            self._heard, self._answered = time.monotonic(), frame.number
             if frame.number == self._number % 2**32:
                 return frame
 

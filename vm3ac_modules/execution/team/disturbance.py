@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ class Disturbance:
         episodes_late: how far that agent's count of episodes is behind; the first one is known.
         own_seeds: every agent has a seed of its own, so that latents are independent.
         kill_at: step at which the agent's process is killed; None for never.
+        delay: seconds by which every answer of that agent is late.
+        delayed: share of its answers that are late, drawn at random.
         dropped: probability that an observation of any agent is lost and it acts on the last one;
             the first of an episode always arrives, and so do masks of legal actions.
 
@@ -37,6 +40,8 @@ class Disturbance:
     episodes_late: int = 0
     own_seeds: bool = False
     kill_at: int | None = None
+    delay: float = 0.0
+    delayed: float = 1.0
     dropped: float = 0.0
 
     def __post_init__(self) -> None:
@@ -45,8 +50,11 @@ class Disturbance:
             raise ValueError(f"kill_at must be a step, at least 0, got {self.kill_at}.")
         if self.episodes_late < 0:
             raise ValueError(f"episodes_late must not be negative, got {self.episodes_late}.")
-        if not 0.0 <= self.dropped <= 1.0:
-            raise ValueError(f"dropped must be a probability, got {self.dropped}.")
+        for name in ("dropped", "delayed"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be a probability, got {getattr(self, name)}.")
+        if not 0.0 <= self.delay < math.inf:
+            raise ValueError(f"delay must be seconds, at least 0, got {self.delay}.")
 
     def seed_of(self, agent: int, seed: int) -> int:
         """The seed that an agent is given.

@@ -1,6 +1,6 @@
 """The agent's end of its process: reads observation and time, answers with the action.
 
-    python -m vm3ac_modules.execution.team.server agent_0.onnx
+    python -m vm3ac_modules.execution.team.server agent_0.onnx [--trust]
 
 It speaks frames (``_frames.py``) over its standard input and output and ends when its input does.
 :class:`~vm3ac_modules.execution.team.team.DecentralizedTeam` starts it.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import IO, Any, Literal, get_args
 
 import numpy as np
@@ -58,6 +59,7 @@ class AgentServer:
 
     def __init__(self, agent: DeployedAgent) -> None:
         self.agent, self.clock = agent, PerceivedClock()
+        self.delay, self.delayed, self.late = 0.0, 1.0, np.random.default_rng(0)
         self.seen: NDArray[Any] | None = None
         inputs = [entry["name"] for entry in agent.record["inputs"]]
         self.more = [name for name in ("action_mask", "latent") if name in inputs]
@@ -65,6 +67,9 @@ class AgentServer:
     def set(self, choice: dict[str, Any]) -> None:
         """Set the team's seed and the clock's reading; clear memory and last observation."""
         self.agent.seed = int(choice["seed"])
+        self.delay = float(choice.get("delay", 0.0))
+        self.delayed = float(choice.get("delayed", 1.0))
+        self.late = np.random.default_rng(self.agent.seed)
         self.agent.reset()
         self.clock, self.seen = PerceivedClock(choice["clock"]), None
 
@@ -75,6 +80,8 @@ class AgentServer:
         and what else the program reads.
         """
         episode, step, received, observation, *more = arrays
+        if self.delay and self.late.random() < self.delayed:
+            time.sleep(self.delay)
         if self.seen is not None and self.seen.shape == observation.shape:
             # In place of what is lost zeros arrive: what an agent acts on that never saw anything.
             observation = np.where(received[:, None], observation, self.seen)
@@ -89,7 +96,7 @@ class AgentServer:
         )
 
 
-def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes], *, trust: bool = False) -> None:
     """Load an agent and answer every frame of the input, ``SET`` or ``STEP``, until it ends."""
 
     def answer(kind: bytes, content: Any, number: int = 0) -> None:
@@ -97,7 +104,7 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         outgoing.flush()
 
     try:
-        server = AgentServer(DeployedAgent(path))
+        server = AgentServer(DeployedAgent(path, trust=trust))
     except (AgentFileError, ImportError, ValueError) as error:
         answer(FAIL, str(error))
         return
@@ -116,14 +123,15 @@ def serve(path: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
 
 def main() -> None:
     """Serve the agent of the file that the command line names."""
-    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+    words = [word for word in sys.argv[1:] if word != "--trust"]
+    if len(words) != 1 or words[0] in ("-h", "--help"):
         sys.stdout.write(f"{__doc__}\n")
-        sys.exit(0 if len(sys.argv) == 2 else 2)
+        sys.exit(0 if len(words) == 1 else 2)
     # What a library prints must not get among the frames.
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        serve(sys.argv[1], sys.stdin.buffer, outgoing)
+        serve(words[0], sys.stdin.buffer, outgoing, trust="--trust" in sys.argv)
     except (BrokenPipeError, KeyboardInterrupt):
         # The host is gone, or whoever started both wants to end.
         sys.exit(0)

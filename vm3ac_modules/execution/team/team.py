@@ -8,11 +8,12 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 5 (decentralized execution) a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from tensordict.nn import TensorDictModuleBase
 from vm3ac_modules.execution.clock import check_seed
 from vm3ac_modules.execution.runtime.agent_file import check_team
 from vm3ac_modules.execution.team._frames import SET, STEP
-from vm3ac_modules.execution.team.agent_process import AgentLost, AgentProcess
+from vm3ac_modules.execution.team.agent_process import AgentLate, AgentLost, AgentProcess
 from vm3ac_modules.execution.team.disturbance import Disturbance
 from vm3ac_modules.keys import Keys, require_keys
 
@@ -36,6 +37,8 @@ class _Tally:
 
     steps: int = 0
     killed_at: int | None = None
+    missed: list[int] = field(default_factory=list)
+    """Deadlines that every agent missed."""
     restarts: list[str] = field(default_factory=list)
     seconds_to_rejoin: list[float] = field(default_factory=list)
 
@@ -55,6 +58,13 @@ class DecentralizedTeam(TensorDictModuleBase):
         rejoin: start an agent again whose process ended, instead of stopping the team.
         keys: the tensordict vocabulary.
         timeout: seconds to wait for an agent's answer.
+        trust: run programs of ``torch.export`` (``.pt2``), which are code.
+        deadline: seconds that a step waits for its actions. An agent that misses it acts by its
+            last action or the neutral one, is counted in ``tally.missed``, and is in step again
+            with its next answer. One that is silent for ``timeout`` counts as lost. None waits
+            for ``timeout``. At the first step of an episode there is no last action yet.
+        neutral: what an agent does that missed its deadline: its ``"last"`` action, or the
+            ``"center"`` of its range (0 of discrete actions, if it is legal).
 
     Raises:
         AgentFileError: if the files are not those of one team, or cannot be run.
@@ -74,14 +84,26 @@ class DecentralizedTeam(TensorDictModuleBase):
         rejoin: bool = False,
         keys: Keys | None = None,
         timeout: float = 120.0,
+        trust: bool = False,
+        deadline: float | None = None,
+        neutral: Literal["last", "center"] = "last",
     ) -> None:
         super().__init__()
         self.records = check_team(paths)
+        if deadline is not None and not 0.0 < deadline < math.inf:
+            raise ValueError(f"deadline must be seconds above 0, got {deadline}.")
+        if neutral not in ("last", "center"):
+            raise ValueError(f"neutral must be last or center, got {neutral!r}.")
+        self._trust, self.deadline, self.neutral = trust, deadline, neutral
+        self._last: list[Any] = []
         self.paths, self.timeout, self.rejoin = [Path(path) for path in paths], timeout, rejoin
         self.keys = keys = Keys() if keys is None else keys
         mask = [keys.action_mask] if self.records[0]["recurrent"] else []
         given = [keys.latent] if self.records[0]["latent"]["source"] == "given" else []
-        self._per_agent, self._in_common = [keys.observation, *mask], given
+        # Agents that normalize by themselves see what the environment gives.
+        raw = bool(self.records[0].get("observation_normalization"))
+        self._observed = keys.raw_observation if raw else keys.observation
+        self._per_agent, self._in_common = [self._observed, *mask], given
         clock = [keys.episode] if self.records[0]["latent"]["source"] == "synchronized" else []
         self.in_keys = [*self._per_agent, keys.step_count, *clock, *given]
         self.out_keys = [keys.action]
@@ -121,7 +143,8 @@ class DecentralizedTeam(TensorDictModuleBase):
             )
         self.seed, self.disturbance = check_seed(seed), disturbance
         self._noise = np.random.default_rng(seed)
-        self.tally = _Tally()
+        self.tally = _Tally(missed=[0] * len(self.agents))
+        self._last = [None] * len(self.agents)
         self._check_open()
         for agent in range(len(self.agents)):
             self._set(agent)
@@ -154,7 +177,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         """
         require_keys(tensordict, self.in_keys, type(self).__name__)
         keys = self.keys
-        observation = tensordict.get(keys.observation)
+        observation = tensordict.get(self._observed)
         self._check_open()
         if observation.ndim != 3:
             raise ValueError(
@@ -192,13 +215,23 @@ class DecentralizedTeam(TensorDictModuleBase):
     def _ask(self, frames: Sequence[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
         """Send to all first, so that the processes work at the same time."""
         lost: dict[int, str] = {}
+        until = None if self.deadline is None else time.monotonic() + self.deadline
         actions: list[Any] = [None] * len(self.agents)
-        for agent, frame in zip(self.agents, frames, strict=True):
-            agent.send(STEP, frame)
         refused: list[ValueError] = []
+        late = [self._owes(index, lost) for index in range(len(self.agents))]
+        for index, agent in enumerate(self.agents):
+            # Who still computes an old answer is not asked for more: it would never catch up.
+            if not late[index]:
+                agent.send(STEP, frames[index])
         for index, agent in enumerate(self.agents):
             try:
-                actions[index] = agent.action()
+                if late[index] and index not in lost:
+                    raise AgentLate
+                if index not in lost:
+                    actions[index] = agent.action(until)
+            except AgentLate:
+                actions[index] = self._without(index, frames[index])
+                self.tally.missed[index] += 1
             except AgentLost as error:
                 lost[index] = str(error)
             except ValueError as error:
@@ -209,7 +242,42 @@ class DecentralizedTeam(TensorDictModuleBase):
             actions[index] = self.agents[index].action()
         if refused:
             raise refused[0]
+        self._last = actions
         return actions
+
+    def _owes(self, index: int, lost: dict[int, str]) -> bool:
+        """Whether an agent is late with an earlier step; notes it if it is gone."""
+        if self.deadline is None:
+            return False
+        try:
+            return self.agents[index].owes()
+        except AgentLost as error:
+            lost[index] = str(error)
+            return True
+
+    def _without(self, index: int, frame: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The action of an agent whose answer is not there."""
+        rows, begins = len(frame[1]), frame[1] == 0
+        center = self._center(index, rows)
+        last = self._last[index]
+        if self.neutral == "center" or last is None or len(last) != rows:
+            chosen = center
+        else:
+            # An episode's first action is not that of another one.
+            chosen = np.where(begins.reshape(-1, *(1,) * (last.ndim - 1)), center, last)
+        mask = frame[4] if self.records[index]["recurrent"] else None
+        if mask is not None:
+            # Illegal by now: the first legal one.
+            legal = np.take_along_axis(mask, chosen[:, None], 1)[:, 0]
+            chosen = np.where(legal, chosen, mask.argmax(1))
+        return np.asarray(chosen, center.dtype)
+
+    def _center(self, index: int, rows: int) -> NDArray[Any]:
+        said = self.records[index]["action"]
+        if said["kind"] == "discrete":
+            return np.zeros(rows, np.int64)
+        middle = (np.array(said["low"]) + np.array(said["high"])) / 2
+        return np.broadcast_to(middle.astype(np.float32), (rows, len(middle)))
 
     def _replace(self, index: int, report: str) -> None:
         """Start an agent again; the new process needs its file, its seed and the time only."""
@@ -226,7 +294,7 @@ class DecentralizedTeam(TensorDictModuleBase):
         self.tally.seconds_to_rejoin.append(time.monotonic() - begun)
 
     def _spawn(self, index: int) -> AgentProcess:
-        return AgentProcess(self.paths[index], index, timeout=self.timeout)
+        return AgentProcess(self.paths[index], index, timeout=self.timeout, trust=self._trust)
 
     def _set(self, index: int) -> None:
         try:
@@ -240,6 +308,8 @@ class DecentralizedTeam(TensorDictModuleBase):
         choice = {
             "seed": self.disturbance.seed_of(index, self.seed),
             "clock": self.disturbance.clock if mine else "reference",
+            "delay": self.disturbance.delay if mine else 0.0,
+            "delayed": self.disturbance.delayed,
         }
         self.agents[index].send(SET, choice)
         self.agents[index].wait_ready()
