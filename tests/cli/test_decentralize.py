@@ -14,7 +14,7 @@ pytest.importorskip("hydra")
 from contracts.training import STEPS, configuration
 
 from vm3ac_modules.cli import decentralize, export
-from vm3ac_modules.runs import Settings, train
+from vm3ac_modules.runs import Run, Settings, train
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_table_of_faults(runs, capsys):
     written = json.loads((run / "decentralized.json").read_text())
     rows = {row["latent"]: row for row in written["results"]}
     assert list(rows) == [
-        *("centralized", "synchronized", "independent", "late", "restarted"),
+        *("centralized", "synchronized", "independent", "late", "missed_episode", "restarted"),
         *("restarted_counting", "wrong_seed", "dropped", "mean"),
     ]
     # Agents apart do what the team does, and a restart that reads the clock changes nothing.
@@ -74,6 +74,47 @@ def test_the_table_of_faults(runs, capsys):
     with (run / "decentralized.csv").open() as file:
         assert [row["latent"] for row in csv.DictReader(file)] == list(rows)
     assert written["checkpoint"]["frame"] == 64
+
+
+@torch.no_grad()
+def go_where_the_latent_points(net):
+    """Make the mean action tanh of the first two components of z, for all agents."""
+    for weights in net.parameters():
+        weights.zero_()
+    for component in (0, 1):
+        positive, negative = 2 * component, 2 * component + 1
+        for unit, sign in ((positive, 1.0), (negative, -1.0)):
+            net.latent_layer.weight[:, component, unit] = sign
+            net.trunk.layers[0].weight[:, unit, unit] = 1.0
+            net.trunk.layers[1].weight[:, unit, component] = sign
+
+
+def test_a_game_of_one_step_with_an_adversary(tmp_path, capsys):
+    """Apart, with one clock, agents are worth what the team is; rows about later steps are none."""
+    tiny = {**STEPS, "eval_episodes": 2, "information_rows": 0, "draw": False}
+    tiny |= {"task.max_steps": 1, "run_dir": str(tmp_path)}
+    named = {"algorithm": "vm3ac_tight", "task": "guard"}
+    with Run(Settings.of(configuration(tiny=tiny, **named))) as run:
+        go_where_the_latent_points(run.agent.policy.net)
+        run.save()
+    decentralize.main([str(tmp_path), "--format", "torch", "--episodes", "600"])
+    rows = json.loads((tmp_path / "decentralized.json").read_text())["results"]
+    assert [row["latent"] for row in rows] == [
+        *("centralized", "synchronized", "independent", "missed_episode", "restarted"),
+        *("wrong_seed", "dropped", "mean"),
+    ]
+    value = {row["latent"]: row["best_response_value"] for row in rows}
+    returns = {row["latent"]: row["return_mean"] for row in rows}
+    for name in ("synchronized", "restarted", "dropped"):
+        assert value[name] == pytest.approx(value["centralized"])
+        # Every row of the table meets a guard that has seen nothing.
+        assert returns[name] == pytest.approx(returns["centralized"], abs=1e-6)
+    assert value["centralized"] > 0.65
+    for name in ("independent", "missed_episode", "wrong_seed"):
+        assert 0.1 < value[name] < 0.25
+    assert value["mean"] == 0.0
+    said = capsys.readouterr().out
+    assert f"against the best response {value['synchronized']:.3f}" in said
 
 
 def test_a_killed_agent_ends_the_run_or_rejoins(runs, capsys):

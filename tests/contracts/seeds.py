@@ -26,7 +26,8 @@ def check_seeds(build, play):
     assert not torch.equal(first, run(1))
     env = build(4, seed=1)
     env.set_seed(0, static_seed=True)
-    stream = env.scenario.generator.get_state()
+    [generator] = env.scenario.generators
+    stream = generator.get_state()
     env.to("cpu").reset()
-    assert not torch.equal(stream, env.scenario.generator.get_state())  # its own was drawn from
+    assert not torch.equal(stream, generator.get_state())  # its own was drawn from
     assert torch.equal(first, play(env))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,7 +13,8 @@ from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs.utils import check_env_specs, step_mdp
 
-from vm3ac_modules.envs import EpisodeCounter, ExpandDone, make_env
+from vm3ac_modules.envs import AgentIndex, EpisodeCounter, ExpandDone, make_env
+from vm3ac_modules.envs.tasks import find_task
 
 FLAGS = ("done", "terminated", "truncated")
 
@@ -135,3 +138,21 @@ def test_episode_counter_survives_a_checkpoint():
 def test_episode_counter_refuses_a_replay_buffer():
     with pytest.raises(RuntimeError, match="EpisodeCounter"):
         EpisodeCounter([2])(TensorDict(batch_size=[2]))
+
+
+def test_the_agent_index_is_appended_once_and_in_the_specs():
+    env, plain = (
+        replace(find_task("predator_prey_3"), agent_index=index).make(2, seed=0)
+        for index in (True, False)
+    )
+    check_env_specs(env)
+    env.set_seed(0)
+    plain.set_seed(0)
+    seen, bare = env.rollout(3), plain.reset()["agents", "observation"]
+    for part in (seen, seen["next"]):
+        index = part["agents", "observation"][..., -3:]
+        assert torch.equal(index, torch.eye(3).expand_as(index))
+    assert torch.equal(seen[:, 0]["agents", "observation"][..., :-3], bare)
+    assert seen["agents", "observation"].shape[-1] == bare.shape[-1] + 3
+    with pytest.raises(RuntimeError, match="inside an environment"):
+        AgentIndex()(seen)

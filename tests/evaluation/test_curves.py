@@ -20,8 +20,11 @@ def test_curves_of_other_frames_are_read_off_straight_lines():
     assert found.frames.tolist() == [0.0, 50.0, 100.0]
     # At 50: 5 and 1; at 100: 10 and 2.
     assert found.mean.tolist() == [0.0, 3.0, 6.0]
-    assert found.mean_low.tolist() == [0.0, 1.0, 2.0]
-    assert found.mean_high.tolist() == [0.0, 5.0, 10.0]
+    # Two seeds: t of one degree 12.7062 times half of their distance.
+    assert (found.mean - found.mean_low).tolist() == pytest.approx(
+        [0.0, 25.4124, 50.8248], abs=1e-3
+    )
+    assert (found.mean_high - found.mean).tolist() == pytest.approx([0, 25.4124, 50.8248], abs=1e-3)
 
 
 def test_chosen_frames():
@@ -33,10 +36,11 @@ def test_chosen_frames():
             aggregate_curves(curves, frames=outside)
 
 
-def test_every_point_is_that_of_the_returns_there():
-    curves = random_curves(7)
+@pytest.mark.parametrize("seeds", [7, 9])
+def test_every_point_is_that_of_the_returns_there(seeds):
+    curves = random_curves(seeds)
     found = aggregate_curves(curves)
-    assert found.seeds == 7
+    assert found.seeds == seeds
     scores = np.stack([y for _, y in curves])
     assert found.mean == pytest.approx(scores.mean(0))
     assert found.iqm == pytest.approx([metrics.aggregate_iqm(column) for column in scores.T])

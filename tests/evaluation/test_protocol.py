@@ -10,7 +10,8 @@ from torchrl.data import Bounded
 from torchrl.envs import StepCounter, TransformedEnv
 
 import vm3ac_modules as vm
-from vm3ac_modules.envs import EpisodeCounter, MeetingEnv
+from vm3ac_modules.baselines import EpisodeLatentPolicy
+from vm3ac_modules.envs import EpisodeCounter, EpisodeLatent, MeetingEnv
 from vm3ac_modules.evaluation import EvaluationResult, evaluate
 from vm3ac_modules.modules import PerSeed, Policy
 
@@ -113,3 +114,14 @@ def test_an_interval_needs_two_episodes():
     assert pair.mean == 2.0
     assert pair.ci95 == pytest.approx(1.959964 * math.sqrt(2) / math.sqrt(2))
     assert math.isnan(EvaluationResult(torch.ones(1), torch.ones(1), {}).ci95)
+
+
+@pytest.mark.parametrize("plays", PLAYS)
+def test_random_play_is_not_moved_by_what_an_algorithm_adds(plays):
+    """MAVEN's environment draws a latent at every reset, here in the middle of others' episodes."""
+    prior = EpisodeLatentPolicy(4, 3, uniform=True)
+    env = make_env().append_transform(EpisodeLatent(prior))
+    alone, beside = play(None, plays=plays), play(None, env, plays=plays)
+    assert alone.returns.std() > 0
+    assert same(alone, beside)
+    assert not same(alone, play(None, plays=plays, seed=4))

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from vm3ac_modules.learning import (
+    LARGEST_SEED,
     evaluation_seed,
     fork_rng,
     rng_state,
     seed_everything,
     set_rng_state,
 )
-from vm3ac_modules.runs import load_checkpoint, save_checkpoint
+from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs import Settings, load_checkpoint, save_checkpoint
 
 
 def draw():
@@ -51,6 +53,17 @@ def test_seeding_fixes_every_stream(seed):
     assert differ_everywhere(first, second)
     seed_everything(seed + 1)
     assert differ_everywhere(draw(), first)
+
+
+def test_seeds_of_evaluations_are_no_seeds_of_training():
+    assert evaluation_seed(0) > LARGEST_SEED
+    assert evaluation_seed(7) - evaluation_seed(0) == 7
+    named = {"algorithm": {"name": "ma_ac"}, "task": {"name": "predator_prey_2"}}
+    assert Settings.of({**named, "seed": LARGEST_SEED}).training.seed == LARGEST_SEED
+    with pytest.raises(OptionsError, match=r"seed must be an integer .*999999, got 1000000"):
+        Settings.of({**named, "seed": LARGEST_SEED + 1})
+    with pytest.raises(OptionsError, match="seeds must end at 999999"):
+        Settings.of({**named, "seed": LARGEST_SEED, "seeds": 2})
 
 
 def test_state_goes_through_a_checkpoint(tmp_path):

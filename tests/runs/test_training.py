@@ -302,6 +302,10 @@ def test_a_run_without_an_update_says_why(compose, tmp_path):
             {**NAMED, "task": {"name": "vmas/balance", "max_steps": 0}},
             "task.max_steps must be an integer >= 1 or null, got 0",
         ),
+        (
+            {"task": {"name": "predator_prey_2", "agent_index": 1}},
+            "task.agent_index must be true or false, got 1",
+        ),
         ({"algorithm": {"name": "vm3ac"}, "map": "3m", "backend": "x"}, "unknown backend 'x'"),
         ({"algorithm": {"name": "vm3ac"}, "map": "3m", "reward": "x"}, "unknown reward 'x'"),
         ({"task": {"name": "predator_prey_2"}}, "say which algorithm: algorithm: {name: vm3ac}"),

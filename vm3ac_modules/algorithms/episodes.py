@@ -65,7 +65,7 @@ class EpisodeAlgorithm(Algorithm):
         most=1,
     )
 
-    def actor(self, plan: Plan, latent_dim: int = 0) -> RecurrentActor:
+    def actor(self, plan: Plan, latent_dim: int = 0, latent_gain: float = 1.0) -> RecurrentActor:
         """A recurrent actor."""
         net = RecurrentPolicyNet(
             plan.sizes.obs_dim,
@@ -74,6 +74,7 @@ class EpisodeAlgorithm(Algorithm):
             latent_dim=latent_dim,
             hidden_size=self.hidden_size,
             share_params=self.share_params,
+            latent_gain=latent_gain,
         )
         return RecurrentActor(net, keys=plan.keys)
 

@@ -12,12 +12,14 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torchrl.data import Composite
+from torchrl.modules import AdditiveGaussianModule
 
 from vm3ac_modules.algorithms.base import Algorithm, Kind, Plan, option
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.target import FusedSoftUpdate
-from vm3ac_modules.modules.actors import make_actor
+from vm3ac_modules.modules.actors import action_bounds, make_actor
 from vm3ac_modules.modules.critics import make_action_value, make_state_value
 from vm3ac_modules.objectives import MultiAgentLoss
 
@@ -53,6 +55,12 @@ class TransitionAlgorithm(Algorithm):
         (128, 128), "widths of the hidden layers of all networks", least=1, source="Table 1"
     )
     share_params: bool = option(False, "one policy and one critic for all agents")
+    exploration_noise: float = option(
+        0.0,
+        "standard deviation of Gaussian noise on the actions that are collected",
+        unit="half ranges",
+        least=0,
+    )
     critic_hidden: tuple[int, ...] | None = option(
         None, "widths of the critics' hidden layers; null: those of `hidden`", least=1
     )
@@ -96,18 +104,36 @@ class TransitionAlgorithm(Algorithm):
     def agent(
         self, plan: Plan, policy: TensorDictModuleBase, loss: MultiAgentLoss, **data: Any
     ) -> Agent:
-        """What :meth:`build` returns, with Adam and a soft update of the targets.
+        """What :meth:`build` returns, with Adam, a soft update of the targets, and what explores.
 
         Args:
             plan: what it is built for.
-            policy: the policy's sequence.
+            policy: the policy's sequence, without exploration.
             loss: the loss.
             data: ``rates``, learning rates by name of the loss, and further fields of
                 :class:`~vm3ac_modules.learning.Agent`.
         """
+        if self.exploration_noise > 0:
+            policy = TensorDictSequential(policy, self._noise(plan))
         adam = partial(torch.optim.Adam, fused=True)
         made = self._agent(plan, policy, loss, adam, self.lr, **data)
         return replace(made, target=FusedSoftUpdate(loss, tau=self.tau))
+
+    def _noise(self, plan: Plan) -> AdditiveGaussianModule:
+        low, high = action_bounds(plan.action_spec)
+        # One row of the spec: noise and clipping broadcast over rows and seeds.
+        spec = plan.action_spec.clone()
+        while spec.ndim > 2:
+            spec = spec[0]
+        noise = AdditiveGaussianModule(
+            spec=Composite({plan.keys.action: spec}),
+            sigma_init=float(self.exploration_noise),
+            sigma_end=float(self.exploration_noise),
+            action_key=plan.keys.action,
+            safe=False,
+        )
+        noise.register_buffer("std", 0.5 * (high - low))
+        return noise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,23 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
     ("lica", "battle/*", {"num_envs": 8, "batch_size": 8}),
     ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8}),
+    # Small games: one update per round of 32 episodes, 200 for a matrix, whose best return is
+    # about 1 inside the loss; 800 for the guard, who moves on: what the replay holds is recent.
+    ("*", "battle/games/*", {"frames": 6_400, "num_envs": 32, "batch_size": 32}),
+    ("*", "battle/games/*", {"buffer_size": 640, "start_episodes": 32}),
+    ("*", "battle/games/*", {"updates_per_episode": 1 / 32, "eval_every_frames": 1_600}),
+    ("*", "battle/games/*", {"lr": 2e-3, "reward_scale": 0.1, "epsilon_frames": 3_200}),
+    ("*", "battle/games/*", {"temperature_start": 1.0, "temperature_end": 0.01}),
+    ("*", "battle/games/*", {"temperature_frames": 4_800}),
+    ("*", "battle/games/*/two_step", {"frames": 12_800, "eval_every_frames": 3_200}),
+    ("*", "battle/games/*/two_step", {"epsilon_frames": 6_400, "temperature_frames": 9_600}),
+    ("*", "battle/games/*/guard", {"frames": 25_600, "eval_every_frames": 3_200}),
+    ("*", "battle/games/*/guard", {"temperature_start": 0.5, "temperature_end": 0.5}),
+    ("*", "battle/games/*/guard", {"reward_scale": 1.0, "epsilon_frames": 12_800}),
+    ("*", "battle/games/*/guard", {"eval_episodes": 1024}),
+    ("*", "battle/games/*/same_mode", {"reward_scale": 1.0}),
+    ("vm3ac", "battle/games/*", {"num_latents": "all", "latent_dim": 4, "latent_gain": 10.0}),
+    ("vm3ac", "battle/games/*", {"pair_weight": "mean", "predictor_lr": 5e-4}),
 )
 """Patterns of algorithm and task, and values by option; later rows prevail."""
 

@@ -25,6 +25,12 @@ class VM3ACOnFOP(SoftFactorized):
     latent_dim: int = option(
         3, "outcomes of the categorical latent, one draw per step", least=1, source="Appendix G"
     )
+    latent_gain: float = option(
+        1.0,
+        "factor on the initial weights of the latent; near independence nothing pulls policies of "
+        "different outcomes apart",
+        above=0,
+    )
     num_latents: int | str = option(
         0,
         "latents in the entropy: 0 (conditional), or all of them, enumerated",
@@ -54,7 +60,7 @@ class VM3ACOnFOP(SoftFactorized):
         sizes = plan.sizes
         assert sizes.state_dim is not None
         prior = CategoricalPrior(self.latent_dim)
-        actor = self.actor(plan, self.latent_dim)
+        actor = self.actor(plan, self.latent_dim, self.latent_gain)
         sampler = LatentSampler(prior, num_agents=sizes.num_agents, keys=plan.keys)
         predictor = HyperPairNet(
             sizes.state_dim,

@@ -28,7 +28,8 @@ Options of the run (key=value):
 Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
 {algorithm}
 
-Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>.
+Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>, and task.agent_index=true,
+with which each agent sees its one-hot index besides.
 """
 BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
 
@@ -38,7 +39,8 @@ algorithm: {algorithms}
 map: 3s_vs_3z, 3m, 8m_vs_9m, 2s3z and every other that the backend knows; smacv2 has random teams,
   terran_5_vs_5, protoss_10_vs_11, zerg_20_vs_23, ...
 backend: smax (embedded, on the CPU), smaclite (on the CPU, rules nearer to StarCraft), smac or
-  smacv2 (StarCraft II; see vm3ac doctor)
+  smacv2 (StarCraft II; see vm3ac doctor); games, whose maps are coordination, climbing, penalty,
+  non_monotonic, two_step, guard and same_mode
 reward: sparse (deaths, time and victory) or shaped (the backend's own)
 
 Options of the run (key=value):
@@ -96,7 +98,7 @@ def _register_tasks(arguments: Sequence[str]) -> None:
     asked = [name for text in said for name in text.split(",") if name.startswith(FOREIGN)]
     for task in dict.fromkeys([*available_environments(), *asked]):
         group, _, name = task.rpartition("/")
-        node: dict[str, Any] = {"name": task, "max_steps": None, "env": {}}
+        node: dict[str, Any] = {"name": task, "max_steps": None, "env": {}, "agent_index": False}
         place = f"task/{group}".rstrip("/")
         ConfigStore.instance().store(group=place, name=name, node=node, package="task")
 

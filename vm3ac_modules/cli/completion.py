@@ -84,6 +84,7 @@ def _training(kind: type[Training]) -> dict[str, list[str]]:
     found = {**_choices(kind), "algorithm": list(presets(kind.kind))}
     if kind is StepTraining:
         found |= {"task": available_environments(), "loop": list(LOOPS), "task.max_steps": []}
+        found["task.agent_index"] = ["true", "false"]
     else:
         found |= {"map": [], "backend": list(BACKENDS), "reward": ["sparse", "shaped"]}
     for preset in presets(kind.kind).values():

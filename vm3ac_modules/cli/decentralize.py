@@ -11,6 +11,7 @@ rows play the same starts:
     mean           E[z] instead of z (constant for a categorical z): needs no clock
     independent    every agent has a seed of its own: what the common z is worth
     late           one agent's clock is one step late
+    missed_episode one agent's count of episodes is one behind
     restarted      one agent's process is killed in mid-episode and started again; it reads the time
     restarted_counting  the same, but that agent counts its own steps from zero
     wrong_seed     one agent has another seed
@@ -18,8 +19,11 @@ rows play the same starts:
     delayed        with deadline=SECONDS: one agent's answers are late at random, and it acts by its
                    last action until it is in step again
 
+A game of one step has no row that is about a later one.
+
 The table is printed and written to RUN_DIR/decentralized.json and decentralized.csv: mean return,
-its 95% interval, and the difference from synchronized on the same starts with its own.
+its 95% interval, and the difference from synchronized on the same starts with its own; of games
+with an adversary also what the team is worth against the best response.
 
     vm3ac decentralize run_dir=runs/demo kill=1@50 [rejoin=true]
 
@@ -180,20 +184,24 @@ class Bench:
         return result
 
 
-def disturbances(agent: int, drop: float, middle: int, source: str) -> dict[str, Disturbance]:
-    """What the table's rows differ by; rows about the clock need agents that read it."""
+def disturbances(agent: int, drop: float, steps: int, source: str) -> dict[str, Disturbance]:
+    """What the table's rows differ by; rows about the clock need agents that read it.
+
+    ``steps`` is the usual length of an episode: half of them still go on at its middle.
+    """
+    middle = min(max(steps // 2, 1), steps - 1)
     found: dict[str, Disturbance] = {}
     if source == "synchronized":
-        found |= {
-            "independent": Disturbance(own_seeds=True),
-            "late": Disturbance(agent, clock="late"),
-        }
+        found["independent"] = Disturbance(own_seeds=True)
+        if steps > 1:
+            found["late"] = Disturbance(agent, clock="late")
+        found["missed_episode"] = Disturbance(agent, episodes_late=1)
     found["restarted"] = Disturbance(agent, kill_at=middle)
     if source == "synchronized":
-        found |= {
-            "restarted_counting": Disturbance(agent, clock="own_count", kill_at=middle),
-            "wrong_seed": Disturbance(agent, seed_offset=1),
-        }
+        if steps > 1:
+            counting = Disturbance(agent, clock="own_count", kill_at=middle)
+            found["restarted_counting"] = counting
+        found["wrong_seed"] = Disturbance(agent, seed_offset=1)
     found["dropped"] = Disturbance(dropped=drop)
     return found
 
@@ -205,9 +213,8 @@ def table(bench: Bench) -> list[dict[str, Any]]:
     results = {"centralized": bench.play(bench.trained.policy, latent=central)}
     with bench.team(bench.latent, rejoin=True) as team:
         undisturbed = results["synchronized"] = bench.apart(team)
-        # Half of the episodes still go on then.
-        middle = max(int(undisturbed.lengths.float().median()) // 2, 1)
-        rows = disturbances(options.agent, options.drop, middle, bench.latent)
+        steps = int(undisturbed.lengths.float().median())
+        rows = disturbances(options.agent, options.drop, steps, bench.latent)
         if options.deadline is not None:
             rows["delayed"] = Disturbance(
                 options.agent, delay=options.delay, delayed=options.delayed
@@ -220,7 +227,8 @@ def table(bench: Bench) -> list[dict[str, Any]]:
         with bench.team(fixed) as team:
             results[fixed] = bench.apart(team)
     reference = results["synchronized"]
-    return [row(name, result, reference) for name, result in results.items()]
+    judge = bench.trained.task.judge
+    return [row(name, found, reference) | judge(found.info) for name, found in results.items()]
 
 
 def row(name: str, result: EvaluationResult, reference: EvaluationResult) -> dict[str, Any]:
@@ -271,10 +279,14 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
         f"{trained.agent.algorithm} on {trained.task_name}, {trained.frame} frames trained, "
         f"{options.episodes} episodes, {bench.format} agents, one process each"
     ]
+    # Returns of games of one step are shares of 1.
+    digits = 1 if max(abs(line["return_mean"]) for line in rows) >= 10 else 3
     for line in rows:
         won = f"  win rate {line['win_rate']:.2f}" if "win_rate" in line else ""
-        apart = f"{line['difference']:+8.1f} +- {line['difference_ci95']:.1f}"
-        own = f"{line['return_mean']:8.1f} +- {line['return_ci95']:.1f}"
+        if "best_response_value" in line:
+            won = f"  against the best response {line['best_response_value']:.3f}"
+        apart = f"{line['difference']:+8.{digits}f} +- {line['difference_ci95']:.{digits}f}"
+        own = f"{line['return_mean']:8.{digits}f} +- {line['return_ci95']:.{digits}f}"
         lines.append(f"  {line['latent']:20s} return {own:18s} against synchronized {apart}{won}")
     sys.stdout.write("\n".join(lines) + "\n")
 

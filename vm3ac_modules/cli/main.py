@@ -17,7 +17,10 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": ("vm3ac_modules.cli.training:train_main", "train on a task, continuous actions"),
-    "battle": ("vm3ac_modules.cli.training:battle_main", "train on StarCraft-like battles"),
+    "battle": (
+        "vm3ac_modules.cli.training:battle_main",
+        "train on battles and small games of discrete actions",
+    ),
     "evaluate": ("vm3ac_modules.cli.evaluate:main", "play a trained run, measure coordination"),
     "export": ("vm3ac_modules.cli.export:main", "write one file per agent"),
     "decentralize": ("vm3ac_modules.cli.decentralize:main", "a process per agent, and faults"),

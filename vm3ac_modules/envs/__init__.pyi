@@ -9,6 +9,9 @@ from vm3ac_modules.envs.battles.units import BattleUnits as BattleUnits
 from vm3ac_modules.envs.checks import check_homogeneous_continuous as check_homogeneous_continuous
 from vm3ac_modules.envs.episode_latent import EpisodeLatent as EpisodeLatent
 from vm3ac_modules.envs.guard import GuardEnv as GuardEnv
+from vm3ac_modules.envs.matrix import MATRIX_GAMES as MATRIX_GAMES
+from vm3ac_modules.envs.matrix import MatrixGame as MatrixGame
+from vm3ac_modules.envs.matrix import MatrixGameEnv as MatrixGameEnv
 from vm3ac_modules.envs.meeting import MeetingEnv as MeetingEnv
 from vm3ac_modules.envs.pettingzoo.adapter import BatchedPettingZooEnv as BatchedPettingZooEnv
 from vm3ac_modules.envs.pettingzoo.multiwalker import MultiwalkerEnv as MultiwalkerEnv
@@ -19,6 +22,7 @@ from vm3ac_modules.envs.tasks import available_environments as available_environ
 from vm3ac_modules.envs.tasks import battle_task as battle_task
 from vm3ac_modules.envs.tasks import find_task as find_task
 from vm3ac_modules.envs.tasks import make_env as make_env
+from vm3ac_modules.envs.transforms import AgentIndex as AgentIndex
 from vm3ac_modules.envs.transforms import EpisodeCounter as EpisodeCounter
 from vm3ac_modules.envs.transforms import ExpandDone as ExpandDone
 from vm3ac_modules.envs.vmas.env import VMASEnv as VMASEnv

@@ -83,8 +83,11 @@ class EpisodeSeeds:
     """A seed for every episode of every row, counted off one seed of the environment.
 
     Episode ``k`` of row ``b`` has the seed of ``SeedSequence(seed, spawn_key=(b, k))``: no row
-    draws from another's stream, and the state is the seed and the counts.
+    draws from another's stream, and the state is the seed and the counts. Where several teams have
+    as many rows each, ``b`` counts the team's own rows and its number is added to the seed.
     """
+
+    teams = 1
 
     def __init__(self, seed: int, num_envs: int) -> None:
         if not 0 <= seed < 2**63:
@@ -95,7 +98,9 @@ class EpisodeSeeds:
         """The seed of the row's next episode, in 0..2^31 - 1 since simulators keep it in an int."""
         episode = int(self.episodes[row])
         self.episodes[row] += 1
-        words = np.random.SeedSequence(self.seed, spawn_key=(row, episode)).generate_state(1)
+        team, own = divmod(row, self.episodes.numel() // self.teams)
+        sequence = np.random.SeedSequence(self.seed + team, spawn_key=(own, episode))
+        words = sequence.generate_state(1)
         return int(words[0]) >> 1
 
     def state(self) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from torchrl.envs import Compose, DTypeCastTransform, EnvBase, StepCounter, Tran
 from vm3ac_modules.envs.battles.factory import time_limit
 from vm3ac_modules.envs.carried import keep_untouched
 from vm3ac_modules.envs.checks import check_homogeneous_continuous, wrong_dtypes
-from vm3ac_modules.envs.transforms import AgentInfoToRoot, EpisodeCounter
+from vm3ac_modules.envs.rng import innermost
+from vm3ac_modules.envs.transforms import AgentIndex, AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.keys import Keys
 
 __all__ = ["Plays", "Task"]
@@ -32,6 +33,8 @@ class Task:
         build: makes the simulator: called with ``num_envs``, ``device``, ``seed`` and options.
         max_steps: time limit in steps; None for that of the simulator.
         options: options of the environment.
+        agent_index: whether each agent sees its one-hot index besides, as agents that share
+            parameters need it.
         plays: how it is played: rows go on by themselves (``"steps"``), or whole episodes, all rows
             from one reset (``"episodes"``).
         picture: how an episode is drawn: ``"rollout"`` or ``"battle"``.
@@ -53,6 +56,7 @@ class Task:
     row_is_process: bool = False
     best_response: Callable[[Mapping[str, Tensor]], float] | None = None
     info_per_agent: bool = False
+    agent_index: bool = False
 
     def make(
         self,
@@ -69,7 +73,9 @@ class Task:
             device: device of the entries, and of the simulation where that can be chosen.
             seed: seed of the environment's own streams; without one it is drawn from torch's
                 default generator.
-            teams: number of teams that play side by side, as many rows each; one per seed.
+            teams: number of teams that play side by side, as many rows each; one per seed. Team
+                k then starts where a team alone with ``seed + k`` would, if the environment has
+                ``set_teams`` (all of the paper's tasks).
 
         Returns:
             The environment, ``[B]``.
@@ -84,13 +90,18 @@ class Task:
             raise ValueError(f"{self.name}: max_steps must be at least 1, got {self.max_steps}")
         options = {**self.options, **({"num_teams": teams} if self.best_response else {})}
         base = self.build(num_envs=rows, device=device, seed=seed, **options)
+        simulator: Any = innermost(base)
+        if teams > 1 and hasattr(type(simulator), "set_teams"):
+            simulator.set_teams(teams)
         if self.plays == "episodes":
             return base
         assert self.max_steps is not None
         base = _cast(base, self.name)
         check_homogeneous_continuous(base, Keys().group)
         keep_untouched(base, Keys())
+        indexed = [AgentIndex(Keys().group)] if self.agent_index else []
         transforms = Compose(
+            *indexed,
             AgentInfoToRoot(Keys().group, per_agent=self.info_per_agent),
             StepCounter(self.max_steps),
             EpisodeCounter(base.batch_size),

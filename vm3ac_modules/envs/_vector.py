@@ -52,6 +52,8 @@ def set_specs(
 class SeededRowsEnv(EnvBase):
     """``B`` rows, each with a stream of its own that the seeds of its episodes come from."""
 
+    _teams = 1
+
     def __init__(self, num_envs: int, device: torch.device | str, seed: int | None) -> None:
         if num_envs < 1:
             raise ValueError(f"{type(self).__name__}: num_envs must be at least 1, got {num_envs}")
@@ -75,6 +77,20 @@ class SeededRowsEnv(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         seed = int(torch.randint(2**31, (1,))) if seed is None else seed
         self._seeds = EpisodeSeeds(seed, self.numel())
+        self._seeds.teams = self._teams
+
+    def set_teams(self, teams: int) -> None:
+        """Seed the rows of each team as an environment of its own would, with the seed plus k.
+
+        Args:
+            teams: number of teams, as many rows each.
+
+        Raises:
+            ValueError: if the rows do not divide among them.
+        """
+        if teams < 1 or self.numel() % teams:
+            raise ValueError(f"{self.numel()} rows do not divide among {teams} teams.")
+        self._teams = self._seeds.teams = teams
 
     def get_rng_state(self) -> dict[str, Tensor]:
         """The state of the rows' streams, for a checkpoint.

@@ -25,7 +25,8 @@ from vm3ac_modules.keys import Keys
 
 __all__ = ["GAMES", "GuardEnv", "best_response_value"]
 
-Actions = Literal["continuous", "discrete"]
+Actions = Literal["continuous", "discrete", "categorical"]
+"""Points of the plane; modes as one-hot; modes by number, with a mask as battles have it."""
 RADIUS = 0.6
 GAMES: dict[str, dict[str, Any]] = {
     "guard": {},
@@ -53,15 +54,17 @@ class GuardEnv(EnvBase):
     (:func:`~vm3ac_modules.testing.independent_guard_value`).
 
     Entries: ``("agents", "observation")`` ``[B, N, 1]`` (a constant 1), ``("agents", "action")``
-    ``[B, N, 2]`` in [-1, 1] or one-hot ``[B, N, M]``, ``("agents", "reward")`` ``[B, N, 1]`` (the
-    same for all), ``"state"`` ``[B, 1]``; ``("info", "mode_<m>")``, 1 where mode m is the nearest
-    one of all agents, and ``("info", "guarded")``, the guard's share of it, ``[B, 1]`` each. An
-    episode is one step, and terminates.
+    ``[B, N, 2]`` in [-1, 1], one-hot ``[B, N, M]``, or int64 ``[B, N]`` with
+    ``("agents", "action_mask")`` ``[B, N, M]`` (all legal); ``("agents", "reward")`` ``[B, N, 1]``
+    (the same for all), ``"state"`` ``[B, 1]``; ``("info", "mode_<m>")``, 1 where mode m is the
+    nearest one of all agents, and ``("info", "guarded")``, the guard's share of it, ``[B, 1]``
+    each. An episode is one step, and terminates.
 
     Args:
         num_envs: number of rows simulated at once, ``B``.
         device: device of the simulation.
-        seed: accepted as everywhere; nothing here is random.
+        seed: accepted as everywhere; nothing here is random. A new seed is a new guard, which has
+            seen nothing yet.
         num_agents: number of agents N >= 1.
         num_modes: number of modes M >= 2.
         guard: whether there is a guard; False for the control in which nothing is guarded.
@@ -69,7 +72,8 @@ class GuardEnv(EnvBase):
         width: s > 0, how near agents must be to a mode (continuous actions).
         sharpness: kappa > 0 of the guard.
         rate: rate in (0, 1] of the guard's running mean, per step of all rows.
-        actions: ``"continuous"`` or ``"discrete"``.
+        actions: ``"continuous"``, ``"discrete"`` (one-hot) or ``"categorical"`` (numbers, and a
+            mask, as algorithms over whole episodes want it).
         num_teams: teams that play side by side, each in as many rows and against a guard of its
             own.
 
@@ -86,6 +90,7 @@ class GuardEnv(EnvBase):
     """
 
     resumable = True
+    frequency: Tensor
 
     def __init__(
         self,
@@ -126,12 +131,10 @@ class GuardEnv(EnvBase):
         super().__init__(device=torch.device(device), batch_size=[num_envs])
         self.num_agents, self.num_modes, self.guarded = num_agents, num_modes, guard
         self.penalty, self.width, self.sharpness, self.rate = penalty, width, sharpness, rate
-        self.discrete = actions == "discrete"
-        self._set_seed(seed)
+        self.actions, self.num_teams = actions, num_teams
         angles = torch.arange(num_modes, device=self.device) * (2 * math.pi / num_modes)
         self.modes = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
-        shape = (num_teams, num_modes)
-        self.frequency = torch.full(shape, 1.0 / num_modes, device=self.device)
+        self._set_seed(seed)
         self._make_specs()
 
     def _make_specs(self) -> None:
@@ -142,13 +145,18 @@ class GuardEnv(EnvBase):
         def agents(**specs: Any) -> Composite:
             return Composite(agents=Composite(specs, shape=group, device=device), **names)
 
-        if self.discrete:
-            action: Any = OneHot(self.num_modes, shape=(*group, self.num_modes), device=device)
-        else:
-            action = Bounded(-1.0, 1.0, (*group, 2), device=device)
+        modes = (*group, self.num_modes)
+        action: Any = Bounded(-1.0, 1.0, (*group, 2), device=device)
+        if self.actions == "discrete":
+            action = OneHot(self.num_modes, shape=modes, device=device)
+        elif self.actions == "categorical":
+            action = Categorical(self.num_modes, shape=group, device=device)
         self.action_spec = agents(action=action)
         self.reward_spec = agents(reward=Unbounded((*group, 1), device=device))
-        self.observation_spec = agents(observation=Unbounded((*group, 1), device=device))
+        seen: dict[str, Any] = {"observation": Unbounded((*group, 1), device=device)}
+        if self.actions == "categorical":
+            seen["action_mask"] = Categorical(2, shape=modes, dtype=torch.bool, device=device)
+        self.observation_spec = agents(**seen)
         self.observation_spec["state"] = Unbounded((*batch, 1), device=device)
         metric = Unbounded((*batch, 1), device=device)
         columns = ("guarded", *(f"mode_{m}" for m in range(self.num_modes)))
@@ -161,12 +169,14 @@ class GuardEnv(EnvBase):
         """The mode that each agent goes for.
 
         Args:
-            action: ``[*B, N, 2]``, or one-hot ``[*B, N, M]``.
+            action: as the game takes it.
 
         Returns:
             int64 ``[*B, N]``: the nearest mode, or the named one.
         """
-        if self.discrete:
+        if self.actions == "categorical":
+            return action
+        if self.actions == "discrete":
             return action.to(torch.uint8).argmax(-1)
         return self._squared_distances(action).argmin(-1)
 
@@ -174,15 +184,26 @@ class GuardEnv(EnvBase):
         """How much all agents are at each mode, w.
 
         Args:
-            action: ``[*B, N, 2]``, or one-hot ``[*B, N, M]``.
+            action: as the game takes it.
 
         Returns:
             ``[*B, M]``.
         """
         if self.discrete:
-            return action.to(self.frequency).prod(-2)
+            return self._named(action).prod(-2)
         nearness = -self._squared_distances(action) / (2 * self.width**2)
         return nearness.sum(-2).exp()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions name modes."""
+        return self.actions != "continuous"
+
+    def _named(self, action: Tensor) -> Tensor:
+        """The modes that agents go for, as one-hot ``[*B, N, M]``."""
+        if self.actions == "discrete":
+            return action.to(self.frequency)
+        return one_hot(self.choices(action), self.num_modes).to(self.frequency)
 
     def guard(self) -> Tensor:
         """Each team's guard's shares of the modes, ``[T, M]``; zeros without a guard."""
@@ -208,9 +229,7 @@ class GuardEnv(EnvBase):
         of_teams = together.unflatten(0, (len(self.frequency), -1)).mean(1)
         # An action that is no number is nowhere: it must not stay in the guard's memory.
         self.frequency = torch.lerp(self.frequency, of_teams.nan_to_num(), self.rate)
-        named = action if self.discrete else one_hot(self.choices(action), self.num_modes)
-        chosen = named.to(reward)
-        met = chosen.prod(-2)
+        met = self._named(action).prod(-2)
         guarded = (met * guard).sum(-1, keepdim=True)
         found = self._entries(met, torch.ones_like(guarded, dtype=torch.bool), guarded)
         rewards = reward.reshape(-1, 1, 1).repeat(1, self.num_agents, 1)
@@ -222,9 +241,13 @@ class GuardEnv(EnvBase):
 
     def _entries(self, met: Tensor, done: Tensor, guarded: Tensor) -> TensorDict:
         ones = torch.ones(*self.batch_size, self.num_agents, 1, device=self.device)
+        seen: dict[str, Any] = {"observation": ones}
+        if self.actions == "categorical":
+            legal = (*ones.shape[:2], self.num_modes)
+            seen["action_mask"] = torch.ones(legal, dtype=torch.bool, device=self.device)
         modes = {f"mode_{m}": column.unsqueeze(-1) for m, column in enumerate(met.unbind(-1))}
         entries: dict[str, Any] = {
-            "agents": TensorDict({"observation": ones}, ones.shape[:2], device=self.device),
+            "agents": TensorDict(seen, ones.shape[:2], device=self.device),
             "state": ones[:, 0].clone(),
             "info": {"guarded": guarded, **modes},
             "done": done,
@@ -234,6 +257,8 @@ class GuardEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         del seed
+        shape = (self.num_teams, self.num_modes)
+        self.frequency = torch.full(shape, 1.0 / self.num_modes, device=self.device)
 
     def simulator_state(self) -> dict[str, Tensor]:
         """What the next step depends on: what each row's guard has seen, ``[B, M]``."""

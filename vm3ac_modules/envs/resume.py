@@ -82,15 +82,17 @@ class ResumableEpisodes(Transform):
         Returns:
             ``shown`` and ``simulator``, tensors ``[R, ...]`` by name; ``counters``, the state of
             the transforms; and ``streams``, of the environment's random numbers. The first two are
-            empty where the simulator cannot go on, or has not begun.
+            empty where the simulator cannot go on, or has not begun; nothing is shown where every
+            row's episode is over, since the next reset starts others.
         """
         base: Any = innermost(env)
         shown: dict[str, Tensor] = {}
         simulator: dict[str, Tensor] = {}
         if goes_on(env) and self._shown is not None:
-            flat = self._shown.flatten_keys(".")
-            shown = {str(key): value.clone() for key, value in flat.items()}
             simulator = base.simulator_state()
+            if not bool(self._shown.get("done").all()):
+                flat = self._shown.flatten_keys(".")
+                shown = {str(key): value.clone() for key, value in flat.items()}
         parts = transforms_of(env)
         unborn = any(isinstance(b, UninitializedBuffer) for part in parts for b in part.buffers())
         # Before the first reset some transforms have no shape yet, and nothing to say.
@@ -112,6 +114,9 @@ class ResumableEpisodes(Transform):
         _load_counters(env, state["counters"])
         set_env_rng_state(env, state["streams"])
         if not state["shown"]:
+            if state["simulator"]:
+                base: Any = innermost(env)
+                base.load_simulator_state(dict(state["simulator"]))
             return False
         self._pending = (env, state)
         return True

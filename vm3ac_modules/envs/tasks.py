@@ -171,7 +171,7 @@ def battle_task(
     reward: Literal["sparse", "shaped"] = "sparse",
     **options: Any,
 ) -> Task:
-    """A StarCraft-like battle, played in whole episodes with discrete actions.
+    """A StarCraft-like battle or a small game, played in whole episodes with discrete actions.
 
     Args:
         map_name: name of the map.
@@ -180,22 +180,24 @@ def battle_task(
         options: options of the environment, e.g. ``max_steps``.
 
     Raises:
-        ValueError: for an unknown backend or reward.
+        ValueError: for an unknown backend or reward; for games with a reward of another kind.
 
     Example:
         >>> battle_task("3m").name
         'battle/smax/sparse/3m'
     """
     check_battle(backend, reward)
+    guarded = backend == "games" and GAMES.get(map_name, {"guard": False}).get("guard", True)
     return Task(
         battle_name(map_name, backend, reward),
         partial(make_battle_env, map_name, backend=backend, reward=reward),
         max_steps=None,
         options=options,
         plays="episodes",
-        picture="battle",
+        picture="rollout" if backend == "games" else "battle",
         about={"map": map_name, "backend": backend, "reward": reward},
         row_is_process=backend in ("smac", "smacv2"),
+        best_response=best_response_value if guarded else None,
     )
 
 

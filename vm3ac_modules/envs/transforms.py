@@ -13,7 +13,7 @@ from torchrl.envs import Transform
 from vm3ac_modules.envs._vector import ENDS
 from vm3ac_modules.keys import Keys
 
-__all__ = ["AgentInfoToRoot", "EpisodeCounter", "ExpandDone"]
+__all__ = ["AgentIndex", "AgentInfoToRoot", "EpisodeCounter", "ExpandDone"]
 
 
 class ExpandDone(Transform):
@@ -107,6 +107,52 @@ class ExpandDone(Transform):
 def _expand(flag: Tensor, agents: int) -> Tensor:
     # A copy, since storages and in-place writers refuse expanded memory.
     return flag.unsqueeze(-2).expand(*flag.shape[:-1], agents, flag.shape[-1]).clone()
+
+
+class AgentIndex(Transform):
+    """Append each agent's one-hot index to its observation, ``[*B, N, O]`` to ``[*B, N, O + N]``.
+
+    Agents that share parameters and see the same (a common start) would otherwise act alike.
+
+    Args:
+        group: the group of agents; ``"agents"`` by default.
+
+    Example:
+        >>> from vm3ac_modules.envs import AgentIndex, make_env
+        >>> env = make_env("predator_prey_3", num_envs=2)
+        >>> env.append_transform(AgentIndex()).reset()["agents", "observation"].shape
+        torch.Size([2, 3, 58])
+    """
+
+    def __init__(self, group: str = "agents") -> None:
+        super().__init__()
+        self.key = (group, "observation")
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        seen = next_tensordict.get(self.key)
+        index = torch.eye(seen.shape[-2], dtype=seen.dtype, device=seen.device)
+        both = torch.cat((seen, index.expand(*seen.shape[:-1], -1)), dim=-1)
+        return next_tensordict.set(self.key, both)
+
+    def _reset(
+        self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
+    ) -> TensorDictBase:
+        return self._call(tensordict_reset)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Refuse use outside an environment, where nothing says whether it was appended already."""
+        raise RuntimeError("AgentIndex works inside an environment, not in a replay buffer")
+
+    def transform_observation_spec(self, observation_spec: Composite) -> Composite:
+        """Widen the spec of the observations."""
+        observation_spec = observation_spec.clone()
+        *group, agents, size = observation_spec[self.key].shape
+        observation_spec[self.key] = Unbounded(
+            shape=(*group, agents, size + agents),
+            dtype=observation_spec[self.key].dtype,
+            device=observation_spec.device,
+        )
+        return observation_spec
 
 
 class AgentInfoToRoot(Transform):

@@ -22,6 +22,8 @@ from vm3ac_modules.evaluation.curves import aggregate_curves as aggregate_curves
 from vm3ac_modules.evaluation.figures import learning_curve as learning_curve
 from vm3ac_modules.evaluation.figures import rollout_gif as rollout_gif
 from vm3ac_modules.evaluation.games import evaluate_guard as evaluate_guard
+from vm3ac_modules.evaluation.games import guard_actions as guard_actions
+from vm3ac_modules.evaluation.joint_actions import joint_actions_figure as joint_actions_figure
 from vm3ac_modules.evaluation.played import decidedness as decidedness
 from vm3ac_modules.evaluation.protocol import EvaluationResult as EvaluationResult
 from vm3ac_modules.evaluation.protocol import evaluate as evaluate

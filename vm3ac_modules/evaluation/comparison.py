@@ -140,7 +140,7 @@ def write_comparison(
 
     Example:
         >>> import pytest, tempfile
-        >>> _ = pytest.importorskip("matplotlib"), pytest.importorskip("rliable")
+        >>> _ = pytest.importorskip("matplotlib"), pytest.importorskip("scipy")
         >>> curves = {"a": [([0, 1], [0.0, 2.0]), ([0, 1], [0.0, 4.0])]}
         >>> with tempfile.TemporaryDirectory() as root:
         ...     write_comparison(root, "a task", curves, ylabel="return")
@@ -190,7 +190,7 @@ def bars_figure(
             where = {"ha": "right", "va": "bottom", "fontsize": "x-small"}
             axes.annotate(text, (most - 0.45, height), **where)
         for place, (label, bar) in enumerate(bars.items()):
-            # An interval of two or three seeds may end at the value; rounding may even cross it.
+            # An interval may end at the value; rounding may even cross it.
             ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
             error = None if math.isnan(bar.low + bar.high) else ends
             index = labels.index(label)
@@ -232,20 +232,31 @@ def positions_figure(
         >>> with tempfile.TemporaryDirectory() as root:
         ...     positions_figure(f"{root}/a.png", still, torch.ones(1, 2), half_width=1.0)
     """
+    figure, places = plane_grid(panels, half_width)
+    for axes, positions in places:
+        axes.scatter(*preys.cpu().numpy().T, s=22, c="black", marker="s", zorder=1)
+        if positions is not None:
+            _draw_agents(axes, positions)
+    figure.savefig(path_png)
+
+
+def plane_grid(
+    panels: Mapping[str, Mapping[str, Tensor]], half_width: float
+) -> tuple[Any, list[tuple[Any, Tensor | None]]]:
+    """A square of the plane per label (rows) and title (columns), and what is to be drawn there."""
     titles = list(dict.fromkeys(title for row in panels.values() for title in row))
     if not titles:
-        raise ValueError("positions_figure needs at least one panel.")
+        raise ValueError("the figure needs at least one panel.")
     figure = new_figure((2.3 * len(titles) + 0.3, 2.5 * len(panels)), 120)
     grid = figure.subplots(len(panels), len(titles), squeeze=False)
+    places = []
     for line, (label, row) in zip(grid, panels.items(), strict=True):
         for axes, title in zip(line, titles, strict=True):
             axes.set(xlim=(-half_width, half_width), ylim=(-half_width, half_width))
             axes.set(aspect="equal", xticks=[], yticks=[])
             axes.set_title(f"{label}, {title}", fontsize="small")
-            axes.scatter(*preys.cpu().numpy().T, s=22, c="black", marker="s", zorder=1)
-            if title in row:
-                _draw_agents(axes, row[title])
-    figure.savefig(path_png)
+            places.append((axes, row.get(title)))
+    return figure, places
 
 
 def _draw_agents(axes: Any, positions: Tensor) -> None:

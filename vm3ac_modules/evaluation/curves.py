@@ -1,7 +1,6 @@
 """Learning curves of several seeds, brought to common frames and aggregated there.
 
-Intervals are those of :mod:`vm3ac_modules.evaluation.statistics`, point by point: nan for one seed,
-the range for two or three.
+Intervals are those of :mod:`vm3ac_modules.evaluation.statistics`, point by point: nan for one seed.
 
 Shapes: S seeds, P points of a curve.
 """
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vm3ac_modules.evaluation.statistics import Array, bootstrap
+from vm3ac_modules.evaluation.statistics import Array, intervals_of_means
 
 __all__ = ["AggregatedCurve", "aggregate_curves"]
 
@@ -55,13 +54,13 @@ def aggregate_curves(
         Mean, interquartile mean and their intervals at the common frames.
 
     Raises:
-        ImportError: if rliable is not installed; names the extra.
+        ImportError: if scipy, or rliable above seven seeds, is not installed; names the extra.
         ValueError: if there is no curve, a curve is empty, not ascending or not finite, the curves
             have no frame in common, or a frame lies outside of a curve.
 
     Example:
         >>> import pytest
-        >>> _ = pytest.importorskip("rliable")
+        >>> _ = pytest.importorskip("scipy")
         >>> curve = aggregate_curves([([0, 100], [0.0, 10.0]), ([0, 50, 200], [0.0, 1.0, 4.0])])
         >>> curve.frames.tolist(), curve.mean.tolist()
         ([0.0, 50.0, 100.0], [0.0, 3.0, 6.0])
@@ -84,17 +83,8 @@ def aggregate_curves(
                 f"frames must lie between {start:g} and {end:g}, where every curve is."
             )
     scores = np.stack([np.interp(common, x, y) for x, y in checked])
-    parts = bootstrap([scores], _mean_and_iqm, repetitions, seed)
-    value, low, high = (part.reshape(2, -1) for part in parts)
-    bands = [row for k in range(2) for row in (value[k], low[k], high[k])]
-    return AggregatedCurve(len(scores), common, *bands)
-
-
-def _mean_and_iqm(scores: Array) -> Array:
-    """The columns' means and interquartile means, ``[2 P]``."""
-    cut = len(scores) // 4
-    middle = np.sort(scores, axis=0)[cut : len(scores) - cut]
-    return np.concatenate([scores.mean(0), middle.mean(0)])
+    found = intervals_of_means(scores, repetitions=repetitions, seed=seed)
+    return AggregatedCurve(len(scores), common, *found.reshape(6, -1))
 
 
 def _checked(frames: ArrayLike, returns: ArrayLike) -> tuple[Array, Array]:

@@ -7,29 +7,28 @@ Source: Celli and Gatti 2018, "Computational results for extensive-form adversar
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torch import Tensor
+from torchrl.envs.utils import set_exploration_type
 
 from vm3ac_modules.envs.guard import GuardEnv
+from vm3ac_modules.evaluation.protocol import EXPLORATION, Actions
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.testing.games import guard_value
 
-__all__ = ["evaluate_guard"]
+__all__ = ["evaluate_guard", "guard_actions"]
 
 
-@torch.no_grad()
 def evaluate_guard(
     policy: TensorDictModuleBase,
     game: GuardEnv,
     *,
     latent: LatentMode | None = None,
-    actions: Literal["mean", "drawn"] = "mean",
+    actions: Actions = "mean",
     draws: int = 4096,
 ) -> float:
     r"""Value of a frozen policy in the guard game: the guard knows it, and not its latent.
@@ -61,19 +60,55 @@ def evaluate_guard(
     See Also:
         :func:`~vm3ac_modules.testing.independent_guard_value`, what no independent policies exceed.
     """
-    if actions not in ("mean", "drawn") or draws < 1:
-        raise ValueError(
-            f"actions must be 'mean' or 'drawn' and draws at least 1, got {actions!r} and {draws}."
-        )
     if not game.guarded:
         raise ValueError(
             "this game has no guard, so a policy has no value against one: read its return."
+        )
+    played = guard_actions(policy, game, latent=latent, actions=actions, draws=draws)
+    return guard_value(game.choices(played), game.num_modes)
+
+
+@torch.no_grad()
+def guard_actions(
+    policy: TensorDictModuleBase,
+    game: GuardEnv,
+    *,
+    latent: LatentMode | None = None,
+    actions: Actions = "mean",
+    draws: int = 4096,
+) -> Tensor:
+    """Joint actions of a frozen policy in the guard game.
+
+    Args:
+        policy: the team's policy, sampler included.
+        game: the game; its own guard is neither asked nor changed.
+        latent: how z is played; None for the policy's own way.
+        actions: ``"mean"`` or ``"drawn"``.
+        draws: joint actions D.
+
+    Returns:
+        ``[D, N, 2]``, or one-hot ``[D, N, M]``.
+
+    Raises:
+        ValueError: for another word than the two, or less than one draw.
+
+    Example:
+        >>> import vm3ac_modules as vm
+        >>> game = GuardEnv(num_envs=1)
+        >>> actor = vm.make_actor(1, 3, game.full_action_spec["agents", "action"])
+        >>> policy = vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor)
+        >>> guard_actions(policy, game, latent="independent", draws=5).shape
+        torch.Size([5, 2, 2])
+    """
+    if actions not in EXPLORATION or draws < 1:
+        raise ValueError(
+            f"actions must be 'mean' or 'drawn' and draws at least 1, got {actions!r} and {draws}."
         )
     team = Policy.of(policy)
     team = team if latent is None else team.with_latent(latent)
     ones = torch.ones(draws, game.num_agents, 1, device=game.device)
     seen = {"agents": TensorDict({"observation": ones}, ones.shape[:2]), "state": ones[:, 0]}
-    kind = ExplorationType.DETERMINISTIC if actions == "mean" else ExplorationType.RANDOM
-    with set_exploration_type(kind):
+    with set_exploration_type(EXPLORATION[actions]):
         td = team(TensorDict(seen, [draws], device=game.device))
-    return guard_value(game.choices(td.get(Keys().action)), game.num_modes)
+    played: Tensor = td.get(Keys().action)
+    return played

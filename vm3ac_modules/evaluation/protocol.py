@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -29,7 +30,7 @@ from vm3ac_modules.envs.transforms import EpisodeCounter
 from vm3ac_modules.evaluation.played import decidedness
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.episodes import EpisodeCollector
-from vm3ac_modules.learning.seeding import fork_rng
+from vm3ac_modules.learning.seeding import fork_rng, rng_state, set_rng_state
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 
@@ -125,7 +126,8 @@ def evaluate(
     The random streams of the caller stay as they were.
 
     Args:
-        policy: the policy; None plays uniformly random (legal) actions.
+        policy: the policy; None plays uniformly random (legal) actions, the same for every
+            algorithm: what an environment's transforms draw (MAVEN's latent) does not move them.
         env: an environment of its own, whose rows are the episodes.
         max_steps: length of the rollout; at least the time limit, and equal to it for
             ``plays="episodes"``.
@@ -188,6 +190,8 @@ def evaluate(
         return replace(drawn, greedy=again(actions="mean"))
     if isinstance(policy, Policy):
         policy = policy.with_latent(latent, seed=seed)
+    if policy is None:
+        policy = _UniformPlay(env, seed)
     play = _play_steps if plays == "steps" else _play_episodes
     with fixed_starts(env, seed, EXPLORATION[actions]):
         first = play(policy, env, max_steps, keys, observer)
@@ -212,6 +216,29 @@ def usual_actions(policy: Policy | None, plays: Plays) -> Actions:
     """
     both = policy is not None and plays == "episodes" and policy.draws_actions
     return "both" if both else "mean"
+
+
+class _UniformPlay(TensorDictModuleBase):
+    """Uniformly random (legal) actions from a random stream of their own."""
+
+    def __init__(self, env: EnvBase, seed: int) -> None:
+        super().__init__()
+        self.in_keys: list[NestedKey] = []
+        self.out_keys = list(env.action_keys)
+        self._env = (env,)
+        with fork_rng(seed):
+            self.streams = rng_state()
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the actions."""
+        [env] = self._env
+        others = rng_state()
+        set_rng_state(self.streams)
+        try:
+            return env.rand_action(tensordict)
+        finally:
+            self.streams = rng_state()
+            set_rng_state(others)
 
 
 def _play_episodes(

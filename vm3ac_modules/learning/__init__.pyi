@@ -7,6 +7,7 @@ from vm3ac_modules.learning.guards import NonFiniteError as NonFiniteError
 from vm3ac_modules.learning.hooks import Hook as Hook
 from vm3ac_modules.learning.hooks import LatentPolicyLearner as LatentPolicyLearner
 from vm3ac_modules.learning.hooks import TemperatureLearner as TemperatureLearner
+from vm3ac_modules.learning.seeding import LARGEST_SEED as LARGEST_SEED
 from vm3ac_modules.learning.seeding import evaluation_seed as evaluation_seed
 from vm3ac_modules.learning.seeding import fork_rng as fork_rng
 from vm3ac_modules.learning.seeding import rng_state as rng_state

@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["evaluation_seed", "fork_rng", "rng_state", "seed_everything", "set_rng_state"]
+__all__ = [
+    "LARGEST_SEED",
+    "evaluation_seed",
+    "fork_rng",
+    "rng_state",
+    "seed_everything",
+    "set_rng_state",
+]
 
-_EVALUATION_OFFSET = 1_000_000
+LARGEST_SEED = 999_999
+"""Of a training; the seeds of evaluations lie above it."""
 
 
 def evaluation_seed(seed: int) -> int:
-    """Seed of a run's evaluations, disjoint from the training seeds below one million.
+    """Seed of a run's evaluations; none is a seed of training, which are at most 999,999.
 
     Args:
         seed: seed of the training run.
@@ -28,7 +36,7 @@ def evaluation_seed(seed: int) -> int:
         >>> evaluation_seed(3)
         1000003
     """
-    return _EVALUATION_OFFSET + seed
+    return LARGEST_SEED + 1 + seed
 
 
 def seed_everything(seed: int) -> None:

@@ -324,4 +324,7 @@ def _changed(
         return module
     kinds = (LatentPolicy, ProbabilisticTensorDictSequential, TensorDictSequential)
     kind = next((kind for kind in kinds if isinstance(module, kind)), TensorDictSequential)
+    if kind is TensorDictSequential and isinstance(after[-1], ProbabilisticTensorDictModule):
+        # A distribution that noise stood behind.
+        kind = ProbabilisticTensorDictSequential
     return kind(*after)

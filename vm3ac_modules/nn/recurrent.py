@@ -7,6 +7,7 @@ Appendix G.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Literal, get_args
 
@@ -203,9 +204,11 @@ class RecurrentPolicyNet(RecurrentNet):
         share_params: one set of weights for all agents, who are told apart by their index.
         latent_input: ``"head"``, or ``"input"`` for a latent that enters with the observation (it
             must then be stored and replayed).
+        latent_gain: factor on the initial weights of a latent that enters at the head: with a large
+            one the policies of its outcomes are unlike each other from the start.
 
     Raises:
-        ValueError: for an unknown ``latent_input``.
+        ValueError: for an unknown ``latent_input``, or a gain that is not positive and finite.
 
     Example:
         >>> net = RecurrentPolicyNet(4, 5, num_agents=2, latent_dim=3)
@@ -224,11 +227,14 @@ class RecurrentPolicyNet(RecurrentNet):
         hidden_size: int = 64,
         share_params: bool = True,
         latent_input: LatentInput = "head",
+        latent_gain: float = 1.0,
     ) -> None:
         if latent_input not in get_args(LatentInput):
             raise ValueError(
                 f"latent_input must be one of {get_args(LatentInput)}, got {latent_input!r}."
             )
+        if not 0.0 < latent_gain < math.inf:
+            raise ValueError(f"latent_gain must be positive and finite, got {latent_gain}.")
         share: dict[str, Any] = {"share_params": share_params}
         super().__init__(
             obs_dim,
@@ -246,6 +252,8 @@ class RecurrentPolicyNet(RecurrentNet):
             both = {**share, "fan_in": hidden_size + latent_dim}
             self.from_memory = AgentLinear(hidden_size, hidden_size, num_agents, **both)
             self.from_latent = AgentLinear(latent_dim, hidden_size, num_agents, bias=False, **both)
+            with torch.no_grad():
+                self.from_latent.weight.mul_(latent_gain)
         self.head = AgentLinear(hidden_size, num_actions, num_agents, **share)
 
     def score(

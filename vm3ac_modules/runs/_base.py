@@ -19,6 +19,7 @@ from tensordict import TensorDictBase
 from vm3ac_modules.algorithms.registry import build_from
 from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.envs.resume import find_resumable
+from vm3ac_modules.evaluation.statistics import require_intervals
 from vm3ac_modules.learning.guards import FiniteGuard
 from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
@@ -38,6 +39,7 @@ class RunBase:
         self.settings, self.training, self.task = settings, settings.training, settings.task
         training = self.training
         check_device(training.device)
+        require_intervals(training.seeds)
         check_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
         set_threads(training.threads, 2 if self.task.plays == "steps" else 1)
         self.frames = self.updates = self.episodes = 0

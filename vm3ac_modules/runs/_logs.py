@@ -87,7 +87,8 @@ class MetricsLog:
 
     def add_round(self, played: Round) -> None:
         """Remember how a round of episodes went."""
-        won = played.info.get("battle_won", torch.zeros(len(played.lengths)))
+        # A game that nobody wins has no rate.
+        won = played.info.get("battle_won", torch.full((len(played.lengths),), torch.nan))
         self.played.append((played.returns, won))
 
     def rows(self, frames: int, updates: int, counts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -116,7 +117,8 @@ class MetricsLog:
         if not self.played:
             return {}
         returns, won = (torch.cat(list(column)) for column in zip(*self.played, strict=True))
-        return {"train_return": float(returns.mean()), "train_win_rate": float(won.mean())}
+        rate = {} if bool(won.isnan().any()) else {"train_win_rate": float(won.mean())}
+        return {"train_return": float(returns.mean()), **rate}
 
     def state_dict(self, seed: int) -> dict[str, Any]:
         """What a checkpoint of one seed needs to hold: what the next row is made of."""

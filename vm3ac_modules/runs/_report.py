@@ -13,7 +13,7 @@ import torch
 
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.protocol import EvaluationResult
-from vm3ac_modules.extras import require_extra
+from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.objectives import BOUNDS, estimate_information
@@ -29,17 +29,23 @@ EXACT = ("mutual_information", "latent_information")
 
 def evaluation_row(result: EvaluationResult, task: Task) -> dict[str, Any]:
     """Columns of eval.csv that say how episodes went."""
-    won = {"win_rate": result.win_rate} if task.plays == "episodes" else {}
     return {
         "return_mean": result.mean,
         "return_ci95": result.ci95,
-        **won,
+        **win_rate(result, task),
         **result.beside(),
         **task.judge(result.info),
         "episodes": result.returns.numel(),
         "length_mean": float(result.lengths.float().mean()),
         **{name: float(values.mean()) for name, values in result.info.items()},
     }
+
+
+def win_rate(result: EvaluationResult, task: Task, name: str = "win_rate") -> dict[str, float]:
+    """Share of the battles that were won, by its name; nothing where nobody wins."""
+    if task.plays != "episodes" or "battle_won" not in result.info:
+        return {}
+    return {name: result.win_rate}
 
 
 def information(run: RunBase) -> list[dict[str, float]]:
@@ -90,8 +96,8 @@ def summary(
     battles = run.task.plays == "episodes"
     about = dict(run.task.about)
     counts = {"episodes": run.episodes} if battles else {}
-    won = {"win_rate": result.win_rate} if battles else {}
-    rest = {"random_win_rate": random.win_rate, "lost_episodes": run.lost_episodes}
+    rest = win_rate(random, run.task, "random_win_rate")
+    rest |= {"lost_episodes": run.lost_episodes} if battles else {}
     decided = {name: float(result.info[name].mean()) for name in DECIDED if name in result.info}
     return {
         "algorithm": run.agent.algorithm,
@@ -102,7 +108,7 @@ def summary(
         "updates": run.updates,
         **counts,
         "wall_seconds": round(run.wall_seconds, 1),
-        **won,
+        **win_rate(result, run.task),
         "eval_return_mean": result.mean,
         "eval_return_ci95": result.ci95,
         "actions": "mean" if result.greedy is None else "drawn",
@@ -112,7 +118,7 @@ def summary(
         "eval_episodes": result.returns.numel(),
         "latent_mode": "sample" if run.agent.policy.reads_latent else "none",
         "random_return_mean": random.mean,
-        **(rest if battles else {}),
+        **rest,
         "notes": list(run.notes),
         "device": device_name(settings.training.device),
         "versions": versions(),
@@ -121,18 +127,14 @@ def summary(
 
 
 def joined_summary(summaries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Mean and 95% interval (Student's t) over the seeds of a run, and each seed's summary."""
-    require_extra("scipy", "recipes", "The interval over seeds")
-    from scipy.stats import t as student_t
-
-    returns = torch.tensor([summary["eval_return_mean"] for summary in summaries])
-    spread = float(returns.std()) / math.sqrt(len(summaries))
+    """Mean and 95% interval (half its width) over a run's seeds, and each seed's summary."""
+    mean = summarize_returns([summary["eval_return_mean"] for summary in summaries]).mean
     randoms = torch.tensor([summary["random_return_mean"] for summary in summaries])
     joined = {
         **summaries[0],
         "seed": seed,
-        "eval_return_mean": float(returns.mean()),
-        "eval_return_ci95": float(student_t.ppf(0.975, len(summaries) - 1)) * spread,
+        "eval_return_mean": mean.value,
+        "eval_return_ci95": (mean.high - mean.low) / 2,
         "random_return_mean": float(randoms.mean()),
     }
     return {**joined, "seeds": list(summaries)}

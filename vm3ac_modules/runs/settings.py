@@ -19,6 +19,7 @@ from vm3ac_modules.algorithms.base import Algorithm, Kind
 from vm3ac_modules.algorithms.registry import find_preset
 from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.envs.tasks import Task, battle_task, find_task
+from vm3ac_modules.learning.seeding import LARGEST_SEED
 from vm3ac_modules.options import Options, OptionsError, option
 
 __all__ = ["LOOPS", "BattleTraining", "Settings", "StepTraining", "Training"]
@@ -33,7 +34,9 @@ class Training(Options):
     shared: ClassVar[tuple[str, ...]]
     """Options of the algorithm that may be given without its name before them."""
 
-    seed: int = option(0, "seed of networks, noise, replay and environments", least=0)
+    seed: int = option(
+        0, "seed of networks, noise, replay and environments", least=0, most=LARGEST_SEED
+    )
     seeds: int = option(
         1,
         "independent runs trained at once, each in run_dir/seed_<k>; numbers are of each",
@@ -193,9 +196,10 @@ class Settings:
 
         Args:
             config: options of the run by name; ``algorithm``: a mapping with ``name`` and options;
-                and ``task``: a mapping with ``name``, ``max_steps`` and ``env`` (options of the
-                environment), or ``map``, ``backend``, ``reward`` and ``env`` for battles. What is
-                missing has its default, or what is tuned for the algorithm on the task.
+                and ``task``: a mapping with ``name``, ``max_steps``, ``agent_index`` (whether each
+                agent sees its one-hot index) and ``env`` (options of the environment), or
+                ``map``, ``backend``, ``reward`` and ``env`` for battles. What is missing has its
+                default, or what is tuned for the algorithm on the task.
 
         Raises:
             OptionsError: for an unknown key or a value that is not allowed.
@@ -239,6 +243,11 @@ class Settings:
             raise OptionsError(
                 "update_at_episode_end (loop=paper) waits for each seed's own episodes: use "
                 "seeds=1, one process per seed."
+            )
+        if run.seed + run.seeds - 1 > LARGEST_SEED:
+            raise OptionsError(
+                f"seeds must end at {LARGEST_SEED}, above it evaluations have theirs; got "
+                f"seed={run.seed} and seeds={run.seeds}."
             )
         if run.seeds > 1 and self.task.plays == "episodes":
             raise OptionsError(f"battles are trained one seed at a time, got seeds={run.seeds}.")
@@ -306,7 +315,7 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     task = _mapping("task", given.get("task"))
     if "name" not in task:
         raise OptionsError("say on which task: task: {name: predator_prey_2}, or map: 3m.")
-    known = ("name", "max_steps", "env")
+    known = ("name", "max_steps", "env", "agent_index")
     for key in task:
         if key not in known:
             now = MOVED.get(f"task.{key}")
@@ -317,8 +326,13 @@ def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
         raise OptionsError(f"task.max_steps must be an integer >= 1 or null, got {limit!r}.")
     env = _mapping("task.env", task.get("env"))
     _check_reserved("task.env", env, tuple(RESERVED))
-    place = {"task": {"name": task["name"], "max_steps": limit, "env": env}}
-    return find_task(task["name"], max_steps=limit, **env), place
+    index = task.get("agent_index", False)
+    if not isinstance(index, bool):
+        raise OptionsError(f"task.agent_index must be true or false, got {index!r}.")
+    # Said only if it is wanted: configurations from before it stay what they were.
+    said = {"agent_index": True} if index else {}
+    place = {"task": {"name": task["name"], "max_steps": limit, "env": env, **said}}
+    return replace(find_task(task["name"], max_steps=limit, **env), agent_index=index), place
 
 
 def _check_reserved(where: str, env: Mapping[str, Any], names: tuple[str, ...]) -> None:

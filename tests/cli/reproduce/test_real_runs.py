@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,26 +16,38 @@ from contracts.reproduction import PAIR, TINY, TWO, table
 from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import figure3, figure5, figure6, table3
 from vm3ac_modules.cli.reproduce._cases import settings_of
-from vm3ac_modules.evaluation import evaluate
+from vm3ac_modules.evaluation import evaluate, summarize_returns
 from vm3ac_modules.learning import evaluation_seed
 from vm3ac_modules.runs import load_agent, train
+
+
+def in_this_process(command, log):
+    train(settings_of(command[4:]))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Real runs of two seeds: VM3-AC in a process of its own, MA-SAC added in this one."""
-
-    def launch(command, log):
-        train(settings_of(command[4:]))
-
     out, threads = tmp_path_factory.mktemp("store"), torch.get_num_threads()
     options = [*PAIR, "--out", str(out)]
     figure3.main([*options, "--algorithms", "vm3ac"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "launch", launch)
+        patch.setattr(runs, "launch", in_this_process)
         figure3.main([*options, *TWO])
     torch.set_num_threads(threads)
     return out
+
+
+@pytest.fixture(scope="module")
+def centered(store, tmp_path_factory):
+    """Figure 5 of real runs, and its options."""
+    out, threads = tmp_path_factory.mktemp("figure5"), torch.get_num_threads()
+    options = [*PAIR, "--runs", str(store), "--out", str(out), "--episodes", "3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "launch", in_this_process)
+        figure5.main(options)
+    torch.set_num_threads(threads)
+    return options, out
 
 
 def test_figure_3_of_real_runs(store, launched):
@@ -53,12 +64,19 @@ def test_figure_3_of_real_runs(store, launched):
         assert (row["frames"], summary["seed"]) == ("128", int(row["seed"]))
         assert "frames=128" in row["configuration"]
         assert "threads" in row["device"]
-    # Two seeds: their range. Nobody beats itself.
+    # Two seeds: t of one degree, 12.7 times half of their distance. Nobody beats itself.
     found = {row["algorithm"]: row for row in table(store / "statistics.csv")}
-    returns = sorted(float(row["return_mean"]) for row in rows[:2])
-    assert [float(found["vm3ac"][k]) for k in ("mean_low", "mean_high")] == returns
+    low, high = sorted(float(row["return_mean"]) for row in rows[:2])
+    width = float(found["vm3ac"]["mean_high"]) - float(found["vm3ac"]["mean_low"])
+    assert width == pytest.approx(12.7062 * (high - low), rel=1e-3)
     assert found["vm3ac"]["vm3ac_better"] == ""
-    assert 0.0 <= float(found["ma_sac"]["vm3ac_better"]) <= 1.0
+    ours, theirs = ([float(row["return_mean"]) for row in part] for part in (rows[:2], rows[2:]))
+    above = sum(a > b for a, b in zip(ours, theirs, strict=True))
+    assert found["ma_sac"]["vm3ac_better"] == f"{above} of 2 seeds"
+    text = (store / "figure3.md").read_text()
+    assert f"| `ma_sac` | {above} of 2 seeds |" in text
+    assert "PP (N=2), 2 seeds" in text
+    assert "chosen" not in text
     frames = [float(r["frames"]) for r in table(store / "curves.csv") if r["label"] == "vm3ac"]
     assert frames == [0.0, 64.0, 128.0]
     # The same command trains nothing; a row that is lost is read off its run again.
@@ -70,11 +88,10 @@ def test_figure_3_of_real_runs(store, launched):
     assert sorted((store / "results.csv").read_text().splitlines()) == before
 
 
-def test_figure_5_of_real_runs(store, tmp_path):
-    options = [*PAIR, "--runs", str(store), "--out", str(tmp_path), "--episodes", "3"]
-    figure5.main(options)
-    assert (tmp_path / "figure5_predator_prey_2.png").stat().st_size > 1000
-    places = table(tmp_path / "positions.csv")
+def test_figure_5_of_real_runs(centered):
+    options, out = centered
+    assert (out / "figure5_predator_prey_2.png").stat().st_size > 1000
+    places = table(out / "positions.csv")
     assert len(places) == 2 * 2 * 3 * 2
     # At most five steps of 0.05 in each direction, and not at the center any more.
     reach = [max(abs(float(row["x"])), abs(float(row["y"]))) for row in places]
@@ -86,20 +103,20 @@ def test_figure_5_of_real_runs(store, tmp_path):
             first[row["algorithm"]].add((row["x"], row["y"]))
     assert len(first["ma_sac"]) == 1 < len(first["vm3ac"])
     figure5.main([*options, "--actions", "sample", "--algorithms", "ma_sac"])
-    sampled = {(row["x"], row["y"]) for row in table(tmp_path / "positions.csv")}
+    sampled = {(row["x"], row["y"]) for row in table(out / "positions.csv")}
     assert len(sampled) == 2 * 3 * 2
 
 
-def test_figure_5_shows_the_fifth_step_of_an_evaluation_from_the_center(store):
-    run_dir = store / table(store / "results.csv")[1]["run_dir"]
+def test_figure_5_shows_the_fifth_step_of_an_evaluation_from_the_center(centered, store):
+    rows = table(store / "results.csv")
+    run_dir = store / next(r["run_dir"] for r in rows if "start=center" in r["configuration"])
     trained = load_agent(run_dir)
-    task = replace(trained.task, options={"start": "center"})
-    env = trained.agent.wrap(task.make(3, seed=evaluation_seed(1)))
+    env = trained.make_env(3, seed=evaluation_seed(trained.seed))
 
     def watch(env):
         return torch.stack([body.state.pos for body in env.base_env.agents], dim=1)
 
-    options = {"max_steps": 6, "seed": evaluation_seed(1), "observer": watch}
+    options = {"max_steps": 6, "seed": evaluation_seed(trained.seed), "observer": watch}
     seen = evaluate(trained.agent.policy, env, **options).trace
     assert (seen[:, 0] == 0.0).all()
     positions, preys = figure5.watch(run_dir, 3, "mean")
@@ -118,8 +135,8 @@ def test_early_runs_are_a_tenth(tmp_path, launched, monkeypatch):
     figure5.main([*TINY, "--runs", str(tmp_path), "--out", str(tmp_path)])
     figure5.main([*TINY, "--runs", str(tmp_path), "--out", str(tmp_path), "--stage", "final"])
     assert [given["frames"] for given in launched] == ["25", "25", "256", "256"]
-    # Trained from the task's own starts.
-    assert not any("start" in key for given in launched for key in given)
+    # Trained from the center, as the paper says.
+    assert {given["task.env.start"] for given in launched} == {"center"}
 
 
 def test_table_3_of_real_runs(store, tmp_path, capsys):
@@ -138,8 +155,8 @@ def test_table_3_of_real_runs(store, tmp_path, capsys):
         assert rows[mode][0] == pytest.approx(alone.mean)
     text = (tmp_path / "table3.md").read_text()
     assert text in capsys.readouterr().out
-    low, high = sorted(rows["mean"])
-    assert f"| z = E[z] | {(low + high) / 2:.1f} [{low:.1f}, {high:.1f}] |" in text
+    mean = summarize_returns(rows["mean"]).mean
+    assert f"| z = E[z] | {mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}] |" in text
     assert "| paper, z = E[z] | 409 |" in text
     assert "3 episodes per seed, mean actions. Seeds: PP (N=2): 2." in text
 
@@ -154,8 +171,9 @@ def test_the_cells_of_table_3():
     ]
     lines = table3.markdown(rows).splitlines()
     assert lines[0] == "| mean return | PP (N=2) | vmas/balance |"
-    assert lines[2] == "| z ~ N(0, I) | 15.5 [15.0, 16.0] | 12.0 |"
-    assert lines[3] == "| z = E[z] | 16.5 [16.0, 17.0] | 13.0 |"
+    # t of one degree times half of the distance: 6.353; one seed has no interval.
+    assert lines[2] == "| z ~ N(0, I) | 15.5 [9.1, 21.9] | 12.0 |"
+    assert lines[3] == "| z = E[z] | 16.5 [10.1, 22.9] | 13.0 |"
     assert lines[5] == "| z independent | - | - |"
     assert lines[7] == "| paper, z ~ N(0, I) | 413 | - |"
     assert "PP (N=2): 2, vmas/balance: 1." in lines[-1]

@@ -49,7 +49,7 @@ def test_the_table():
     lines = program.markdown(rows, {"M=4, N=2": Game.of("4:2")}).splitlines()
     head = "| game | algorithm | seeds | common z | a z each | z = E[z] | common z, drawn actions |"
     assert lines[0] == head
-    assert lines[2] == "| M=4, N=2 | vm3ac_tight | 2 | 0.710 [0.700, 0.720] | 0.200 | 0.000 | - |"
+    assert lines[2] == "| M=4, N=2 | vm3ac_tight | 2 | 0.710 [0.583, 0.837] | 0.200 | 0.000 | - |"
     assert lines[3] == "| M=4, N=2 | ma_sac | 1 | 0.100 | - | - | 0.200 |"
     assert lines[4] == "| M=4, N=2 | can be reached | - | 0.7500 | 0.2500 | - | - |"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -187,16 +188,35 @@ def test_starts(name, start):
         assert positions.flatten(0, 1).std(0).min() > 0.2
 
 
-def test_the_start_points_are_kept_real_whatever_comes_first():
-    from vm3ac_modules.envs.vmas.scenarios.predator_prey import _start_points
+def test_starts_are_uniform_where_they_may_be():
+    env = make_env("predator_prey_4", num_envs=1000, seed=0)
+    env.reset()
+    anywhere = torch.rand(400_000, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    clearances = [torch.cdist(x, LATTICE).amin(-1) for x in (env.scenario.positions, anywhere)]
+    found, expected = (x[x > 0.15].numpy() for x in clearances)
+    # The median has a standard error of 0.0006; the farthest candidates would be at 0.188.
+    assert np.median(found) == pytest.approx(np.median(expected), abs=0.003)
+    assert (found > 0.17).mean() == pytest.approx((expected > 0.17).mean(), abs=0.03)
 
-    expected = _start_points()
-    for mode in (torch.inference_mode(), torch.device("meta")):
-        _start_points.cache_clear()
-        with mode:
-            _start_points()
-        assert torch.equal(_start_points(), expected)
-        assert not _start_points().is_inference()
+
+def test_a_start_without_a_candidate_far_enough_is_the_farthest(monkeypatch):
+    """The clearance by hand: every candidate's distance to the sixteen preys."""
+    drawn = {}
+
+    def draw(self, shape, half_width, env_index=None):
+        generator = torch.Generator().manual_seed(0)
+        # Close to one prey each, so that none is far enough.
+        preys = LATTICE[torch.arange(shape[0] * shape[1]) % 16].reshape(*shape[:2], 1, 2)
+        drawn["points"] = preys + 0.1 * (torch.rand(shape, generator=generator) - 0.5)
+        return drawn["points"]
+
+    monkeypatch.setattr(PredatorPrey, "uniform", draw)
+    env = make_env("predator_prey_4", num_envs=4, seed=0)
+    env.reset()
+    clearance = torch.cdist(drawn["points"], LATTICE).amin(-1)
+    best = clearance.argmax(-1)
+    expected = drawn["points"].gather(2, best[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
+    assert torch.equal(env.scenario.positions, expected)
 
 
 def test_partial_reset_starts_one_row_anew():

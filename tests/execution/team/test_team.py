@@ -87,7 +87,15 @@ def test_seeds_of_a_disturbed_team():
     assert [Disturbance(own_seeds=True).seed_of(agent, 5) for agent in (0, 1)] == [6, 7]
 
 
+def test_episodes_of_a_disturbed_team():
+    late, episodes = Disturbance(1, episodes_late=2), np.array([0, 1, 7])
+    assert late.episode_of(0, episodes).tolist() == [0, 1, 7]
+    assert late.episode_of(1, episodes).tolist() == [0, 0, 5]
+
+
 def test_disturbances_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="episodes_late must not be negative, got -1"):
+        Disturbance(episodes_late=-1)
     with pytest.raises(ValueError, match="unknown clock 'sundial'"):
         Disturbance(clock="sundial")
     with pytest.raises(ValueError, match=r"a probability, got 1\.5"):

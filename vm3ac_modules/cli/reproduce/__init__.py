@@ -16,6 +16,7 @@ ARTEFACTS = {
     "figure6": "what the latent and the temperature do, on multi-walker",
     "table3": "VM3-AC executed with z ~ N(0, I) and with z = E[z]",
     "value_of_correlation": "games whose value no independent policies can reach",
+    "known_answers": "small games whose best return is known: who finds it",
     "beta_sweep": "the guard games' values over the temperature",
     "coordination": "mutual information over training, and what a common z is worth",
 }

@@ -44,6 +44,8 @@ class Program(NamedTuple):
     """Whether it trains several seeds in one process."""
     measures: tuple[str, ...]
     """Entries of its summary that results.csv has besides."""
+    inside: bool = False
+    """Whether it trains in its own process: games that take less time than to start one."""
 
 
 CONTINUOUS = Program(
@@ -131,4 +133,26 @@ BATTLES = Program(
         *("win_rate", "greedy_win_rate", "policy_entropy", "logit_gap"),
         *("random_win_rate", "backend", "reward"),
     ),
+)
+SMALL_GAMES = Program(
+    "battle",
+    "map",
+    {
+        "smoke": _budget(
+            2,
+            "backend=games frames=64 num_envs=4 batch_size=4 start_episodes=4 hidden_size=8",
+            "buffer_size=16 eval_episodes=4 eval_every_frames=32 checkpoint_every_frames=64",
+            "updates_per_episode=0.125 log_every_updates=1 draw=false threads=1",
+        ),
+        # What is tuned for these games: 200 to 800 updates, 2 to 13 seconds of one core per run.
+        "cpu": _budget(
+            5,
+            "backend=games draw=false threads=1 checkpoint_every_frames=100000",
+            "replay_checkpoint_bytes=0",
+        ),
+        "none": _budget(5, "backend=games"),
+    },
+    together=False,
+    measures=("win_rate", "best_response_value"),
+    inside=True,
 )

@@ -110,6 +110,6 @@ def _identity(settings: Settings) -> Mapping[str, Any]:
     training, task = settings.training.to_dict(), settings.task
     return {
         "training": {name: v for name, v in training.items() if name not in UNIMPORTANT},
-        "task": (task.name, task.max_steps, dict(task.options)),
+        "task": (task.name, task.max_steps, dict(task.options), task.agent_index),
         "algorithm": (settings.name, settings.algorithm.to_dict()),
     }

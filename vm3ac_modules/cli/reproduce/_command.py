@@ -55,6 +55,9 @@ class Command:
     options: Any
     overrides: dict[str, str]
     name: str
+    first_seed: int = 0
+    count: int | None = None
+    """Of seeds; None for what the command line or its budget says."""
 
     @property
     def budget(self) -> Budget:
@@ -74,7 +77,8 @@ class Command:
     @property
     def seeds(self) -> range:
         """Seeds of every case."""
-        return range(self.options.seeds or self.budget.seeds)
+        count = self.count or self.options.seeds or self.budget.seeds
+        return range(self.first_seed, self.first_seed + count)
 
     @property
     def separate(self) -> bool:

@@ -99,16 +99,22 @@ def cells(name: str, estimate: Estimate | None) -> dict[str, str]:
 
 
 def compared(values: Mapping[str, Sequence[float]], prefix: str = "") -> dict[str, dict[str, Any]]:
-    """Cells of every algorithm's values, and how likely ours beats it where ours is there."""
+    """Cells of every algorithm's values, and how often ours beats it where ours is there."""
     better = improvement_over_each(values, OURS) if OURS in values else {}
     found = {name: summarize_returns(numbers) for name, numbers in values.items()}
     return {
         name: {"seeds": summary.seeds}
         | cells(f"{prefix}mean", summary.mean)
         | cells(f"{prefix}iqm", summary.iqm)
-        | cells("vm3ac_better", better.get(name))
+        | {"vm3ac_better": str(better.get(name, ""))}
         for name, summary in found.items()
     }
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    every = [head, ["---"] * len(head), *lines]
+    return "".join("| " + " | ".join(line) + " |\n" for line in every)
 
 
 def cell(values: Sequence[float], digits: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from vm3ac_modules.cli.arguments import fail, say
 from vm3ac_modules.cli.evaluate import play
-from vm3ac_modules.cli.reproduce._cases import Case, finished_runs
+from vm3ac_modules.cli.reproduce._cases import Case, finished_runs, settings_of
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._results import Results, Row, row_of
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
@@ -27,6 +27,7 @@ from vm3ac_modules.evaluation.protocol import Actions
 from vm3ac_modules.runs.checkpoint import has_checkpoint
 from vm3ac_modules.runs.directory import open_run_directory
 from vm3ac_modules.runs.record import read_csv_log, read_yaml
+from vm3ac_modules.runs.training import train as train_here
 
 
 class Batch(NamedTuple):
@@ -53,8 +54,13 @@ class Batch(NamedTuple):
         return f"{self.case.algorithm}{own} on {self.case.task}, {seeds}"
 
 
-def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
-    """Rows of every case's seeds, in their order, after training those that have none."""
+def trained(
+    command: Command, cases: Iterable[Case], *, needed: bool = True
+) -> dict[Case, list[Row]]:
+    """Rows of every case's seeds, in their order, after training those that have none.
+
+    If there is none at all the command ends with a message, unless they are not ``needed``.
+    """
     cases = list(dict.fromkeys(cases))
     results = Results(command.runs / "results.csv", command.options.program.measures)
     for case in cases:
@@ -70,7 +76,7 @@ def trained(command: Command, cases: Iterable[Case]) -> dict[Case, list[Row]]:
     commits = sorted({row["git_commit"] or "none" for found in rows.values() for row in found})
     if len(commits) > 1:
         say(f"these runs are of several commits: {', '.join(commits)}")
-    if not any(rows.values()):
+    if needed and not any(rows.values()):
         fail(
             f"{command.runs} holds no run of this configuration ({len(results.rows)} of others); "
             f"this makes them: {command.again}"
@@ -201,7 +207,10 @@ def train(command: Command, batch: Batch) -> float:
     started, name = time.monotonic(), command.options.program.command
     line = [sys.executable, "-m", "vm3ac_modules.cli.main", name, *arguments_of(command, batch)]
     line += ["resume=true"] if resumable(batch) else []
-    launch(line, batch.folder.with_suffix(".log"))
+    if command.options.program.inside and command.options.jobs == 1:
+        train_here(settings_of(line[4:]))
+    else:
+        launch(line, batch.folder.with_suffix(".log"))
     return time.monotonic() - started
 
 
@@ -214,7 +223,9 @@ def launch(line: Sequence[str], log: Path) -> None:
 def train_all(command: Command, results: Results, batches: Sequence[Batch]) -> None:
     """Train batches, ``jobs`` at once, and write their rows; then say which of them failed."""
     failed, pool = [], ThreadPoolExecutor(command.options.jobs)
-    say(f"{len(batches)} trainings, output beside each in {command.runs}/trained/**/*.log")
+    here = command.options.program.inside and command.options.jobs == 1
+    logs = "" if here else f", output beside each in {command.runs}/trained/**/*.log"
+    say(f"{len(batches)} trainings{logs}")
     try:
         futures = {pool.submit(train, command, batch): batch for batch in batches}
         for count, future in enumerate(as_completed(futures), 1):

@@ -3,16 +3,25 @@
     vm3ac reproduce figure3 budget=cpu tasks=predator_prey_2 [jobs=2] [key=value]
 
 The paper compares VM3-AC with MADDPG, MA-AC, MAVEN and SI-MOA, averaged over 7 seeds. Here MA-SAC
-(its Figure 6) and vm3ac_tight, which is not the paper's, are added. Returns are those of evaluation
-episodes: fixed starts, the policies' mean actions, z ~ prior. key=value arguments are options of
-vm3ac train for every run.
+and VM3-AC without a latent (its Figure 6) are added, and vm3ac_tight and ma_sac_latent, which are
+not the paper's. Returns are those of evaluation episodes: fixed starts, the policies' mean actions,
+z ~ prior. key=value arguments are options of vm3ac train for every run.
+
+    vm3ac reproduce figure3 tuning_seeds=1 updates=20000 tasks=predator_prey_2 out=runs/comparison
+
+compares on one protocol: every run makes so many updates; algorithms without entropy have one floor
+of exploration; and each algorithm gets the better of two learning rates, with or without shared
+parameters (and of two beta on predator-prey with N = 4), chosen on each task by a quarter of the
+updates on seeds 100, 101, ... that are not reported.
 
 A run that has its row is not trained again and an interrupted one goes on, so the same command
 may be killed and repeated. It writes into out:
 
     results.csv      a row per run: final return, frames, updates, seconds, commit, configuration
     curves.csv       aggregated curves: mean, interquartile mean, 95% intervals over seeds
-    statistics.csv   of the final returns, with the probability that vm3ac beats each other one
+    statistics.csv   of the final returns, and how often vm3ac beats each other one
+    tuning.csv       what options were chosen from, if they were
+    figure3.md       the returns, what vm3ac beats, and what was chosen
     figure3.png
 """
 
@@ -24,17 +33,30 @@ from typing import Any, ClassVar
 
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import TITLES, titled
-from vm3ac_modules.cli.reproduce._cases import grid
+from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
-from vm3ac_modules.cli.reproduce._results import OURS, Row, cells, compared, final_returns
-from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
+from vm3ac_modules.cli.reproduce._results import (
+    OURS,
+    Row,
+    cell,
+    compared,
+    final_returns,
+    markdown_table,
+)
+from vm3ac_modules.cli.reproduce._trainings import curve_of, trained, trained_panels
+from vm3ac_modules.cli.reproduce._tuning import Own, choose, for_updates
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
-from vm3ac_modules.evaluation.statistics import Estimate, improvement_over_each
-from vm3ac_modules.files import write_csv
+from vm3ac_modules.evaluation.statistics import Improvement, improvement_over_each
+from vm3ac_modules.files import write_csv, write_text
+from vm3ac_modules.options import OptionsError, option
 
 __all__ = ["main"]
 
-ALGORITHMS = ("vm3ac", "ma_sac", "ma_ac", "maddpg", "maven", "si_moa", "vm3ac_tight")
+ALGORITHMS = (
+    *("vm3ac", "ma_sac", "ma_ac", "maddpg", "maven", "si_moa", "vm3ac_no_latent"),
+    *("vm3ac_tight", "ma_sac_latent"),
+)
+"""The paper's five, the two of its Figure 6, and two that are not the paper's."""
 
 Grouped = Mapping[str, Mapping[str, Sequence[Row]]]
 
@@ -48,11 +70,21 @@ class Figure3(Comparison):
     tasks: str = ",".join(TITLES)
     algorithms: str = ",".join(ALGORITHMS)
     out: str = "runs/reproduce/figure3"
+    updates: int | None = option(
+        None, "updates of every run; null: what the budget's frames give", least=1
+    )
+    tuning_seeds: int = option(
+        0,
+        "seeds 100, 101, ... on which the learning rate and what is shared are chosen before; 0: "
+        "the presets",
+        least=0,
+    )
 
 
 def make(command: Command) -> None:
     """Train what is missing, then aggregate and draw."""
-    grouped = trained_panels(command, {titled(t): row for t, row in grid(command).items()})
+    panels_of_cases, tried = cases_of(command)
+    grouped = trained_panels(command, panels_of_cases)
     panels = {
         title: {name: curve_of(command, found) for name, found in by_name.items()}
         for title, by_name in grouped.items()
@@ -60,8 +92,40 @@ def make(command: Command) -> None:
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "curves.csv", panels)
     write_csv(command.out / "statistics.csv", statistics(grouped))
+    if tried:
+        write_csv(command.out / "tuning.csv", tried)
     comparison_figure(command.out / "figure3.png", panels)
-    say(f"-> {command.out}/figure3.png, curves.csv, statistics.csv; {command.runs}/results.csv")
+    text = markdown(grouped, tried)
+    write_text(command.out / "figure3.md", text)
+    names = "figure3.png, figure3.md, curves.csv, statistics.csv"
+    say(f"{text}\n-> {command.out}/{names}; {command.runs}/results.csv")
+
+
+def cases_of(command: Command) -> tuple[dict[str, dict[str, Case]], list[dict[str, Any]]]:
+    """Title of each panel -> algorithm -> case, and what options were chosen from.
+
+    Where options are chosen first, an algorithm is trained to its end before the next one is begun.
+    """
+    updates, tuning = command.options.updates, bool(command.options.tuning_seeds)
+    if tuning and updates is None:
+        raise OptionsError("tuning_seeds needs updates: how many a reported run makes.")
+    found: dict[str, dict[str, Case]] = {}
+    tried: list[dict[str, Any]] = []
+    for task in command.tasks:
+        cases = found.setdefault(titled(task), {})
+        for name in command.algorithms:
+            own: Own = {}
+            if tuning:
+                choice = choose(command, task, name, updates)
+                if choice is None:
+                    continue
+                own, tried = choice.own, tried + choice.tried
+            elif updates is not None:
+                own = for_updates(command, task, name, own, updates)
+            cases[name] = make_case(command, task, name, own)
+            if tuning and not command.options.draw_only:
+                trained(command, [cases[name]])
+    return found, tried
 
 
 def statistics(grouped: Grouped) -> list[dict[str, Any]]:
@@ -73,13 +137,13 @@ def statistics(grouped: Grouped) -> list[dict[str, Any]]:
     return table + [
         {"task": f"all {len(titles)}", "algorithm": name, "seeds": seeds}
         | dict.fromkeys(list(table[0])[3:9], "")
-        | cells("vm3ac_better", estimate)
-        for name, titles, seeds, estimate in over_tasks(grouped)
+        | {"vm3ac_better": str(better)}
+        for name, titles, seeds, better in over_tasks(grouped)
     ]
 
 
-def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Estimate]]:
-    """Probability of improvement over each algorithm, averaged over the tasks that share seeds."""
+def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Improvement]]:
+    """How often ours beats each algorithm over the tasks that share seeds."""
     found = []
     for name in dict.fromkeys(name for by_name in grouped.values() for name in by_name):
         both = [title for title, by in grouped.items() if {name, OURS} <= by.keys()]
@@ -90,9 +154,46 @@ def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Estimate]]:
             list(zip(*(final_returns(grouped[title][key]) for title in both), strict=True))
             for key in (OURS, name)
         )
-        estimate = improvement_over_each({OURS: ours, name: theirs}, OURS)[name]
-        found.append((name, both, counts.pop(), estimate))
+        better = improvement_over_each({OURS: ours, name: theirs}, OURS)[name]
+        found.append((name, both, counts.pop(), better))
     return found
+
+
+def markdown(grouped: Grouped, tried: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Returns by algorithm and task, what ours beats, and which options were chosen."""
+    names = list(dict.fromkeys(name for by_name in grouped.values() for name in by_name))
+    table = [
+        [f"`{name}`", *(cell(final_returns(by.get(name, [])), 1) for by in grouped.values())]
+        for name in names
+    ]
+    randoms = [
+        {row["seed"]: float(row["random_return_mean"]) for rows in by.values() for row in rows}
+        for by in grouped.values()
+    ]
+    table.append(["random actions", *(cell(list(found.values()), 1) for found in randoms)])
+    counts = [sorted({len(rows) for rows in by.values()}) for by in grouped.values()]
+    heads = [
+        f"{title}, {' or '.join(map(str, count))} seeds"
+        for title, count in zip(grouped, counts, strict=True)
+    ]
+    parts = [markdown_table(["mean return", *heads], table)]
+    better = [
+        compared({name: final_returns(rows) for name, rows in by.items()})
+        for by in grouped.values()
+    ]
+    if any(OURS in found for found in better):
+        lines = [
+            [f"`{name}`", *(found.get(name, {}).get("vm3ac_better", "") or "-" for found in better)]
+            for name in names
+            if name != OURS
+        ]
+        parts.append(markdown_table([f"`{OURS}` is above", *grouped], lines))
+    if tried:
+        keys = list(tried[0])[:-1]
+        lines = [[str(row[key]) for key in keys] for row in tried if row["chosen"]]
+        parts.append(markdown_table(["chosen: " + keys[0], *keys[1:]], lines))
+    parts.append("Brackets: 95% interval over seeds (Student's t up to 7); none for one seed.\n")
+    return "\n".join(parts)
 
 
 main = program(make, Figure3, __doc__, __name__)

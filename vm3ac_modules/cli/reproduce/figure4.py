@@ -14,9 +14,9 @@ may be killed and repeated. It writes into out:
 
     results.csv      a row per run: final win rate and return, frames, updates, seconds, commit
     curves.csv       aggregated curves: mean, interquartile mean, 95% intervals over seeds
-    statistics.csv   of the final win rates, with the probability that vm3ac beats each other one,
-                     of the areas under the curves (mean win rate over a run), and of the greedy
-                     win rates, entropies and logit gaps (nats) at the end
+    statistics.csv   of the final win rates, how often vm3ac beats each other one, of the areas
+                     under the curves (mean win rate over a run), and of the greedy win rates,
+                     entropies and logit gaps (nats) at the end
     figure4.png      win rates of drawn actions, then of greedy ones, then returns
 """
 

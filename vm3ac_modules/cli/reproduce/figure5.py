@@ -7,11 +7,10 @@ positions after five steps "in the early stage of the training", VM3-AC above MA
 seed, preys as black squares. It says that VM3-AC's agents move in groups of two while MA-SAC's
 spread independently, and gives no number; how early is not said.
 
-Here agents are trained with the task's normal starts and play from the center.
-stage=early trains a tenth of the budget's frames (frames=... is taken as it is); stage=final
-takes figure3's runs. Mean actions from one common start differ only through z, so MA-SAC's
-episodes then coincide; with actions=sample they differ by each policy's noise. The first episode
-is drawn filled.
+All episodes start at the center, those of the training too, as the paper says. stage=early trains
+a tenth of the budget's frames (frames=... is taken as it is), stage=final all. Mean actions from
+one common start differ only through z, so MA-SAC's episodes then coincide; with actions=sample they
+differ by each policy's noise. The first episode is drawn filled.
 
 It writes into out:
 
@@ -23,7 +22,7 @@ It writes into out:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,7 @@ def watch(run_dir: Path, episodes: int, actions: str) -> tuple[Tensor, Tensor]:
     """Positions after five steps from the center ``[E, N, 2]``, and of the preys ``[M, 2]``."""
     found = load_agent(run_dir)
     seed = evaluation_seed(found.seed)
-    task = replace(found.task, options={**found.task.options, "start": "center"})
-    env = found.agent.wrap(task.make(episodes, seed=seed))
+    env = found.make_env(episodes, seed=seed)
     kind = ExplorationType.RANDOM if actions == "sample" else ExplorationType.DETERMINISTIC
     with fixed_starts(env, seed, kind):
         env.rollout(STEPS, found.policy, break_when_any_done=False)
@@ -90,7 +88,7 @@ def make(command: Command) -> None:
     """Train what is missing, play, write and draw."""
     if other := [task for task in command.tasks if not task.startswith("predator_prey_")]:
         raise ValueError(f"{other[0]} has no center to start from; figure 5 is of predator_prey_*.")
-    chosen, own = command.options, dict[str, object]()
+    chosen, own = command.options, dict[str, object]({"task.env.start": "center"})
     if chosen.stage == "early" and "frames" not in command.overrides:
         whole = make_case(command, command.tasks[0], command.algorithms[0]).settings.training.frames
         own["frames"] = whole // 10

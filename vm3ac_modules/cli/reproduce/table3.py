@@ -2,9 +2,9 @@
 
     vm3ac reproduce table3 budget=cpu [tasks=predator_prey_2] [episodes=20]
 
-The paper plays 20 deterministic episodes (mean actions) of one trained agent per task. Here every
-seed's agent plays them, on the same starts in every mode: a number is the mean over seeds, with its
-95% interval over seeds where there are at least two. Two more ways to come by z are shown:
+As in the paper (Appendix H) every seed's agent plays 20 deterministic episodes (mean actions) and a
+number is the mean over seeds: the paper's over 7, here with its 95% interval where there are at
+least two. A seed plays the same starts in every mode. Two more ways to come by z are shown:
 
     synchronized   each agent computes the common z itself, from seed, episode and step
     independent    each agent draws a z of its own: what the common z is worth
@@ -27,7 +27,7 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import titled
 from vm3ac_modules.cli.reproduce._cases import make_case
 from vm3ac_modules.cli.reproduce._command import Command, Study, program
-from vm3ac_modules.cli.reproduce._results import cell
+from vm3ac_modules.cli.reproduce._results import cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import plays_of, trained
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import option
@@ -75,10 +75,7 @@ def make(command: Command) -> None:
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown: a row per mode, a column per task."""
     tasks = list(dict.fromkeys(row["task"] for row in table))
-    lines = [
-        ["mean return", *(titled(task) for task in tasks)],
-        ["---"] * (len(tasks) + 1),
-    ]
+    lines = []
     for mode, name in MODES.items():
         cells = []
         for task in tasks:
@@ -91,9 +88,9 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     seeds = ", ".join(f"{titled(task)}: {count}" for task, count in counts.items())
     note = (
         f"{table[0]['episodes']} episodes per seed, mean actions. Seeds: {seeds}. "
-        "Brackets: 95% bootstrap interval over seeds; the range if they are two or three.\n"
+        "Brackets: 95% interval over seeds. The paper's are means over 7 seeds.\n"
     )
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
+    return markdown_table(["mean return", *map(titled, tasks)], lines) + "\n" + note
 
 
 main = program(make, Table3, __doc__, __name__)

@@ -19,6 +19,7 @@ episode, which here is one step. It writes into out:
     value_of_correlation.md    means over seeds with their 95% intervals, beside both closed forms
     curves.csv                 aggregated values over training
     value_of_correlation.png, modes.png, curves.png
+    joint_actions_<M>_<N>.png  what the first seed of every algorithm with a latent plays
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ import torch
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._command import Command, program
 from vm3ac_modules.cli.reproduce._games import COMMON, Game, Games, game_case, games_of
-from vm3ac_modules.cli.reproduce._results import cell
+from vm3ac_modules.cli.reproduce._results import Row, cell
 from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
+from vm3ac_modules.envs.rng import innermost
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
+from vm3ac_modules.evaluation.games import guard_actions
+from vm3ac_modules.evaluation.joint_actions import joint_actions_figure
 from vm3ac_modules.evaluation.statistics import Estimate, summarize_returns
 from vm3ac_modules.files import write_csv, write_text
+from vm3ac_modules.learning.seeding import fork_rng
 from vm3ac_modules.options import option
+from vm3ac_modules.runs.loading import load_agent
 
 __all__ = ["main"]
 
@@ -91,6 +97,8 @@ def make(command: Command) -> None:
     write_curves(command.out / "curves.csv", curves)
     write_text(command.out / "value_of_correlation.md", markdown(table, games))
     draw(command, table, games)
+    for title, by_name in runs.items():
+        draw_joint_actions(command, games[title], by_name)
     ylabel = "value against the best response"
     comparison_figure(command.out / "curves.png", curves, columns=3, ylabel=ylabel)
     say(markdown(table, games) + f"\n-> {command.out}/value_of_correlation.png, values.csv")
@@ -122,6 +130,21 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[st
             lines = {title: games[title.partition(":")[0]].values for title in panels}
             path = command.out / f"{name}.png"
             bars_figure(path, panels, columns=columns, lines=lines, **said)
+
+
+def draw_joint_actions(command: Command, game: Game, by_name: Mapping[str, Sequence[Row]]) -> None:
+    """What the first seed's mean actions are, by where z comes from."""
+    panels: dict[str, dict[str, torch.Tensor]] = {}
+    for name, rows in by_name.items():
+        trained = load_agent(command.runs / rows[0]["run_dir"])
+        env: Any = innermost(trained.make_env(1))
+        for mode in [mode for mode in MODES if mode in trained.policy.latent_modes]:
+            with fork_rng(trained.seed):
+                played = guard_actions(trained.policy, env, latent=mode)
+            panels.setdefault(name, {})[MODES[mode]] = played
+    if panels:
+        picture = command.out / f"joint_actions_{game.num_modes}_{game.num_agents}.png"
+        joint_actions_figure(picture, panels, env)
 
 
 def bars(table: Sequence[Mapping[str, Any]], label: str) -> dict[str, dict[str, Estimate]]:

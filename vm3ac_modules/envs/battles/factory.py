@@ -11,6 +11,8 @@ from vm3ac_modules.envs.battles._micromanagement import REWARDS
 from vm3ac_modules.envs.battles.smac import make_smac_env
 from vm3ac_modules.envs.battles.smaclite import SMACliteEnv
 from vm3ac_modules.envs.battles.smax import SMAXEnv
+from vm3ac_modules.envs.guard import GAMES, GuardEnv
+from vm3ac_modules.envs.matrix import MATRIX_GAMES, MatrixGameEnv
 from vm3ac_modules.envs.rng import innermost
 
 __all__ = [
@@ -22,9 +24,11 @@ __all__ = [
     "time_limit",
 ]
 
-BattleBackend = Literal["smax", "smaclite", "smac", "smacv2"]
-"""Who plays: SMAX, embedded, SMAClite, also on the CPU, or StarCraft II through SMAC or SMACv2."""
+BattleBackend = Literal["smax", "smaclite", "smac", "smacv2", "games"]
+"""Who plays: SMAX, embedded, SMAClite, also on the CPU, StarCraft II, or small games of our own."""
 BACKENDS: tuple[str, ...] = get_args(BattleBackend)
+SMALL_GAMES = (*MATRIX_GAMES, *(name for name in GAMES if name not in MATRIX_GAMES))
+"""Maps of ``backend="games"``: matrix games with known optima, and the guard's."""
 
 
 def make_battle_env(
@@ -43,7 +47,8 @@ def make_battle_env(
         map_name: name of the map.
         num_envs: rows B.
         backend: ``"smax"`` needs the extra of that name, ``"smaclite"`` a package that is not on
-            PyPI; ``"smac"`` and ``"smacv2"`` need the game.
+            PyPI; ``"smac"`` and ``"smacv2"`` need the game; ``"games"`` are
+            :data:`~vm3ac_modules.envs.matrix.MATRIX_GAMES`, ``"guard"`` and ``"same_mode"``.
         reward: ``"sparse"`` (deaths, time and victory, the paper's) or ``"shaped"`` (the backend's
             own).
         seed: seed of the environment.
@@ -65,6 +70,8 @@ def make_battle_env(
         torch.Size([2])
     """
     check_battle(backend, reward)
+    if backend == "games":
+        return _small_game(map_name, num_envs, device, seed, **options)
     if backend == "smax":
         return SMAXEnv(map_name, num_envs, device, seed, reward=reward, **options)
     if backend == "smaclite":
@@ -91,6 +98,25 @@ def check_battle(backend: str, reward: str) -> None:
         raise ValueError(f"unknown backend {backend!r}; valid: {', '.join(BACKENDS)}.")
     if reward not in REWARDS:
         raise ValueError(f"unknown reward {reward!r}; valid: {', '.join(REWARDS)}.")
+    if backend == "games" and reward != "sparse":
+        raise ValueError("backend='games': a game pays what it pays; leave reward out.")
+
+
+def _small_game(
+    name: str,
+    num_envs: int,
+    device: torch.device | str,
+    seed: int | None,
+    **options: Any,
+) -> EnvBase:
+    """A game by name, over numbers of actions."""
+    if name in MATRIX_GAMES:
+        if options:
+            raise ValueError(f"{name} has no options, got {', '.join(options)}.")
+        return MatrixGameEnv(name, num_envs, device, seed)
+    if name not in GAMES:
+        raise ValueError(f"unknown game {name!r}; valid: {', '.join(SMALL_GAMES)}.")
+    return GuardEnv(num_envs, device, seed, **{**GAMES[name], "actions": "categorical", **options})
 
 
 def time_limit(env: EnvBase) -> int:
@@ -109,8 +135,10 @@ def time_limit(env: EnvBase) -> int:
         20
     """
     games = innermost(env)
-    if isinstance(games, (SMAXEnv, SMACliteEnv)):
+    if isinstance(games, (SMAXEnv, SMACliteEnv, MatrixGameEnv)):
         return games.max_steps
+    if isinstance(games, GuardEnv):
+        return 1
     return max(_of_all(games, "episode_limit"))
 
 
@@ -121,7 +149,7 @@ def lost_episodes(env: EnvBase) -> int:
         env: an environment of :func:`make_battle_env`, transformed or not.
 
     Returns:
-        Their number, over all games; SMAX and SMAClite lose none.
+        Their number, over all games; only StarCraft II loses any.
 
     Example:
         >>> from vm3ac_modules.envs import make_smac_env
@@ -130,7 +158,7 @@ def lost_episodes(env: EnvBase) -> int:
         0
     """
     games = innermost(env)
-    embedded = isinstance(games, (SMAXEnv, SMACliteEnv))
+    embedded = isinstance(games, (SMAXEnv, SMACliteEnv, MatrixGameEnv, GuardEnv))
     return 0 if embedded else sum(_of_all(games, "lost_episodes"))
 
 

@@ -29,7 +29,7 @@ class VMASEnv(VmasEnv):
 
     VMAS keeps one random state for all its environments: building, seeding or resetting a second
     one changes what the first draws. Here each environment has its own streams and touches neither
-    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns a generator, and for every other
+    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns its generators, and for every other
     scenario the shared state is swapped in and out around each call.
 
     Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
@@ -141,6 +141,24 @@ class VMASEnv(VmasEnv):
         if _is_seeded(self.scenario):
             self.scenario.set_seed(seed)
 
+    def set_teams(self, teams: int) -> None:
+        """Give each of several teams, as many rows each, a random stream of its own.
+
+        Team k then starts every episode where the first team of an environment with the seed plus
+        k would, whatever the others do. A scenario of VMAS's own draws for all rows at once, so
+        there it changes nothing.
+
+        Args:
+            teams: number of teams, which divides the rows.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        if teams < 1 or self.num_envs % teams:
+            raise ValueError(f"{self.num_envs} rows do not divide among {teams} teams.")
+        if _is_seeded(self.scenario):
+            self.scenario.set_teams(teams)
+
     def to(self, device: torch.device | str) -> VMASEnv:
         """Move the simulation; streams of the CPU go on, one of a new CUDA device starts afresh."""
         device = torch.device(device)
@@ -155,8 +173,9 @@ class VMASEnv(VmasEnv):
             Tensors on the CPU; :meth:`set_rng_state` takes them back.
         """
         state = self._stream.to_tensors()
-        if _is_seeded(self.scenario):
-            state["generator"] = self.scenario.generator.get_state()
+        if _is_seeded(self.scenario) and (generators := self.scenario.generators):
+            states = torch.stack([generator.get_state() for generator in generators])
+            state["generator"] = states if len(generators) > 1 else states[0]
         return state
 
     def set_rng_state(self, state: dict[str, Tensor]) -> None:
@@ -171,7 +190,10 @@ class VMASEnv(VmasEnv):
         _check_names("set_rng_state", state, self.get_rng_state())
         self._stream = RandomStreams.from_tensors(state)
         if "generator" in state:
-            self.scenario.generator.set_state(state["generator"].cpu())
+            own = self.scenario.generators
+            for generator, saved in zip(own, state["generator"].reshape(len(own), -1), strict=True):
+                # A copy: torch misreads a state that begins within a larger tensor.
+                generator.set_state(saved.cpu().clone())
 
     @property
     def resumable(self) -> bool:

@@ -199,7 +199,8 @@ class DecentralizedTeam(TensorDictModuleBase):
             received = (self._noise.random(rows) >= self.disturbance.dropped) | (step == 0)
             own = [np.ascontiguousarray(value[:, agent]) for value in split]
             own[0] = np.where(received[:, None], own[0], 0.0).astype(own[0].dtype)
-            frames.append([episode, step, received, *own, *common])
+            believed = self.disturbance.episode_of(agent, episode)
+            frames.append([believed, step, received, *own, *common])
         actions = self._ask(frames)
         self.tally.steps += 1
         joint = torch.from_numpy(np.stack(actions, axis=1)).to(observation.device)

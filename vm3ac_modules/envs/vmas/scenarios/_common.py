@@ -5,6 +5,7 @@ VMAS is imported here, once it is known to be installed; the scenarios take its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -52,11 +53,15 @@ def without(x: Tensor, i: int) -> Tensor:
     return torch.cat([x[:, :i], x[:, i + 1 :]], dim=1)
 
 
-class SeededScenario(ResumableScenario, BaseScenario):
-    """A scenario that draws from a generator of its own; see ``VMASEnv`` for why.
+def _unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device)
 
-    A subclass calls :meth:`start_stream` in ``make_world`` and names in ``row_state`` the
-    attributes that the next step depends on, ``[B, ...]`` each.
+
+class SeededScenario(ResumableScenario, BaseScenario):
+    """A scenario that draws from generators of its own, one per team; see ``VMASEnv`` for why.
+
+    A subclass calls :meth:`start_stream` in ``make_world``, draws with :meth:`draw`, and names in
+    ``row_state`` the attributes that the next step depends on, ``[B, ...]`` each.
     """
 
     row_state: ClassVar[tuple[str, ...]] = ("positions", "velocities")
@@ -66,31 +71,62 @@ class SeededScenario(ResumableScenario, BaseScenario):
     _seed = 0
 
     def set_seed(self, seed: int) -> None:
-        """Restart the scenario's own stream of random numbers.
+        """Restart the scenario's own streams of random numbers.
 
         Args:
-            seed: the seed; before the world is made it is kept until then.
+            seed: the seed, of the first team if there are several; before the world is made it is
+                kept until then.
         """
         self._seed = seed
         if self._world is not None:
-            self.generator.manual_seed(seed)
+            for team, generator in enumerate(self.generators):
+                generator.manual_seed(seed + team)
 
-    def start_stream(self, device: torch.device) -> None:
-        """Make the generator, with the seed that was given."""
-        self.generator = torch.Generator(device=device).manual_seed(self._seed)
+    def set_teams(self, teams: int) -> None:
+        """Give each of so many teams of rows its own stream: that of the seed plus its number."""
+        self.start_stream(self.generators[0].device, teams)
+
+    def start_stream(self, device: torch.device, teams: int = 1) -> None:
+        """Make the generators, with the seed that was given."""
+        self.generators = [
+            torch.Generator(device=device).manual_seed(self._seed + team) for team in range(teams)
+        ]
 
     def to(self, device: torch.device) -> None:
-        """Move the scenario; a generator on a new device is seeded from the old one."""
+        """Move the scenario; generators on a new device are seeded from the old ones."""
         target = torch.device(device)
-        if target != self.generator.device:
-            old = self.generator
-            seed = torch.randint(2**62, (1,), generator=old, device=old.device)
-            self.generator = torch.Generator(device=target).manual_seed(int(seed))
+        if target != self.generators[0].device:
+            seeds = [
+                int(torch.randint(2**62, (1,), generator=old, device=old.device))
+                for old in self.generators
+            ]
+            self.generators = [torch.Generator(device=target).manual_seed(s) for s in seeds]
         super().to(target)
 
-    def uniform(self, shape: tuple[int, ...], half_width: float) -> Tensor:
-        """Numbers from ``[-half_width, half_width)``, of the given shape."""
-        unit = torch.rand(shape, generator=self.generator, device=self.generator.device)
+    def draw(
+        self,
+        sample: Callable[[tuple[int, ...], torch.Generator], Tensor],
+        shape: tuple[int, ...],
+        env_index: int | None = None,
+    ) -> Tensor:
+        """Random numbers of the given shape, rows first, each team's rows from its own stream.
+
+        Args:
+            sample: draws a shape from a generator.
+            shape: ``(B, ...)``, or ``(1, ...)`` with ``env_index``.
+            env_index: the row that the numbers are for; None for all.
+        """
+        teams = len(self.generators)
+        if env_index is not None:
+            return sample(shape, self.generators[env_index * teams // self.world.batch_dim])
+        share = (shape[0] // teams, *shape[1:])
+        return torch.cat([sample(share, generator) for generator in self.generators])
+
+    def uniform(
+        self, shape: tuple[int, ...], half_width: float, env_index: int | None = None
+    ) -> Tensor:
+        """Numbers from ``[-half_width, half_width)``; see :meth:`draw` for the arguments."""
+        unit = self.draw(_unit, shape, env_index)
         return (2.0 * unit - 1.0) * half_width
 
     @property

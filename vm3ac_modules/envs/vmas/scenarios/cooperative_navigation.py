@@ -125,17 +125,17 @@ class CooperativeNavigation(SeededScenario):
     def reset_world_at(self, env_index: int | None = None) -> None:
         """Start an episode in all rows, or in one."""
         rows, count = self.rows_at(env_index)
-        self.place(self.uniform((count, self.num_agents, 2), HALF_WIDTH), env_index)
-        self.landmarks[rows] = self._draw_landmarks(count)
+        self.place(self.uniform((count, self.num_agents, 2), HALF_WIDTH, env_index), env_index)
+        self.landmarks[rows] = self._draw_landmarks(count, env_index)
         for name in (*COUNTS, "_rewards"):
             getattr(self, name)[rows] = 0.0
 
-    def _draw_landmarks(self, rows: int) -> Tensor:
+    def _draw_landmarks(self, rows: int, env_index: int | None) -> Tensor:
         """Landmarks at least ``min_landmark_dist`` apart, ``[rows, N, 2]``."""
         n = self.num_agents
         if n == 1 or self.min_landmark_dist == 0:
-            return self.uniform((rows, n, 2), HALF_WIDTH)
-        layouts = self.uniform((rows, CANDIDATES, n, 2), HALF_WIDTH)
+            return self.uniform((rows, n, 2), HALF_WIDTH, env_index)
+        layouts = self.uniform((rows, CANDIDATES, n, 2), HALF_WIDTH, env_index)
         first, second = self._pairs
         spacing = (layouts[:, :, first] - layouts[:, :, second]).norm(dim=-1).amin(-1)
         # The first layout that is wide enough or, should none be, the widest.

@@ -6,7 +6,6 @@ points) follows the authors' public predator-prey code. Distances are in units o
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -34,35 +33,19 @@ TASKS = {
 
 NUM_PREYS = 16
 HALF_WIDTH = 0.5
-LATTICE = (-0.4, -0.4 + 0.8 / 3, 0.4 - 0.8 / 3, 0.4)
+SPACING = 0.8 / 3
+LATTICE = (-0.4, -0.4 + SPACING, 0.4 - SPACING, 0.4)
 PREDATOR_RADIUS = 0.1
 CAPTURE_RADIUS = 0.125
 START_CLEARANCE = 0.15
 CAPTURE_REWARD = 10.0
 LEVEL_SCALE = 4.0
 DISPERSION_STEP = 5
-START_POINTS = 2**14
-START_CANDIDATES = 2**18
+START_CANDIDATES = 256
+"""Per start: 7% of the square are far enough from every prey, so of 10^8 starts one has no such
+candidate, and takes the farthest."""
 GROWTHS = ("linear", "double", "none")
 STARTS = ("auto", "independent", "shared", "center")
-
-
-@cache
-@torch.inference_mode(False)
-def _start_points() -> Tensor:
-    """Points drawn uniformly from where an episode may start, ``[16384, 2]``, always the same.
-
-    Only 7 % of the square is far enough from every prey, so that rejection at each reset would
-    need hundreds of candidates, or give up now and then.
-    """
-    generator = torch.Generator().manual_seed(0)
-    # Kept for every environment, whatever mode or default device the first one is built under.
-    points = torch.rand((START_CANDIDATES, 2), generator=generator, device="cpu") - HALF_WIDTH
-    # The lattice is a product of two axes, so the nearest prey is nearest along each of them.
-    clearance = (
-        (points.unsqueeze(-1) - torch.tensor(LATTICE, device="cpu")).abs().amin(-1).norm(dim=-1)
-    )
-    return points[clearance > START_CLEARANCE][:START_POINTS]
 
 
 class PredatorPrey(SeededScenario):
@@ -106,7 +89,6 @@ class PredatorPrey(SeededScenario):
         self.start_stream(device)
         axis = torch.tensor(LATTICE)
         self.preys = torch.cartesian_prod(axis, axis).to(device)
-        self._starts = _start_points().to(device)
         self._pairs = torch.triu_indices(self.num_agents, self.num_agents, 1, device=device)
         # A drag of 1 erases the velocity each step, so that the motion is kinematic; the multiplier
         # times dt^2 is the step of 0.05.
@@ -150,17 +132,22 @@ class PredatorPrey(SeededScenario):
         self.level[rows] = 1.0
         for name in ("captures", "waves", "steps", "dispersion", "_team_reward"):
             getattr(self, name)[rows] = 0.0
-        self.place(self._draw_starts(count), env_index)
+        self.place(self._draw_starts(count, env_index), env_index)
 
-    def _draw_starts(self, rows: int) -> Tensor:
+    def _draw_starts(self, rows: int, env_index: int | None) -> Tensor:
         """Start points, ``[rows, N, 2]``."""
         shape = (rows, self.num_agents, 2)
         if self.start == "center":
             return torch.zeros(shape, device=self.preys.device)
         drawn = 1 if self.start == "shared" else self.num_agents
-        size, device = (rows, drawn), self._starts.device
-        index = torch.randint(START_POINTS, size, generator=self.generator, device=device)
-        return self._starts[index].expand(shape)
+        points = self.uniform((rows, drawn, START_CANDIDATES, 2), HALF_WIDTH, env_index)
+        # The lattice is a product of two axes, so the nearest prey is nearest along each of them.
+        nearest = ((points - LATTICE[0]) / SPACING).round().clamp(0, len(LATTICE) - 1)
+        clearance = (points - LATTICE[0] - nearest * SPACING).norm(dim=-1)
+        # The first that is far enough or, should none be, the farthest.
+        best = clearance.clamp_max(START_CLEARANCE).argmax(-1)
+        chosen = best[..., None, None].expand(-1, -1, 1, 2)
+        return points.gather(2, chosen).squeeze(2).expand(shape)
 
     def post_step(self) -> None:
         """Count captures, pay them and respawn an empty wave: all changes of a step, once."""

@@ -46,6 +46,10 @@ AMOUNTS = ("deposit_reward", "collect_reward", "collision_penalty", "shaping")
 SWITCHES = ("share_collect", "collide_with_banks")
 
 
+def _colors(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(NUM_BANKS, shape, generator=generator, device=generator.device)
+
+
 class TreasureCollection(SeededScenario):
     """Hunters take colored treasures to the bank of their color; two banks come to meet them.
 
@@ -143,17 +147,17 @@ class TreasureCollection(SeededScenario):
     def reset_world_at(self, env_index: int | None = None) -> None:
         """Start an episode in all rows, or in one."""
         rows, count = self.rows_at(env_index)
-        self.place(self.uniform((count, self.num_agents, 2), HALF_WIDTH), env_index)
-        self.treasures[rows], self.colors[rows] = self._draw_treasures(count)
+        self.place(self.uniform((count, self.num_agents, 2), HALF_WIDTH, env_index), env_index)
+        self.treasures[rows], self.colors[rows] = self._draw_treasures(count, env_index)
         self.hold[rows] = NOTHING
         for name in ("deposits", "collected", "hunter_collisions", "_rewards"):
             getattr(self, name)[rows] = 0.0
 
-    def _draw_treasures(self, rows: int) -> tuple[Tensor, Tensor]:
+    def _draw_treasures(self, rows: int, env_index: int | None = None) -> tuple[Tensor, Tensor]:
         """Places ``[rows, 6, 2]`` and colors ``[rows, 6]``."""
-        size, stream = (rows, NUM_TREASURES), self.generator
-        places = self.uniform((*size, 2), TREASURE_HALF_WIDTH)
-        return places, torch.randint(NUM_BANKS, size, generator=stream, device=stream.device)
+        size = (rows, NUM_TREASURES)
+        places = self.uniform((*size, 2), TREASURE_HALF_WIDTH, env_index)
+        return places, self.draw(_colors, size, env_index)
 
     def post_step(self) -> None:
         """Deposit, collect, replace what was taken, collide: all changes of a step, once."""

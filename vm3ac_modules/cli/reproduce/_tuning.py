@@ -1,0 +1,154 @@
+"""One protocol for all algorithms of a comparison: what is the same for all, and what is chosen.
+
+The same for all: updates, batch, rows, evaluations and starts. Algorithms without an entropy term
+get one floor of exploration, since their policies' own noise dies away. Chosen for each algorithm
+on each task, on seeds that are not reported and over a quarter of the updates: the learning rate,
+whether agents share parameters (they see their index then, or they could not part from a common
+start), and beta where BETAS has several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, NamedTuple
+
+from vm3ac_modules.algorithms import find_preset
+from vm3ac_modules.algorithms.tuning import tuned
+from vm3ac_modules.cli.reproduce._cases import make_case
+from vm3ac_modules.cli.reproduce._command import Command
+from vm3ac_modules.cli.reproduce._results import Row
+from vm3ac_modules.cli.reproduce._trainings import log_of, trained
+from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs.settings import MOVED
+
+FIRST_SEED = 100
+"""Of those on which options are chosen; reported ones begin with 0."""
+SHARE = 4
+"""Updates of a reported run to one on which options are chosen."""
+FLOOR = "0.1"
+"""Gaussian noise of algorithms without entropy, half ranges: that of MADDPG's preset."""
+EVALUATIONS = 10
+"""Per run, the one before the first update aside."""
+Own = dict[str, object]
+GRID: tuple[tuple[Own, ...], ...] = (
+    ({"lr": "3e-4"}, {"lr": "1e-3"}),
+    (
+        {"algorithm.share_params": "false"},
+        {"algorithm.share_params": "true", "task.agent_index": "true"},
+    ),
+)
+BETAS = {"predator_prey_4": ("0.2", "0.02")}
+"""Table 2's, and the one at which sharing agents are known to learn."""
+
+
+def said(command: Command) -> set[str]:
+    """Options of the command line by their present name, without their group."""
+    keys = (key.lstrip("+~") for key in command.overrides)
+    return {MOVED.get(key, key).removeprefix("algorithm.") for key in keys}
+
+
+def left_open(command: Command, own: Own) -> Own:
+    """What the command line does not say itself."""
+    given = said(command)
+    return {k: v for k, v in own.items() if k.removeprefix("algorithm.") not in given}
+
+
+def protocol(command: Command, task: str, algorithm: str) -> Own:
+    """Options that every algorithm of a comparison gets on a task, save those that are chosen."""
+    own: Own = dict(tuned(algorithm, task, ["num_envs"]))
+    if not hasattr(find_preset(algorithm, "continuous").options, "beta"):
+        own["algorithm.exploration_noise"] = FLOOR
+    return left_open(command, own)
+
+
+def candidates(command: Command, task: str, algorithm: str) -> list[Own]:
+    """What is chosen from; an option of the command line is taken as it is."""
+    axes = list(GRID)
+    if hasattr(find_preset(algorithm, "continuous").options, "beta") and task in BETAS:
+        axes.append(tuple({"algorithm.beta": beta} for beta in BETAS[task]))
+    axes = [axis for axis in axes if left_open(command, axis[0])]
+    pairs = ([one for part in parts for one in part.items()] for parts in product(*axes))
+    return [dict(found) for found in pairs]
+
+
+def for_updates(command: Command, task: str, algorithm: str, own: Own, updates: int) -> Own:
+    """The frames after which a run has made so many updates, and evaluations that go with them."""
+    if "frames" in said(command):
+        raise OptionsError("give updates or frames, not both.")
+    training: Any = make_case(command, task, algorithm, own).settings.training
+    rows, per_step = training.num_envs, training.updates_per_step
+    steps = -(-updates // per_step)
+    random = -(-min(training.init_random_frames, rows * steps // 4) // rows) * rows
+    frames = rows * steps + random
+    length: Own = {
+        "frames": frames,
+        "init_random_frames": random,
+        "eval_every_frames": -(-frames // (EVALUATIONS * rows)) * rows,
+        "checkpoint_every_frames": frames,
+        "draw": "false",
+    }
+    # Random frames are part of the count, and what the command line says of them is in it.
+    return {"init_random_frames": random} | left_open(command, length)
+
+
+class Choice(NamedTuple):
+    """What is chosen for an algorithm on a task, and from what."""
+
+    own: Own
+    """Options of the reported runs."""
+    tried: list[dict[str, Any]]
+    """A row per candidate."""
+
+
+def choose(command: Command, task: str, name: str, updates: int) -> Choice | None:
+    """An algorithm's options for the reported runs, after training what they are chosen on.
+
+    Args:
+        command: the command line, which says with how many seeds they are chosen.
+        task: the task.
+        name: the algorithm.
+        updates: updates of a reported run.
+
+    Returns:
+        What is chosen; None if a candidate was not trained.
+    """
+    same, cases = protocol(command, task, name), []
+    for part in candidates(command, task, name):
+        length = for_updates(command, task, name, same | part, max(1, updates // SHARE))
+        own = same | part | length | {"information_rows": 0}
+        cases.append((part, make_case(command, task, name, own)))
+    tuning = replace(command, first_seed=FIRST_SEED, count=command.options.tuning_seeds)
+    rows = trained(tuning, [case for _, case in cases], needed=False)
+    tried = [(score(tuning, rows[case]), part, rows[case]) for part, case in cases if rows[case]]
+    if len(tried) < len(cases):
+        return None
+    best = max(tried, key=lambda one: one[0])
+    own = same | best[1]
+    known = {"task": task, "algorithm": name}
+    lines = [known | line_of(*one, chosen=one is best) for one in tried]
+    return Choice(own | for_updates(command, task, name, own, updates), lines)
+
+
+def line_of(value: float, part: Own, rows: Sequence[Row], *, chosen: bool) -> dict[str, Any]:
+    """A row of tuning.csv."""
+    return {
+        "lr": part.get("lr", ""),
+        "share_params": part.get("algorithm.share_params", ""),
+        "beta": part.get("algorithm.beta", ""),
+        "return_mean": round(value, 3),
+        "seeds": " ".join(row["seed"] for row in rows),
+        "updates": rows[0]["updates"],
+        "chosen": chosen,
+    }
+
+
+def score(command: Command, rows: Sequence[Row]) -> float:
+    """Mean return of the evaluations in the second half of a case's runs."""
+    late = []
+    for row in rows:
+        log = log_of(command, row)
+        half = log["frame"][-1] / 2
+        late += [r for f, r in zip(log["frame"], log["return_mean"], strict=True) if f > half]
+    return sum(late) / len(late)

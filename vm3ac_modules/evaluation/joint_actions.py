@@ -1,0 +1,98 @@
+"""Pictures of the joint actions that a frozen team plays in the guard game.
+
+Shapes: ``D`` joint actions, ``N`` agents, ``M`` modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vm3ac_modules.envs.guard import GuardEnv
+from vm3ac_modules.evaluation.comparison import plane_grid
+from vm3ac_modules.evaluation.figures import COLORS
+from vm3ac_modules.testing.games import guard_value
+
+__all__ = ["joint_actions_figure"]
+
+_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+_GUARDED = "#D55E00"
+
+
+def joint_actions_figure(
+    path_png: Path | str,
+    panels: Mapping[str, Mapping[str, Tensor]],
+    game: GuardEnv,
+    *,
+    shown: int = 128,
+) -> None:
+    """Draw joint actions, and where the best response to them stands: a row per label.
+
+    Modes are circles as wide as the game's bump; the one that the best response guards is filled
+    and dashed. Every agent has a marker of its own. A line joins the actions of one draw, dark
+    where all agents are at one mode; the titles say what the policy is worth.
+
+    Args:
+        path_png: the picture to write.
+        panels: label of each row -> title of each column -> joint actions ``[D, N, 2]``.
+        game: the game, over continuous actions.
+        shown: number of draws that are drawn; the value and the guard are of all D.
+
+    Raises:
+        ImportError: if matplotlib is not installed; names the extra.
+        ValueError: if there is no panel, a shape does not fit, or the game is discrete.
+
+    Example:
+        >>> import pytest, tempfile
+        >>> _ = pytest.importorskip("matplotlib")
+        >>> game = GuardEnv(num_envs=1)
+        >>> together = game.modes[torch.randint(4, (50, 1))].expand(-1, 2, -1)
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     joint_actions_figure(f"{root}/a.png", {"any": {"common z": together}}, game)
+
+    See Also:
+        :func:`~vm3ac_modules.evaluation.guard_actions`, which plays a policy.
+    """
+    if game.discrete:
+        raise ValueError("joint_actions_figure draws points of the plane: the game is discrete.")
+    figure, places = plane_grid(panels, 1.05)
+    for axes, actions in places:
+        if actions is not None:
+            _draw(axes, actions.detach().cpu(), game, shown)
+    figure.savefig(path_png)
+
+
+def best_response(choices: Tensor, num_modes: int) -> int:
+    """The mode at which all agents are most often, ``choices`` ``[D, N]``."""
+    together = choices[(choices == choices[:, :1]).all(-1), 0]
+    return int(torch.bincount(together, minlength=num_modes).argmax())
+
+
+def _draw(axes: Any, actions: Tensor, game: GuardEnv, shown: int) -> None:
+    if actions.ndim != 3 or actions.shape[-1] != 2 or len(actions) == 0:
+        raise ValueError(f"joint actions must be [D, N, 2] with D > 0, got {list(actions.shape)}.")
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import Circle
+
+    choices = game.choices(actions.to(game.device)).cpu()
+    guarded = best_response(choices, game.num_modes)
+    for mode, center in enumerate(game.modes.cpu().tolist()):
+        look: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.5"}
+        if mode == guarded:
+            look = {"facecolor": _GUARDED, "alpha": 0.25, "edgecolor": "black", "ls": "--"}
+        axes.add_patch(Circle(center, game.width, zorder=1, **look))
+    met = (choices == choices[:, :1]).all(-1)[:shown].tolist()
+    points = actions[:shown].numpy()
+    # Closed, so that of three agents or more every one is joined to the next.
+    lines = list(torch.cat((actions, actions[:, :1]), 1)[:shown].numpy())
+    colors = ["0.15" if together else "0.75" for together in met]
+    axes.add_collection(LineCollection(lines, colors=colors, lw=0.5, alpha=0.6, zorder=2))
+    for agent in range(points.shape[1]):
+        style = {"c": COLORS[agent % 7], "marker": _MARKERS[agent % 7]}
+        axes.scatter(*points[:, agent].T, s=12, edgecolors="black", lw=0.3, zorder=3, **style)
+    value = guard_value(choices, game.num_modes)
+    axes.set_title(f"{axes.get_title()}: {value:.2f}", fontsize="small")
