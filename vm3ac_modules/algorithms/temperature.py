@@ -73,8 +73,8 @@ class LearnedTemperature(ActorCritic):
             # SAC's minus the number of dimensions, for actions of half range 1.
             size = loss.half_range.log().sum(-1).mean()
             target = float(size) - plan.sizes.action_dim
-        options = {"target": target, "lr": self.beta_lr, "seeds": plan.seeds}
-        return TemperatureLearner(loss, self.auto_beta, **options)
+        measure, lr = self.auto_beta, self.beta_lr
+        return TemperatureLearner(loss, measure, target=target, lr=lr, seeds=plan.seeds)
 
     def _schedule(self, plan: Plan, loss: Any) -> Schedule:
         term = loss.term(EntropyTerm)

@@ -29,7 +29,7 @@ class VMASEnv(VmasEnv):
 
     VMAS keeps one random state for all its environments: building, seeding or resetting a second
     one changes what the first draws. Here each environment has its own streams and touches neither
-    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns a generator, and for every other
+    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns its generators, and for every other
     scenario the shared state is swapped in and out around each call.
 
     Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
@@ -173,9 +173,9 @@ class VMASEnv(VmasEnv):
             Tensors on the CPU; :meth:`set_rng_state` takes them back.
         """
         state = self._stream.to_tensors()
-        if _is_seeded(self.scenario):
-            states = torch.stack([g.get_state() for g in self.scenario.generators])
-            state["generator"] = states if len(states) > 1 else states[0]
+        if _is_seeded(self.scenario) and (generators := self.scenario.generators):
+            states = torch.stack([generator.get_state() for generator in generators])
+            state["generator"] = states if len(generators) > 1 else states[0]
         return state
 
     def set_rng_state(self, state: dict[str, Tensor]) -> None:
