@@ -156,13 +156,26 @@ def test_the_same_run_may_be_named(say, argument):
 
 def test_another_number_of_seeds_is_no_resume(tmp_path):
     saved = {"seeds": 2, "run_dir": "x"}
-    config = {"run_dir": str(tmp_path), "seeds": 3, "resume": True, "overwrite": False}
+    config = {
+        "run_dir": str(tmp_path),
+        "seeds": 3,
+        "resume": True,
+        "overwrite": False,
+        "trust": False,
+    }
     with pytest.raises(ValueError, match="holds 2 seeds, not 3"):
         resumed(config, saved, {"seeds": "3"})
 
 
 def test_a_configuration_without_seeds_resumes(tmp_path):
-    config = {"run_dir": str(tmp_path), "seeds": 1, "resume": True, "overwrite": False, "lr": 0.1}
+    config = {
+        "run_dir": str(tmp_path),
+        "seeds": 1,
+        "resume": True,
+        "overwrite": False,
+        "trust": False,
+        "lr": 0.1,
+    }
     (tmp_path / "config.yaml").write_text(to_yaml({"run_dir": "x", "lr": 0.2}))
     found = prepared(dict(config), [])
     assert found.get("seeds", 1) == 1

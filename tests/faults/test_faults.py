@@ -34,6 +34,14 @@ TRIED = (1, 4, 7)
 """Calls of a writer at which the short form lets it fail, of those after the run has begun."""
 
 
+@pytest.fixture(autouse=True)
+def usual_interrupts():
+    """Ctrl-C as in a terminal; what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def go_on(config, undisturbed):
     """Resume, or start again without a checkpoint; what differs from the undisturbed run."""
     way = {"resume": True} if has_checkpoint(config["run_dir"]) else {"overwrite": True}

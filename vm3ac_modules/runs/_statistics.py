@@ -43,8 +43,11 @@ def check_carried(task: Task, env: EnvBase, seeds: int) -> set[str]:
     """Refuse state that changes with the data and is no plain, freezable buffer of all rows.
 
     Two small environments are built and played for a moment, and only where there are transforms
-    of the user's. Returns the entries that are of a row each, and of an episode only.
+    of the user's; games in processes of their own are not started for it. Returns the entries that
+    are of a row each, and of an episode only.
     """
+    if task.row_is_process:
+        return set()
     if not foreign_parts(env) and not isinstance(innermost(env), BatchedEnvBase):
         return set()
     with fork_rng(SEED):

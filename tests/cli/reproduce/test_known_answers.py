@@ -59,7 +59,7 @@ def test_the_table():
     head += " critic knows |"
     assert lines[0] == head
     # An episode of two steps is two frames.
-    cells = "7.50 [7.00, 8.00] | 6.00 | 7.50 |"
+    cells = "7.50 [1.15, 13.85] | 6.00 | 7.50 |"
     assert lines[2] == f"| two_step | 8 | vm3ac | 1 of 2 | 10 | {cells} 1 of 2 |"
     assert lines[3] == "| guard | 0.75 | fop | 0 of 1 | - | 0.20 | - | - | - |"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -120,7 +121,8 @@ def test_help(name, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert f"usage: python recipes/reproduce/{name}.py" in said
     assert f"vm3ac reproduce {name} budget=cpu" in said
-    assert f"smoke: seeds=2 frames={100 if name == 'figure4' else 256}" in said
+    frames = {"figure4": 100, "known_answers": 64}.get(name, 256)
+    assert re.search(rf"smoke: seeds=2 .*frames={frames} ", said)
 
 
 def leave(place, **changes):

@@ -168,7 +168,7 @@ def test_agents_hold_the_latent_of_an_episode(kind, tmp_path):
     out = joint(policy, td)
     for step in (0, 7):
         when = {**clock(td), "step": np.full(50, step)}
-        found = DeployedAgent(files[0], seed=SEED).run(
+        found = DeployedAgent(files[0], seed=SEED, trust=True).run(
             td["agents", "observation"][:, 0].numpy(), **when
         )
         assert np.array_equal(found["used_latent"], out["latent"].numpy())

@@ -99,7 +99,8 @@ def make(command: Command) -> None:
     write_text(command.out / "value_of_correlation.md", markdown(table, games))
     draw(command, table, games)
     for title, by_name in runs.items():
-        draw_joint_actions(command, games[title], by_name)
+        if command.tasks == ["guard"]:
+            draw_joint_actions(command, games[title], by_name)
     ylabel = "value against the best response"
     comparison_figure(command.out / "curves.png", curves, columns=3, ylabel=ylabel)
     say(markdown(table, games) + f"\n-> {command.out}/value_of_correlation.png, values.csv")
