@@ -83,12 +83,12 @@ def carried(env: EnvBase, without: Collection[str] = ()) -> dict[str, dict[str, 
         Copies of the state by transform, which is named by its place and class.
 
     Example:
-        >>> from torchrl.envs import VecNormV2
+        >>> from torchrl.envs import ObservationNorm
         >>> from vm3ac_modules.envs import make_env
         >>> env = make_env("predator_prey_2", num_envs=2, seed=0)
-        >>> norm = VecNormV2([("agents", "observation")], reduce_batch_dims=True)
+        >>> norm = ObservationNorm(0.0, 2.0, in_keys=[("agents", "observation")])
         >>> [*carried(env.append_transform(norm))]
-        ['1:VecNormV2']
+        ['1:ObservationNorm']
     """
     named = {f"{i}:{type(p).__name__}": own_state(p) for i, p in enumerate(foreign_parts(env))}
     return {
