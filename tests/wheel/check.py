@@ -100,8 +100,8 @@ CHECKS: dict[str, list[list[str]]] = {
     "smax": [["-c", "from vm3ac_modules.envs import make_battle_env as m; m('3m', 2, seed=0)"]],
     "recipes": [
         [*VM3AC, "train", "task=python:own:make", *TINY],
-        [*VM3AC, "evaluate", "run_dir=run", "episodes=2", "coordination_latents=8"],
-        [*VM3AC, "train", "resume=true", "run_dir=run", "frames=3000"],
+        [*VM3AC, "evaluate", "run_dir=run", "trust=true", "episodes=2", "coordination_latents=8"],
+        [*VM3AC, "train", "resume=true", "run_dir=run", "trust=true", "frames=3000"],
         [*VM3AC, "train", "-m", "task=python:own:make", *TINY, "lr=1e-3,1e-4"],
     ],
     "testing": [["-c", BOUND]],
