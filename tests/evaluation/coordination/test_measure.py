@@ -6,9 +6,9 @@ import json
 import math
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import torch
+from contracts.linear_teams import NOISE, linear_policy, measure, seen
 from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
@@ -16,54 +16,16 @@ from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
 from vm3ac_modules.evaluation import (
-    Coordination,
     categorical_coordination,
     coordination_table,
-    evaluation_figure,
-    gaussian_coordination,
     measure_coordination,
 )
 from vm3ac_modules.evaluation.coordination import measure as measuring
 from vm3ac_modules.evaluation.coordination.measure import _visited_states
-from vm3ac_modules.evaluation.coordination.report import _heat
-from vm3ac_modules.modules.actors import make_actor, make_policy
-from vm3ac_modules.modules.latent import GaussianPrior, LatentSampler
+from vm3ac_modules.modules.actors import make_actor
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.modules.predictor import VariationalPredictor
-from vm3ac_modules.objectives import PolicyReader
 from vm3ac_modules.testing import tabular_games
-
-NOISE, STATES, DRAWS = 0.03, 200, 100
-
-
-def linear_policy(weights, *, slope=0.0):
-    """Actions close to ``w_i z + slope o_i + NOISE n_i``: so small that tanh changes little."""
-    num_agents = len(weights)
-    actor = make_actor(1, 1, Bounded(-1.0, 1.0, (num_agents, 1)), hidden=(4,))
-    net, pairs = actor[0].net, torch.tensor([1.0, -1.0])
-    head = net.trunk.layers[0]
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.zero_()
-        # x = relu(x) - relu(-x): two units carry the latent, two the observation.
-        net.latent_layer.weight[..., :2] = pairs
-        net.observation_layer.weight[..., 2:] = pairs
-        head.weight[:, :2, 0] = torch.tensor(weights).unsqueeze(-1) * pairs
-        head.weight[:, 2:, 0] = slope * pairs
-        head.bias[..., 1] = math.log(NOISE)
-    return make_policy(LatentSampler(GaussianPrior(1)), actor)
-
-
-def seen(num_agents=2, spread=0.0):
-    """States in which all agents see the same number."""
-    values = torch.linspace(-1.0, 1.0, STATES).reshape(-1, 1, 1).expand(-1, num_agents, -1)
-    return TensorDict({("agents", "observation"): spread * values}, [STATES])
-
-
-def measure(policy, states, **options):
-    torch.manual_seed(0)
-    options = {"num_latents": 32, "draws": DRAWS, **options}
-    return gaussian_coordination(PolicyReader(policy), states, **options)
 
 
 def within(found, expected, errors=5.0):
@@ -314,50 +276,3 @@ def test_battles_are_enumerated(algorithm):
         assert (found.lower <= smaller + 1e-6).all()
     else:
         assert (between.abs() < 1e-9).all()
-
-
-def test_the_table_shows_what_is_undefined_as_a_dash():
-    summary = measure(linear_policy([0.03, 0.03]), seen()).summary()
-    table = coordination_table(summary)
-    assert "0 and 1" in table
-    pair = next(line for line in table.splitlines() if "0 and 1" in line).split()
-    assert pair[3] == "-"
-    assert pair[-1] == f"{summary['common']['agent_correlation'][0][1]:.2f}"
-    many = categorical_coordination(torch.zeros(1, 4, 6, 3).log_softmax(-1), torch.zeros(1))
-    table = coordination_table(many.summary())
-    assert "mean" in table
-    assert "normalized information" not in table
-
-
-@pytest.mark.parametrize("case", ["returns", "note", "gaussian", "categorical"])
-def test_one_figure_of_everything(tmp_path, case):
-    pytest.importorskip("matplotlib")
-    summary = {
-        "returns": None,
-        "note": Coordination(2, note="undefined: nothing varies").summary(),
-        "gaussian": measure(linear_policy([0.03, 0.03]), seen()).summary(),
-        "categorical": categorical_coordination(
-            torch.zeros(1, 2, 10, 3).log_softmax(-1), torch.zeros(1)
-        ).summary(),
-    }[case]
-    results = {
-        "sample": {"return_mean": 1.0, "return_ci95": math.nan},
-        "random": {"return_mean": 0.5, "return_ci95": 0.1},
-    }
-    evaluation_figure(tmp_path / "e.png", results, summary, title=case)
-    assert (tmp_path / "e.png").stat().st_size > 0
-
-
-def test_numbers_can_be_read_in_every_cell():
-    pytest.importorskip("matplotlib")
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    axes = figure.add_subplot()
-    values = np.array([[-2.0, 0.0], [0.5, 1.0]])
-    _heat(figure, axes, values, ["0", "1"], "Greys", (0.0, 1.0))
-    # An estimate below zero lies on white, as does zero.
-    assert [text.get_color() for text in axes.texts] == ["black", "black", "black", "white"]
-    axes = figure.add_subplot()
-    _heat(figure, axes, values / 2, ["0", "1"], "RdBu_r", (-1.0, 1.0))
-    assert [text.get_color() for text in axes.texts] == ["white", "black", "black", "black"]

@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 import torch
 from contracts.teams import ABOUT, gaussian_team, recurrent_team
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from tensordict import TensorDict
 
 from vm3ac_modules.execution.export.agents import export_agents
 from vm3ac_modules.execution.runtime.agent import DeployedAgent
 from vm3ac_modules.execution.runtime.agent_file import AgentFileError
-from vm3ac_modules.execution.team._frames import ACT, FAIL, READY, SET, STEP, pack, unpack
+from vm3ac_modules.execution.team._frames import FAIL, READY, SET, STEP, pack, unpack
 from vm3ac_modules.execution.team.agent_process import AgentLost, AgentProcess
 from vm3ac_modules.execution.team.disturbance import Disturbance
-from vm3ac_modules.execution.team.server import AgentServer, PerceivedClock, serve
+from vm3ac_modules.execution.team.server import AgentServer, serve
 from vm3ac_modules.execution.team.team import DecentralizedTeam
 from vm3ac_modules.keys import MissingKeysError
 
@@ -48,60 +45,6 @@ def expected(files, td, *, steps=None, seeds=(SEED, SEED)):
 
 def alive(team):
     return [agent.process.poll() is None for agent in team.agents]
-
-
-@given(st.lists(hnp.arrays(st.sampled_from([np.float32, np.int64, bool]), hnp.array_shapes())))
-def test_frames_carry_arrays_as_they_are(arrays):
-    frame = unpack(io.BytesIO(pack(STEP, arrays)))
-    assert frame.kind == STEP
-    assert all(
-        a.dtype == b.dtype and a.tobytes() == b.tobytes() and a.shape == b.shape
-        for a, b in zip(arrays, frame.content, strict=True)
-    )
-
-
-def test_a_frame_that_was_cut_is_the_end():
-    whole = pack(ACT, [np.arange(3)])
-    assert all(unpack(io.BytesIO(whole[:length])) is None for length in range(len(whole)))
-
-
-def test_clocks_as_agents_believe_them():
-    steps = [np.array([7, 0]), np.array([8, 1]), np.array([0, 2]), np.array([1, 3])]
-    believed = {
-        "reference": steps,
-        "late": [[6, 0], [7, 0], [0, 1], [0, 2]],
-        "own_count": [[0, 0], [1, 1], [0, 2], [1, 3]],
-    }
-    for reading, expected_steps in believed.items():
-        clock = PerceivedClock(reading)
-        assert [clock.read(s).tolist() for s in steps] == [
-            list(map(int, e)) for e in expected_steps
-        ]
-    with pytest.raises(ValueError, match="unknown clock 'sundial'; valid: reference, late"):
-        PerceivedClock("sundial")
-
-
-def test_seeds_of_a_disturbed_team():
-    wrong = Disturbance(1, seed_offset=3)
-    assert [wrong.seed_of(agent, 2**64 - 1) for agent in (0, 1)] == [2**64 - 1, 2]
-    assert [Disturbance(own_seeds=True).seed_of(agent, 5) for agent in (0, 1)] == [6, 7]
-
-
-def test_episodes_of_a_disturbed_team():
-    late, episodes = Disturbance(1, episodes_late=2), np.array([0, 1, 7])
-    assert late.episode_of(0, episodes).tolist() == [0, 1, 7]
-    assert late.episode_of(1, episodes).tolist() == [0, 0, 5]
-
-
-def test_disturbances_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="episodes_late must not be negative, got -1"):
-        Disturbance(episodes_late=-1)
-    with pytest.raises(ValueError, match="unknown clock 'sundial'"):
-        Disturbance(clock="sundial")
-    with pytest.raises(ValueError, match=r"a probability, got 1\.5"):
-        Disturbance(dropped=1.5)
-    with pytest.raises(ValueError, match="at least 0, got -1"):
-        Disturbance(kill_at=-1)
 
 
 def test_a_lost_observation_leaves_the_agent_with_its_last(torch_files):
@@ -344,15 +287,3 @@ def test_teams_that_cannot_be_are_refused(onnx_files, tmp_path):
         td = moment(0)
         seeds = (0, 0)
         assert torch.equal(team(td)["agents", "action"], expected(onnx_files, td, seeds=seeds))
-
-
-@pytest.mark.parametrize(
-    "header",
-    [b"{'descr': '<f4', 'fortran_order': (((", b"{1: 2, b'x': 3}", b"{'shape': (10**9,)}", b"\xff"],
-)
-def test_an_array_whose_header_is_no_header_ends_in_one_kind_of_error(header):
-    text = header.ljust(63) + b"\n"
-    payload = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-    frame = ACT + (0).to_bytes(4, "little") + len(payload).to_bytes(4, "little") + payload
-    with pytest.raises(ValueError, match=r".+"):
-        unpack(io.BytesIO(frame))
