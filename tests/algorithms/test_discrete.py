@@ -135,21 +135,17 @@ def test_targets_may_move_at_every_update(battle, algorithm):
     assert names
 
 
-def test_the_presets_for_a_cpu_change_what_they_say(battle):
+def test_the_presets_for_a_cpu_change_the_same_of_both(battle):
+    changed = {}
     for name in ("fop", "vm3ac"):
         plain, cpu = (find_preset(n, "discrete").options.to_dict() for n in (name, f"{name}_cpu"))
-        changed = {key: value for key, value in cpu.items() if value != plain[key]}
-        assert changed == {
-            "reward_scale": 0.1,
-            "temperature_start": 0.005,
-            "temperature_end": 0.005,
-            "mask_soft_values": True,
-            "target_tau": 0.01,
-            "lr": 1e-3,
-            "epsilon_frames": 25_000,
-        }
-        loop = tuned(f"{name}_cpu", "battle/smax/sparse/3s_vs_3z")
-        assert loop == {"batch_size": 8, "updates_per_episode": 2.0}
+        changed[name] = {key: value for key, value in cpu.items() if value != plain[key]}
+        assert build(f"{name}_cpu", battle, hidden_size=8).loss.mask_soft_values
+    assert changed["fop"] == changed["vm3ac"] != {}
+    # Several updates per episode; the plain presets have fewer.
+    loops = [tuned(f"{name}_cpu", "battle/smax/sparse/3s_vs_3z") for name in changed]
+    assert loops[0] == loops[1]
+    assert loops[0]["updates_per_episode"] > 1
 
 
 def test_reward_scale_multiplies_what_the_loss_reads(battle):

@@ -146,3 +146,16 @@ def test_later_rows_of_what_is_tuned_prevail():
         assert tuned("vm3ac", name, ["beta", "latent_held"]) == {"beta": 0.005, "latent_held": True}
     assert tuned("lica", "battle/smax/sparse/3m")["num_envs"] == 8
     assert "reward_scale" not in tuned("fop", "battle/smax/sparse/3m")
+
+
+@pytest.mark.parametrize("name", presets("continuous"))
+def test_every_preset_fits_what_is_tuned_for_the_guard_game(name):
+    from vm3ac_modules.envs import GuardEnv
+
+    options = find_preset(name, "continuous").options
+    chosen = tuned(name, "guard", options.names())
+    agent = build(name, GuardEnv(4), hidden=[8], **chosen)
+    led = chosen.get("beta_end") is not None
+    assert ("beta" in [key for hook in agent.hooks for key in hook.logged]) == (
+        led or getattr(options, "auto_beta", None) is not None
+    )

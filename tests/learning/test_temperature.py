@@ -122,8 +122,10 @@ def test_stacked_seeds_have_the_same(env):
 
 
 def test_unusable_ends(env):
-    with pytest.raises(ValueError, match="needs beta_frames"):
+    with pytest.raises(ValueError, match="beta_end needs beta_frames"):
         build("ma_sac", env, hidden=[8, 8], beta_end=0.1)
+    with pytest.raises(ValueError, match="beta_frames needs beta_end"):
+        build("ma_sac", env, hidden=[8, 8], beta_frames=10)
     with pytest.raises(ValueError, match="one beta for all agents"):
         build("ma_sac", env, hidden=[8, 8], beta=[0.1, 0.2], beta_end=0.1, beta_frames=5)
     with pytest.raises(ValueError, match="learned or led"):

@@ -58,12 +58,17 @@ class LearnedTemperature(ActorCritic):
         Raises:
             ValueError: if beta is learned and led at once, or what either needs is missing.
         """
+        if (self.beta_end is None) != (self.beta_frames is None):
+            raise ValueError("beta_end needs beta_frames, and beta_frames needs beta_end.")
         if self.beta_end is None and self.auto_beta is None:
             return agent
         if self.beta_end is None:
             return replace(agent, hooks=[*agent.hooks, self._learner(plan, agent.loss)])
         if self.auto_beta is not None:
-            raise ValueError("beta is either learned or led to beta_end: one of them must be null.")
+            raise ValueError(
+                "beta is either learned or led to beta_end: auto_beta, or beta_end and "
+                "beta_frames, must be null."
+            )
         return replace(agent, hooks=[*agent.hooks, self._schedule(plan, agent.loss)])
 
     def _learner(self, plan: Plan, loss: Any) -> TemperatureLearner:
@@ -78,8 +83,10 @@ class LearnedTemperature(ActorCritic):
 
     def _schedule(self, plan: Plan, loss: Any) -> Schedule:
         term = loss.term(EntropyTerm)
-        if self.beta_frames is None or term.beta.ndim or self.beta_end is None:
-            raise ValueError("beta_end needs beta_frames, and one beta for all agents.")
+        if term.beta.ndim:
+            raise ValueError("beta_end is that of one beta for all agents: give beta as a number.")
+        assert self.beta_end is not None
+        assert self.beta_frames is not None
         ends = {"start": float(term.beta), "end": self.beta_end}
         law = partial(linear_schedule, duration=self.beta_frames, **ends)
         return Schedule("beta", law, lambda: [term.beta], seeds=plan.seeds)

@@ -33,6 +33,7 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "learning_prey", {"latent_dim": 4, "latent_held": True}),
     # First find each other, then hold the mixture against a guard that follows it.
     ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
+    ("*_auto_*", "guard", {"beta_end": None, "beta_frames": None}),
     # Simulators that are no tensors: fewer rows.
     ("*", "pettingzoo/*", {"num_envs": 16}),
     ("*", "python:*", {"num_envs": 16}),

@@ -61,7 +61,8 @@ def betas_of(text: str) -> list[float]:
 
 def constant(beta: float) -> dict[str, Any]:
     """The options of a temperature that stays."""
-    return {"algorithm.beta": beta, "algorithm.beta_end": "null"}
+    ends = ("algorithm.beta_end", "algorithm.beta_frames")
+    return {"algorithm.beta": beta, **dict.fromkeys(ends, "null")}
 
 
 def make(command: Command) -> None:

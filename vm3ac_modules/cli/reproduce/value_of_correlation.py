@@ -98,9 +98,9 @@ def make(command: Command) -> None:
     write_curves(command.out / "curves.csv", curves)
     write_text(command.out / "value_of_correlation.md", markdown(table, games))
     draw(command, table, games)
-    for title, by_name in runs.items():
-        if command.tasks == ["guard"]:
-            draw_joint_actions(command, games[title], by_name)
+    # The actions of a game of many steps are no points that one picture shows.
+    for title, by_name in runs.items() if command.tasks == ["guard"] else ():
+        draw_joint_actions(command, games[title], by_name)
     ylabel = "value against the best response"
     comparison_figure(command.out / "curves.png", curves, columns=3, ylabel=ylabel)
     say(markdown(table, games) + f"\n-> {command.out}/value_of_correlation.png, values.csv")

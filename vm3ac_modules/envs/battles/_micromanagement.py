@@ -5,6 +5,7 @@ Shapes: ``B`` rows, ``N`` agents, ``M`` enemies, ``A`` actions, ``O`` observatio
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -88,9 +89,9 @@ class BattleEnv(EnvBase):
         action = random_legal(self._mask).reshape(*self.batch_size, -1)
         return tensordict.set(Keys().action, action.to(self.device))
 
+    @abstractmethod
     def _check_started(self) -> None:
         """Refuse actions before the first reset."""
-        raise NotImplementedError
 
 
 def random_legal(mask: Tensor) -> Tensor:
