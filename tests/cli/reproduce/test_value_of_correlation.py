@@ -65,6 +65,11 @@ def test_the_table():
     assert lines[4] == "| M=4, N=2 | can be reached | - | 0.7500 | 0.2500 | - | - |"
 
 
+def test_a_rounded_zero_has_no_sign():
+    assert cell([-1e-6], 3) == "0.000"
+    assert cell([-2e-6, 1e-6], 3) == "0.000 [0.000, 0.000]"
+
+
 def test_real_runs(tmp_path, monkeypatch):
     def launch(command, log):
         train(settings_of(command[4:]))

@@ -123,5 +123,5 @@ def cell(values: Sequence[float], digits: int) -> str:
         return "-"
     mean = summarize_returns(values).mean
     if len(values) < 2:
-        return f"{mean.value:.{digits}f}"
-    return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
+        return f"{mean.value:z.{digits}f}"
+    return f"{mean.value:z.{digits}f} [{mean.low:z.{digits}f}, {mean.high:z.{digits}f}]"

@@ -26,7 +26,7 @@ from vm3ac_modules.algorithms import find_preset
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._command import Command, program
 from vm3ac_modules.cli.reproduce._games import COMMON, Games, game_case, games_of
-from vm3ac_modules.cli.reproduce._results import cell
+from vm3ac_modules.cli.reproduce._results import cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import plays_of, trained_panels
 from vm3ac_modules.evaluation.comparison import comparison_figure
 from vm3ac_modules.evaluation.curves import aggregate_curves
@@ -124,14 +124,14 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]]) -> None:
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     """The values as Markdown: a row per game, algorithm and way to act, a column per beta."""
     betas = list(dict.fromkeys(row["beta"] for row in table))
-    lines = [["game", "algorithm", "actions", *(f"beta = {beta}" for beta in betas)]]
-    lines.append(["---"] * len(lines[0]))
+    head = ["game", "algorithm", "actions", *(f"beta = {beta}" for beta in betas)]
+    lines: list[list[str]] = []
     kinds = dict.fromkeys((row["game"], row["algorithm"], row["actions"]) for row in table)
     for kind in kinds:
         own = [r for r in table if (r["game"], r["algorithm"], r["actions"]) == kind]
         cells = [cell([r[MEASURE] for r in own if r["beta"] == beta], 3) for beta in betas]
         lines.append([*kind, *cells])
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(head, lines)
 
 
 main = program(make, BetaSweep, __doc__, __name__)

@@ -31,7 +31,7 @@ from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._budgets import SMALL_GAMES, Program
 from vm3ac_modules.cli.reproduce._cases import grid
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
-from vm3ac_modules.cli.reproduce._results import Row, cell
+from vm3ac_modules.cli.reproduce._results import Row, cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import log_of, plays_of, trained_panels
 from vm3ac_modules.envs.matrix import MATRIX_GAMES
 from vm3ac_modules.files import write_csv, write_text
@@ -137,7 +137,7 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     """A row per game and algorithm: how many seeds found the answer, and what they get."""
     head = ["game", "best", "algorithm", "found", "episodes", "common z", "a z each", "drawn"]
     head += ["critic knows"]
-    lines = [head, ["---"] * len(head)]
+    lines: list[list[str]] = []
     for game in dict.fromkeys(row["game"] for row in table):
         column, _ = answer_of(game)
         best = MATRIX_GAMES[game].optimum() if game in MATRIX_GAMES else GUARD["common"]
@@ -164,7 +164,7 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
             critics = list({row["seed"]: row["critic_knows"] for row in own}.values())
             knowing = f"{critics.count('yes')} of {len(critics)}" if any(critics) else "-"
             lines.append([*said, *cells, knowing])
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(head, lines)
 
 
 main = program(make, KnownAnswers, __doc__, __name__)

@@ -34,7 +34,7 @@ import torch
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._command import Command, program
 from vm3ac_modules.cli.reproduce._games import COMMON, Game, Games, game_case, games_of
-from vm3ac_modules.cli.reproduce._results import Row, cell
+from vm3ac_modules.cli.reproduce._results import Row, cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
 from vm3ac_modules.envs.rng import innermost
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
@@ -164,7 +164,8 @@ def bars(table: Sequence[Mapping[str, Any]], label: str) -> dict[str, dict[str, 
 def markdown(table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> str:
     """The values as Markdown: a row per game and algorithm, a column per way to come by z."""
     drawn = f"{MODES['sample']}, drawn actions"
-    lines = [["game", "algorithm", "seeds", *list(MODES.values())[:3], drawn], ["---"] * 7]
+    head = ["game", "algorithm", "seeds", *list(MODES.values())[:3], drawn]
+    lines: list[list[str]] = []
     for title in dict.fromkeys(row["game"] for row in table):
         of_game = [row for row in table if row["game"] == title]
         for name in dict.fromkeys(row["algorithm"] for row in of_game):
@@ -184,7 +185,7 @@ def markdown(table: Sequence[Mapping[str, Any]], games: Mapping[str, Game]) -> s
         reach = games[title].values
         cells = [f"{reach['with a common z']:.4f}", f"{reach['independent']:.4f}", "-", "-"]
         lines.append([title, "can be reached", "-", *cells])
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(head, lines)
 
 
 main = program(make, ValueOfCorrelation, __doc__, __name__)
