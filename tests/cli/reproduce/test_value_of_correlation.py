@@ -15,6 +15,7 @@ from vm3ac_modules.cli.reproduce import value_of_correlation as program
 from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._games import Game, game_case
+from vm3ac_modules.cli.reproduce._results import cell
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import train
 
