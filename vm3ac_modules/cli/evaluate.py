@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -95,9 +95,8 @@ def report(options: Evaluation) -> dict[str, Any]:
     rows = trained.task.rows(options.episodes, trained.settings.training.num_envs)
     env = trained.make_env(rows, device=options.device, seed=seed)
     actions = options.actions or usual_actions(trained.policy, trained.task.plays)
-    found = play_modes(
-        trained, env, options.latent, seed, episodes=options.episodes, actions=actions
-    )
+    names = [*modes_of(trained.policy, options.latent), "random"]
+    found = play_modes(trained, env, names, seed, episodes=options.episodes, actions=actions)
     measured = None
     if options.coordination:
         measured = measure_coordination(
@@ -123,19 +122,27 @@ def report(options: Evaluation) -> dict[str, Any]:
     }
 
 
-def play(run_dir: Path, episodes: int, actions: Actions = "mean") -> dict[str, dict[str, float]]:
-    """Mean and interval of a run's returns in every mode, on the starts of its own evaluations."""
+def play(
+    run_dir: Path, modes: Sequence[str], episodes: int, actions: Actions = "mean"
+) -> dict[str, dict[str, float]]:
+    """Mean and interval of a run's returns in modes that it has, on its own evaluations' starts.
+
+    Nothing of a policy that draws no actions, where actions shall be drawn.
+    """
     trained = load_agent(run_dir)
+    if actions != "mean" and not trained.policy.draws_actions:
+        return {}
     seed = evaluation_seed(trained.seed)
     env = trained.make_env(episodes, seed=seed)
-    found = play_modes(trained, env, "all", seed, episodes=episodes, actions=actions)
+    names = [name for name in [*modes_of(trained.policy, "all"), "random"] if name in modes]
+    found = play_modes(trained, env, names, seed, episodes=episodes, actions=actions)
     return {name: {k: row[k] for k in RETURNS if k in row} for name, row in found.items()}
 
 
 def play_modes(
     trained: TrainedAgent,
     env: EnvBase,
-    latent: str,
+    names: Sequence[str],
     seed: int,
     *,
     episodes: int,
@@ -143,7 +150,7 @@ def play_modes(
 ) -> dict[str, Any]:
     """Returns and the environment's metrics by mode; ``"random"`` are uniformly random actions."""
     rows: dict[str, Any] = {}
-    for name in [*modes_of(trained.policy, latent), "random"]:
+    for name in names:
         mode: Any = "sample" if name in ("none", "random") else name
         result = evaluate(
             None if name == "random" else trained.policy,

@@ -121,13 +121,8 @@ def summarize_returns(
         [2.0, -0.48, 4.48]
     """
     scores = _scores(returns, "returns")
-    if scores.shape[1] == 1 or len(scores) > MOST_FOR_T:
-        found = intervals_of_means(scores, repetitions=repetitions, seed=seed, pooled=True)
-        mean, iqm = found.squeeze(-1)
-    else:
-        [[mean], _] = intervals_of_means(scores.mean(1, keepdims=True))[:, None, :, 0]
-        middle = _means(scores.reshape(-1, 1))[1].item()
-        iqm = np.array([middle, math.nan, math.nan])
+    found = intervals_of_means(scores, repetitions=repetitions, seed=seed, pooled=True)
+    mean, iqm = found.squeeze(-1)
     return ReturnSummary(len(scores), Estimate(*map(float, mean)), Estimate(*map(float, iqm)))
 
 
@@ -162,7 +157,12 @@ def intervals_of_means(
         nothing = np.full_like(values, math.nan)
         return np.stack((values, nothing, nothing), axis=1)
     if len(x) <= MOST_FOR_T:
-        half = np.stack((_t_half_width(x, 0), _t_half_width(x, len(x) // 4)))
+        if pooled and x.shape[1] > 1:
+            # Seeds are what varies: each one's mean over tasks. The middle has no such law.
+            mean = _t_half_width(x.mean(1, keepdims=True), 0)
+            half = np.stack((mean, np.full_like(mean, math.nan)))
+        else:
+            half = np.stack((_t_half_width(x, 0), _t_half_width(x, len(x) // 4)))
         return np.stack((values, values - half, values + half), axis=1)
     parts = bootstrap([x], lambda y: _means(y, pooled=pooled).ravel(), repetitions, seed)
     return np.stack([part.reshape(values.shape) for part in parts], axis=1)

@@ -53,6 +53,7 @@ def test_real_runs(tmp_path, monkeypatch):
     program.main([*line, "episodes=64"])
     torch.set_num_threads(threads)
     assert sorted(s.algorithm.beta for s in settings) == [0.1, 0.1, 0.3, 0.3]
+    assert all(s.algorithm.beta_end is s.algorithm.beta_frames is None for s in settings)
     rows = table(tmp_path / "sweep.csv")
     found = {(r["algorithm"], r["beta"], r["seed"], r["actions"], r["latent"]) for r in rows}
     assert len(found) == len(rows) == 2 * 2 * 2 * 2
@@ -67,3 +68,18 @@ def test_an_algorithm_without_a_temperature(tmp_path, capsys):
     with pytest.raises(SystemExit):
         program.main(["budget=smoke", "algorithms=ma_sac,maddpg", f"out={tmp_path}"])
     assert "maddpg has no beta" in capsys.readouterr().err
+
+
+def test_what_the_program_chooses_is_not_taken_from_the_command_line(tmp_path, capsys):
+    for key in ("algorithm.beta", "+algorithm.beta", "task.beta", "task.env.width"):
+        with pytest.raises(SystemExit):
+            program.main(["budget=smoke", f"out={tmp_path}", f"{key}=0.7"])
+        name = "task.env.width" if key.endswith("width") else "algorithm.beta"
+        assert f"{name} is this program's to choose" in capsys.readouterr().err
+
+
+def test_only_temperatures_that_every_seed_has_are_drawn():
+    curve = program.over_beta([[(0.1, 1.0), (0.2, 2.0), (0.3, 3.0)], [(0.1, 3.0), (0.3, 5.0)]])
+    assert curve.frames.tolist() == [0.1, 0.3]
+    assert curve.mean.tolist() == [2.0, 4.0]
+    assert program.over_beta([[(0.1, 1.0)], [(0.2, 1.0)]]) is None

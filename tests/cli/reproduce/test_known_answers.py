@@ -66,7 +66,8 @@ def test_the_table():
 
 def test_real_runs(tmp_path):
     threads = torch.get_num_threads()
-    line = ["budget=smoke", "tasks=two_step,guard", "algorithms=vm3ac,vdac", f"out={tmp_path}"]
+    line = ["budget=smoke", "tasks=two_step,guard", "algorithms=vm3ac,vdac,maven"]
+    line.append(f"out={tmp_path}")
     program.main(line)
     torch.set_num_threads(threads)
     rows = table(tmp_path / "known_answers.csv")
@@ -77,7 +78,7 @@ def test_real_runs(tmp_path):
         for game in ("two_step", "guard")
         for name, latent in latents
         for actions in ("mean", "drawn")
-    }
+    } | {(game, "maven", "sample", "mean") for game in ("two_step", "guard")}
     assert {r["seed"] for r in rows} == {"0", "1"}
     for one in rows:
         assert (one["best_response_value"] != "") == (one["game"] == "guard")

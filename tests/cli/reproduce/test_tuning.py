@@ -19,6 +19,7 @@ from vm3ac_modules.cli.reproduce import figure3
 from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._tuning import candidates, for_updates, protocol
+from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import load_agent, train
 
 SMOKE = ("budget=smoke", "tuning_seeds=2", "updates=40", "tasks=predator_prey_2")
@@ -129,6 +130,13 @@ def test_updates_without_choosing(tmp_path, launched):
     assert (given["frames"], given["init_random_frames"]) == ("100", "20")
     assert "algorithm.exploration_noise" not in given
     assert not (tmp_path / "tuning.csv").exists()
+    few = command("init_random_frames=6", "num_envs=4", "updates_per_step=1")
+    found = for_updates(few, "predator_prey_2", "ma_ac", {}, 40)
+    assert found["frames"] == 40 * 4 + 8
+    assert "init_random_frames" not in found
+    many = command("init_random_frames=41", "num_envs=4", "updates_per_step=1")
+    with pytest.raises(OptionsError, match="40 at most"):
+        for_updates(many, "predator_prey_2", "ma_ac", {}, 40)
 
 
 def test_choosing_needs_updates(tmp_path, launched, capsys):

@@ -14,7 +14,7 @@ from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import value_of_correlation as program
 from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.cli.reproduce._command import Command
-from vm3ac_modules.cli.reproduce._games import Game, game_case
+from vm3ac_modules.cli.reproduce._games import Game, game_case, games_of
 from vm3ac_modules.cli.reproduce._results import cell
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import train
@@ -66,6 +66,14 @@ def test_the_table():
     assert lines[4] == "| M=4, N=2 | can be reached | - | 0.7500 | 0.2500 | - | - |"
 
 
+def test_games_that_differ_by_width_alone_are_two():
+    games = games_of(Command(program.ValueOfCorrelation(games="4:2,4:2:0.6"), {}, ""))
+    assert {title: game.width for title, game in games.items()} == {
+        "M=4, N=2": 0.3,
+        "M=4, N=2, width 0.6": 0.6,
+    }
+
+
 def test_a_rounded_zero_has_no_sign():
     assert cell([-1e-6], 3) == "0.000"
     assert cell([-2e-6, 1e-6], 3) == "0.000 [0.000, 0.000]"
@@ -77,19 +85,23 @@ def test_real_runs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "launch", launch)
     threads = torch.get_num_threads()
-    line = ["budget=smoke", "algorithms=vm3ac_tight,ma_sac,maven", f"out={tmp_path}", "episodes=64"]
+    line = ["budget=smoke", "algorithms=vm3ac_tight,ma_sac,maven,maddpg", f"out={tmp_path}"]
+    line.append("episodes=64")
     program.main(line)
     torch.set_num_threads(threads)
     rows = table(tmp_path / "values.csv")
     found = {(r["algorithm"], r["seed"], r["latent"]) for r in rows}
-    assert {r["actions"] for r in rows} == {"mean", "drawn"}
-    assert len(rows) == 2 * len(found)
+    # Deterministic policies draw nothing.
+    ways = {name: {r["actions"] for r in rows if r["algorithm"] == name} for name, *_ in found}
+    assert ways.pop("maddpg") == {"mean"}
+    assert all(each == {"mean", "drawn"} for each in ways.values())
+    assert len(rows) == 2 * len(found) - 2
     modes = [("vm3ac_tight", "sample"), ("vm3ac_tight", "independent"), ("vm3ac_tight", "mean")]
-    modes += [("ma_sac", "none"), ("maven", "sample")]
+    modes += [("ma_sac", "none"), ("maven", "sample"), ("maddpg", "none")]
     assert found == {(name, seed, mode) for name, mode in modes for seed in ("0", "1")}
     assert all(0.0 <= float(r["best_response_value"]) <= 0.75 for r in rows)
     labels = {r["label"] for r in table(tmp_path / "curves.csv")}
-    assert labels == {"vm3ac_tight", "ma_sac", "maven"}
+    assert labels == {"vm3ac_tight", "ma_sac", "maven", "maddpg"}
     for name in ("value_of_correlation.png", "modes.png", "curves.png"):
         assert (tmp_path / name).stat().st_size > 1000
     # Made again, nothing is trained.

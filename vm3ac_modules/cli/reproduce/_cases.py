@@ -12,7 +12,7 @@ from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs.record import read_config
-from vm3ac_modules.runs.settings import LOOPS, MOVED, Settings
+from vm3ac_modules.runs.settings import LOOPS, Settings
 
 UNIMPORTANT = (
     *("seed", "seeds", "run_dir", "device", "threads", "resume", "overwrite", "draw"),
@@ -52,10 +52,15 @@ class Case:
 def make_case(
     command: Command, task: str, algorithm: str, own: Mapping[str, object] | None = None
 ) -> Case:
-    """A case of a command line, checked before anything is trained; ``own`` is the strongest."""
+    """A case of a command line, checked before anything is trained.
+
+    Raises OptionsError if the command line says what is peculiar to the case: ``own``.
+    """
     peculiar = {name: str(value) for name, value in (own or {}).items()}
-    given = {key.lstrip("+"): value for key, value in command.overrides.items()}
-    merged = command.budget.options | {MOVED.get(k, k): v for k, v in given.items()} | peculiar
+    given = command.given
+    if twice := [name for name in peculiar if name in given]:
+        raise OptionsError(f"{twice[0]} is this program's to choose: see --help for its options.")
+    merged = command.budget.options | given | peculiar
     said = " ".join(f"{name}={value}" for name, value in peculiar.items())
     chosen = (f"algorithm={algorithm}", f"{command.options.program.task_key}={task}")
     arguments = (*chosen, *sorted(f"{name}={value}" for name, value in merged.items()))

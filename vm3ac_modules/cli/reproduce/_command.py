@@ -12,6 +12,7 @@ from vm3ac_modules.cli.arguments import ERRORS, fail, parse_some
 from vm3ac_modules.cli.reproduce._budgets import CONTINUOUS, Budget, Program
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import Options, OptionsError, option
+from vm3ac_modules.runs.settings import MOVED
 
 SHARED_RUNS = "runs/reproduce/figure3"
 RESERVED = ("algorithm", "task", "map", "seed", "run_dir", "resume", "overwrite")
@@ -58,6 +59,12 @@ class Command:
     first_seed: int = 0
     count: int | None = None
     """Of seeds; None for what the command line or its budget says."""
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What is said to the training, by present names."""
+        keys = {key: key.lstrip("+~") for key in self.overrides}
+        return {MOVED.get(name, name): self.overrides[key] for key, name in keys.items()}
 
     @property
     def budget(self) -> Budget:

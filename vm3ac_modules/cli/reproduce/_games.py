@@ -17,7 +17,7 @@ from vm3ac_modules.testing.games import (
     independent_prey_value,
 )
 
-__all__ = ["COMMON", "Game", "Games", "game_case", "games_of"]
+__all__ = ["COMMON", "Game", "Games", "default_width", "game_case", "games_of"]
 
 COMMON = ("sample", "none")
 """Ways to come by z in which a team acts as it was trained."""
@@ -57,7 +57,9 @@ class Game(NamedTuple):
 
     def __str__(self) -> str:
         named = "" if self.task == "guard" else f"{self.task} "
-        return f"{named}M={self.num_modes}, N={self.num_agents}"
+        usual = self.width == default_width(self.num_agents)
+        width = "" if usual else f", width {self.width:g}"
+        return f"{named}M={self.num_modes}, N={self.num_agents}{width}"
 
     @property
     def values(self) -> dict[str, float]:
@@ -98,8 +100,8 @@ def game_case(command: Command, game: Game, name: str, **own: Any) -> Case:
     task = options.pop("task")
     said = {f"task.env.{key}": value for key, value in options.items()}
     if task != "guard" and command.options.budget == "cpu":
-        said |= {key: value for key, value in LONGER.items() if key not in command.overrides}
+        said |= {key: value for key, value in LONGER.items() if key not in command.given}
     latent = hasattr(find_preset(name, "continuous").options, "latent_dim")
-    given = "algorithm.latent_dim" in command.overrides
+    given = "algorithm.latent_dim" in command.given
     size = {"algorithm.latent_dim": 4} if latent and not given else {}
     return make_case(command, task, name, said | size | own)

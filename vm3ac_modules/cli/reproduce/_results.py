@@ -11,7 +11,8 @@ from typing import Any
 
 from vm3ac_modules.evaluation.statistics import (
     Estimate,
-    improvement_over_each,
+    Improvement,
+    probability_of_improvement,
     summarize_returns,
 )
 from vm3ac_modules.files import write_csv
@@ -98,17 +99,43 @@ def cells(name: str, estimate: Estimate | None) -> dict[str, str]:
     return {name + end: "" if math.isnan(value) else f"{value:.6g}" for end, value in ends}
 
 
-def compared(values: Mapping[str, Sequence[float]], prefix: str = "") -> dict[str, dict[str, Any]]:
-    """Cells of every algorithm's values, and how often ours beats it where ours is there."""
-    better = improvement_over_each(values, OURS) if OURS in values else {}
-    found = {name: summarize_returns(numbers) for name, numbers in values.items()}
+def compared(
+    rows: Mapping[str, Sequence[Row]], column: str = "return_mean", prefix: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Cells of a column of every algorithm's runs, and how often ours beats it, seed by seed."""
+    others = [name for name in rows if name != OURS and OURS in rows]
+    better = {name: beaten([rows[OURS]], [rows[name]], column) for name in others}
+    found = {
+        name: summarize_returns([float(row[column]) for row in runs]) for name, runs in rows.items()
+    }
     return {
         name: {"seeds": summary.seeds}
         | cells(f"{prefix}mean", summary.mean)
         | cells(f"{prefix}iqm", summary.iqm)
-        | {"vm3ac_better": str(better.get(name, ""))}
+        | {"vm3ac_better": str(better.get(name) or "")}
         for name, summary in found.items()
     }
+
+
+def beaten(
+    ours: Sequence[Sequence[Row]], theirs: Sequence[Sequence[Row]], column: str = "return_mean"
+) -> Improvement | None:
+    """How often ours is above theirs in the seeds that all have, tasks side by side; None if none.
+
+    Args:
+        ours: our rows, task by task.
+        theirs: those of the other algorithm, the same tasks.
+        column: what is compared.
+    """
+    by_task = [{row["seed"]: float(row[column]) for row in rows} for rows in (*ours, *theirs)]
+    seeds = [seed for seed in by_task[0] if all(seed in found for found in by_task)]
+    if not seeds:
+        return None
+    sides = [
+        [[found[seed] for found in part] for seed in seeds]
+        for part in (by_task[: len(ours)], by_task[len(ours) :])
+    ]
+    return probability_of_improvement(*sides)
 
 
 def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -103,9 +103,12 @@ def plays_of(
     known: Mapping[str, str],
     actions: Actions = "mean",
 ) -> list[dict[str, Any]]:
-    """Returns of a run's agent by where z comes from, a row per mode that it has."""
-    episodes = command.options.episodes
-    found = play(command.runs / row["run_dir"], episodes, actions)
+    """Returns of a run's agent by where z comes from, a row per mode that it has.
+
+    None where actions shall be drawn from a policy that draws none.
+    """
+    episodes, modes = command.options.episodes, list(modes)
+    found = play(command.runs / row["run_dir"], modes, episodes, actions)
     return [
         {**known, "latent": mode, "episodes": episodes, **found[mode]}
         for mode in modes

@@ -21,7 +21,6 @@ from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._results import Row
 from vm3ac_modules.cli.reproduce._trainings import log_of, trained
 from vm3ac_modules.options import OptionsError
-from vm3ac_modules.runs.settings import MOVED
 
 FIRST_SEED = 100
 """Of those on which options are chosen; reported ones begin with 0."""
@@ -45,8 +44,7 @@ BETAS = {"predator_prey_4": ("0.2", "0.02")}
 
 def said(command: Command) -> set[str]:
     """Options of the command line by their present name, without their group."""
-    keys = (key.lstrip("+~") for key in command.overrides)
-    return {MOVED.get(key, key).removeprefix("algorithm.") for key in keys}
+    return {key.removeprefix("algorithm.") for key in command.given}
 
 
 def left_open(command: Command, own: Own) -> Own:
@@ -80,7 +78,12 @@ def for_updates(command: Command, task: str, algorithm: str, own: Own, updates: 
     training: Any = make_case(command, task, algorithm, own).settings.training
     rows, per_step = training.num_envs, training.updates_per_step
     steps = -(-updates // per_step)
-    random = -(-min(training.init_random_frames, rows * steps // 4) // rows) * rows
+    wanted, most = training.init_random_frames, rows * steps // 4
+    if "init_random_frames" in command.given and wanted > most:
+        raise OptionsError(
+            f"init_random_frames is {most} at most beside so few updates: {updates}."
+        )
+    random = -(-min(wanted, most) // rows) * rows
     frames = rows * steps + random
     length: Own = {
         "frames": frames,
@@ -89,8 +92,7 @@ def for_updates(command: Command, task: str, algorithm: str, own: Own, updates: 
         "checkpoint_every_frames": frames,
         "draw": "false",
     }
-    # Random frames are part of the count, and what the command line says of them is in it.
-    return {"init_random_frames": random} | left_open(command, length)
+    return left_open(command, length)
 
 
 class Choice(NamedTuple):
@@ -117,7 +119,7 @@ def choose(command: Command, task: str, name: str, updates: int) -> Choice | Non
     same, cases = protocol(command, task, name), []
     for part in candidates(command, task, name):
         length = for_updates(command, task, name, same | part, max(1, updates // SHARE))
-        own = same | part | length | {"information_rows": 0}
+        own = same | part | length | left_open(command, {"information_rows": 0})
         cases.append((part, make_case(command, task, name, own)))
     tuning = replace(command, first_seed=FIRST_SEED, count=command.options.tuning_seeds)
     rows = trained(tuning, [case for _, case in cases], needed=False)

@@ -29,7 +29,7 @@ from vm3ac_modules.cli.reproduce._games import COMMON, Games, game_case, games_o
 from vm3ac_modules.cli.reproduce._results import cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import plays_of, trained_panels
 from vm3ac_modules.evaluation.comparison import comparison_figure
-from vm3ac_modules.evaluation.curves import aggregate_curves
+from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import OptionsError, option
 
@@ -99,26 +99,32 @@ def make(command: Command) -> None:
 
 def draw(command: Command, table: Sequence[Mapping[str, Any]]) -> None:
     """Values over beta: a panel per game and way to act, a line per algorithm."""
-    panels: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
+    panels: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
     for row in table:
-        title = f"{row['game']}: {row['actions']} actions"
-        panels.setdefault(title, {}).setdefault(row["algorithm"], [])
-    for title, by_name in panels.items():
-        for name, curves in by_name.items():
-            own = [r for r in table if title == f"{r['game']}: {r['actions']} actions"]
-            own = [r for r in own if r["algorithm"] == name]
-            for seed in dict.fromkeys(r["seed"] for r in own):
-                of_seed = [r for r in own if r["seed"] == seed]
-                betas = [float(r["beta"]) for r in of_seed]
-                curves.append((betas, [r[MEASURE] for r in of_seed]))
+        panel = panels.setdefault(f"{row['game']}: {row['actions']} actions", {})
+        of_seed = panel.setdefault(row["algorithm"], {}).setdefault(row["seed"], [])
+        of_seed.append((float(row["beta"]), row[MEASURE]))
+    curves = {
+        title: {name: over_beta(list(seeds.values())) for name, seeds in panel.items()}
+        for title, panel in panels.items()
+    }
     comparison_figure(
         command.out / "beta_sweep.png",
-        {t: {n: aggregate_curves(c) for n, c in panel.items()} for t, panel in panels.items()},
+        {title: {n: c for n, c in panel.items() if c} for title, panel in curves.items()},
         columns=2,
         ylabel="value against the best response",
         xlabel="beta (reward per nat)",
         logarithmic=True,
     )
+
+
+def over_beta(seeds: Sequence[Sequence[tuple[float, float]]]) -> AggregatedCurve | None:
+    """The curve of some seeds' (beta, value), at the temperatures that every seed has."""
+    common = set.intersection(*({beta for beta, _ in points} for points in seeds))
+    if not common:
+        return None
+    kept = [[point for point in points if point[0] in common] for points in seeds]
+    return aggregate_curves([(b, v) for b, v in (zip(*points, strict=True) for points in kept)])
 
 
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:

@@ -38,6 +38,7 @@ from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
 from vm3ac_modules.cli.reproduce._results import (
     OURS,
     Row,
+    beaten,
     cell,
     compared,
     final_returns,
@@ -46,7 +47,7 @@ from vm3ac_modules.cli.reproduce._results import (
 from vm3ac_modules.cli.reproduce._trainings import curve_of, trained, trained_panels
 from vm3ac_modules.cli.reproduce._tuning import Own, choose, for_updates
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
-from vm3ac_modules.evaluation.statistics import Improvement, improvement_over_each
+from vm3ac_modules.evaluation.statistics import Improvement
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import OptionsError, option
 
@@ -132,7 +133,7 @@ def statistics(grouped: Grouped) -> list[dict[str, Any]]:
     """A row per task and algorithm; then over all tasks that all seeds of both were trained on."""
     table: list[dict[str, Any]] = []
     for title, by_name in grouped.items():
-        found = compared({name: final_returns(rows) for name, rows in by_name.items()})
+        found = compared(by_name)
         table += [{"task": title, "algorithm": name, **row} for name, row in found.items()]
     return table + [
         {"task": f"all {len(titles)}", "algorithm": name, "seeds": seeds}
@@ -147,15 +148,12 @@ def over_tasks(grouped: Grouped) -> list[tuple[str, list[str], int, Improvement]
     found = []
     for name in dict.fromkeys(name for by_name in grouped.values() for name in by_name):
         both = [title for title, by in grouped.items() if {name, OURS} <= by.keys()]
-        counts = {len(grouped[title][key]) for title in both for key in (name, OURS)}
-        if name == OURS or len(both) < 2 or len(counts) > 1:
+        if name == OURS or len(both) < 2:
             continue
-        ours, theirs = (
-            list(zip(*(final_returns(grouped[title][key]) for title in both), strict=True))
-            for key in (OURS, name)
-        )
-        better = improvement_over_each({OURS: ours, name: theirs}, OURS)[name]
-        found.append((name, both, counts.pop(), better))
+        ours, theirs = ([grouped[title][key] for title in both] for key in (OURS, name))
+        better = beaten(ours, theirs)
+        if better is not None:
+            found.append((name, both, better.of // len(both), better))
     return found
 
 
@@ -177,10 +175,7 @@ def markdown(grouped: Grouped, tried: Sequence[Mapping[str, Any]] = ()) -> str:
         for title, count in zip(grouped, counts, strict=True)
     ]
     parts = [markdown_table(["mean return", *heads], table)]
-    better = [
-        compared({name: final_returns(rows) for name, rows in by.items()})
-        for by in grouped.values()
-    ]
+    better = [compared(by) for by in grouped.values()]
     if any(OURS in found for found in better):
         lines = [
             [f"`{name}`", *(found.get(name, {}).get("vm3ac_better", "") or "-" for found in better)]

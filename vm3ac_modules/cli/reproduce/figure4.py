@@ -103,9 +103,8 @@ def statistics(
     """A row per map and algorithm: win rates at the last evaluation, and over the whole run."""
     table = []
     for task, by_name in grouped.items():
-        rates = {name: [float(r["win_rate"]) for r in rows] for name, rows in by_name.items()}
         known = {"map": task, "backend": backend_of(by_name)}
-        for name, row in compared(rates, "win_rate_").items():
+        for name, row in compared(by_name, "win_rate", "win_rate_").items():
             runs = by_name[name]
             whole = summarize_returns([area(command, run) for run in runs]).mean
             found = {**known, "algorithm": name, **row} | cells("win_rate_area", whole)

@@ -89,7 +89,7 @@ def make(command: Command) -> None:
     if other := [task for task in command.tasks if not task.startswith("predator_prey_")]:
         raise ValueError(f"{other[0]} has no center to start from; figure 5 is of predator_prey_*.")
     chosen, own = command.options, dict[str, object]({"task.env.start": "center"})
-    if chosen.stage == "early" and "frames" not in command.overrides:
+    if chosen.stage == "early" and "frames" not in command.given:
         whole = make_case(command, command.tasks[0], command.algorithms[0]).settings.training.frames
         own["frames"] = whole // 10
     runs = trained_panels(command, grid(command, lambda task, name: own))

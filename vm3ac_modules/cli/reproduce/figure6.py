@@ -16,7 +16,7 @@ It writes into out:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vm3ac_modules.cli.arguments import say
@@ -63,7 +63,10 @@ def beta_case(command: Command, task: str, beta: float) -> Case:
     algorithm: Any = plain.settings.algorithm
     if not BETA.intersection(command.overrides) and beta == algorithm.beta:
         return plain
-    return make_case(command, task, "vm3ac", {"algorithm.beta": f"{beta:g}"})
+    # A beta on the command line is that of the other panel alone.
+    others = {key: text for key, text in command.overrides.items() if key not in BETA}
+    swept = replace(command, overrides=others)
+    return make_case(swept, task, "vm3ac", {"algorithm.beta": f"{beta:g}"})
 
 
 def make(command: Command) -> None:

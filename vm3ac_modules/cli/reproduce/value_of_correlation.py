@@ -33,7 +33,14 @@ import torch
 
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._command import Command, program
-from vm3ac_modules.cli.reproduce._games import COMMON, Game, Games, game_case, games_of
+from vm3ac_modules.cli.reproduce._games import (
+    COMMON,
+    Game,
+    Games,
+    default_width,
+    game_case,
+    games_of,
+)
 from vm3ac_modules.cli.reproduce._results import Row, cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
 from vm3ac_modules.envs.rng import innermost
@@ -145,7 +152,9 @@ def draw_joint_actions(command: Command, game: Game, by_name: Mapping[str, Seque
                 played = guard_actions(trained.policy, env, latent=mode)
             panels.setdefault(name, {})[MODES[mode]] = played
     if panels:
-        picture = command.out / f"joint_actions_{game.num_modes}_{game.num_agents}.png"
+        usual = game.width == default_width(game.num_agents)
+        sizes = (game.num_modes, game.num_agents, *(() if usual else (game.width,)))
+        picture = command.out / f"joint_actions_{'_'.join(map(str, sizes))}.png"
         joint_actions_figure(picture, panels, env)
 
 
