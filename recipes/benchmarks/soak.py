@@ -3,7 +3,8 @@
 Every few seconds the process's memory (MB), open files, threads and speed (environment steps per
 second) are noted. Half way the run is saved, closed and resumed in the same process, so that what
 a closed run leaves behind would show. At the end a line is laid through each measure: means of
-blocks over time, least squares, with the 95% interval of the slope (Student's t over the blocks).
+blocks over time, least squares, with the 95% interval of the slope (Student's t over the blocks);
+over the whole, and before and after the resume.
 
     python recipes/benchmarks/soak.py --minutes 120 --run_dir /tmp/soak --out docs/results/soak
 
@@ -146,14 +147,8 @@ def report(options: Soak, rows: list[dict[str, float]]) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "soak.csv", [{k: f"{v:.6g}" for k, v in row.items()} for row in rows])
-    start = rows[-1]["seconds"] * options.warm_up
-    kept = [row for row in rows if row["seconds"] >= start]
-    seconds = [row["seconds"] for row in kept]
-    lines = {
-        name: {**slope(seconds, [row[name] for row in kept], options.blocks), "unit": unit}
-        for name, unit in MEASURES.items()
-        # No line through fewer notes than this.
-        if len(kept) >= 2 * options.blocks
+    halves = {
+        half: lines_of([row for row in rows if row["half"] == half], options) for half in (1, 2)
     }
     about = {
         "minutes": round(rows[-1]["seconds"] / 60, 1),
@@ -165,7 +160,26 @@ def report(options: Soak, rows: list[dict[str, float]]) -> None:
         "algorithm": options.algorithm,
         "task": options.task,
     }
-    write_json(out / "soak.json", {**about, "measures": lines, "versions": versions()})
+    found = {"measures": lines_of(rows, options), "before the resume": halves[1]}
+    found["after the resume"] = halves[2]
+    write_json(out / "soak.json", {**about, **found, "versions": versions()})
+
+
+def lines_of(rows: list[dict[str, float]], options: Soak) -> dict[str, dict[str, Any]]:
+    """The line of every measure through notes, those of their warm-up aside."""
+    if not rows:
+        return {}
+    first, last = rows[0]["seconds"], rows[-1]["seconds"]
+    start = first + (last - first) * options.warm_up
+    kept = [row for row in rows if row["seconds"] >= start]
+    # No line through fewer notes than this.
+    if len(kept) < 2 * options.blocks:
+        return {}
+    seconds = [row["seconds"] for row in kept]
+    return {
+        name: {**slope(seconds, [row[name] for row in kept], options.blocks), "unit": unit}
+        for name, unit in MEASURES.items()
+    }
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import vm3ac_modules as vm
 from vm3ac_modules.baselines import EpisodeLatentPolicy
 from vm3ac_modules.envs import EpisodeCounter, EpisodeLatent, MeetingEnv
 from vm3ac_modules.evaluation import EvaluationResult, evaluate
+from vm3ac_modules.evaluation.protocol import _UniformPlay
 from vm3ac_modules.modules import PerSeed, Policy
 
 ROWS, STEPS = 8, 12
@@ -125,3 +126,16 @@ def test_random_play_is_not_moved_by_what_an_algorithm_adds(plays):
     assert alone.returns.std() > 0
     assert same(alone, beside)
     assert not same(alone, play(None, plays=plays, seed=4))
+
+
+def test_random_play_draws_anew_at_every_step_and_from_a_stream_of_its_own():
+    env = make_env()
+    uniform = _UniformPlay(env, 3)
+    before = torch.random.get_rng_state()
+    [first, second] = [uniform(env.reset())["agents", "action"].clone() for _ in range(2)]
+    after = torch.random.get_rng_state()
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    again = _UniformPlay(env, 3)
+    assert torch.equal(again(env.reset())["agents", "action"], first)
+    assert torch.equal(before, after)

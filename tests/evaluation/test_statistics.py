@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vm3ac_modules.evaluation import (
-    improvement_over_each,
     intervals_of_means,
     probability_of_improvement,
     summarize_returns,
@@ -191,14 +190,24 @@ def test_improvement_is_rliables():
     assert ours.value == pytest.approx(metrics.probability_of_improvement(x, y))
 
 
-def test_improvement_over_each():
-    returns = {"a": [3.0, 4.0], "b": [1.0, 2.0], "c": [3.0, 4.0]}
-    found = improvement_over_each(returns, "a")
-    assert list(found) == ["b", "c"]
-    assert (found["b"].value, str(found["b"])) == (1.0, "2 of 2 seeds")
-    assert (found["c"].value, str(found["c"])) == (0.5, "0 of 2 seeds")
-    with pytest.raises(ValueError, match="no returns of 'd'; there are a, b, c"):
-        improvement_over_each(returns, "d")
+def test_an_improvement_is_counted_or_has_an_interval():
+    better = probability_of_improvement([3.0, 4.0], [1.0, 2.0])
+    assert (better.value, str(better)) == (1.0, "2 of 2 seeds")
+    same = probability_of_improvement([3.0, 4.0], [3.0, 4.0])
+    assert (same.value, str(same)) == (0.5, "0 of 2 seeds")
+    # Seven seeds on either side are too few for an interval.
+    for first, second in [(7, 8), (8, 7)]:
+        few = probability_of_improvement(np.arange(first), np.arange(second))
+        assert math.isnan(few.low)
+        assert str(few).endswith("of 56 pairs")
+
+
+def test_several_tasks_have_one_interval_of_the_seeds_means():
+    scores = [[1.0, 3.0], [3.0, 5.0], [2.0, 7.0]]
+    mean, middle = intervals_of_means(scores, pooled=True)[..., 0]
+    assert mean == pytest.approx(intervals_of_means([[2.0], [4.0], [4.5]])[0, :, 0])
+    assert middle[0] == pytest.approx(np.mean([2.0, 3.0, 3.0, 5.0]))
+    assert np.isnan(middle[1:]).all()
 
 
 @pytest.mark.parametrize("returns", [[], [[]], [[[1.0]]]])

@@ -56,11 +56,16 @@ def test_a_short_soak_resumes_and_reports(tmp_path):
 def test_a_report_has_a_line_of_every_measure(tmp_path):
     options = soak.Soak(blocks=4, out=str(tmp_path))
     rows = [
-        {"seconds": 5.0 * i, "frame": i, "half": 1, **soak.measures(), "steps_per_second": 100.0}
-        for i in range(40)
+        {**soak.measures(), "seconds": 5.0 * i, "frame": i, "half": 1 + i // 40}
+        | {"steps_per_second": 100.0, "memory_mb": 500.0 + 20.0 * (i // 40)}
+        for i in range(80)
     ]
     soak.report(options, rows)
     found = json.loads((tmp_path / "soak.json").read_text())
     assert found["measures"].keys() == soak.MEASURES.keys()
     assert found["measures"]["open_files"]["mean"] > 3
+    # A step at the resume is no growth of either half.
+    assert found["measures"]["memory_mb"]["slope_per_hour"] > 0
+    for half in ("before the resume", "after the resume"):
+        assert found[half]["memory_mb"]["slope_per_hour"] == pytest.approx(0.0, abs=1e-6)
     assert found["measures"]["steps_per_second"]["slope_per_hour"] == pytest.approx(0.0)

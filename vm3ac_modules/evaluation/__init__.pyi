@@ -30,7 +30,6 @@ from vm3ac_modules.evaluation.protocol import evaluate as evaluate
 from vm3ac_modules.evaluation.statistics import Estimate as Estimate
 from vm3ac_modules.evaluation.statistics import Improvement as Improvement
 from vm3ac_modules.evaluation.statistics import ReturnSummary as ReturnSummary
-from vm3ac_modules.evaluation.statistics import improvement_over_each as improvement_over_each
 from vm3ac_modules.evaluation.statistics import intervals_of_means as intervals_of_means
 from vm3ac_modules.evaluation.statistics import (
     probability_of_improvement as probability_of_improvement,

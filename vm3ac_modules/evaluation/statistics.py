@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +31,6 @@ __all__ = [
     "Estimate",
     "Improvement",
     "ReturnSummary",
-    "improvement_over_each",
     "intervals_of_means",
     "probability_of_improvement",
     "require_intervals",
@@ -243,39 +242,6 @@ def probability_of_improvement(
         return Improvement(float(_win_share(x, y)[0]), math.nan, math.nan, *count)
     value, low, high = bootstrap([x, y], _win_share, repetitions, seed)
     return Improvement(float(value[0]), float(low[0]), float(high[0]), *count)
-
-
-def improvement_over_each(
-    returns: Mapping[str, ArrayLike], name: str, *, repetitions: int = 2000, seed: int = 0
-) -> dict[str, Improvement]:
-    """Estimate how likely one algorithm beats each other one.
-
-    Args:
-        returns: final returns per algorithm, each ``[S]`` or ``[S, M]``.
-        name: the algorithm that is compared with the others.
-        repetitions: bootstrap resamples.
-        seed: seed of the bootstrap.
-
-    Returns:
-        How often it beats each other algorithm.
-
-    Raises:
-        ImportError: if rliable is needed and not installed; names the extra.
-        ValueError: if ``name`` has no returns; see also :func:`probability_of_improvement`.
-
-    Example:
-        >>> found = improvement_over_each({"a": [2.0, 3.0], "b": [1.0, 1.0]}, "a")
-        >>> str(found["b"])
-        '2 of 2 seeds'
-    """
-    if name not in returns:
-        raise ValueError(f"no returns of {name!r}; there are {', '.join(returns) or 'none'}.")
-    options = {"repetitions": repetitions, "seed": seed}
-    return {
-        other: probability_of_improvement(returns[name], scores, **options)
-        for other, scores in returns.items()
-        if other != name
-    }
 
 
 def _win_share(x: Array, y: Array) -> Array:

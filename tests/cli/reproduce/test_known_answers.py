@@ -40,6 +40,11 @@ def test_the_guard_s_answer_lies_above_the_middle_of_both_values():
     assert program.found_at(log(column, 0.25, 0.49, 0.5, 0.74), "guard") == 20.0
 
 
+def test_of_matrix_games_the_likeliest_actions_are_judged():
+    both = {**log("return_mean", 1.0, 8.0, 8.0, 8.0), "greedy_return_mean": [1.0, 1.0, 8.0, 8.0]}
+    assert program.found_at(both, "two_step") == both["frame"][2]
+
+
 def row(game, algorithm, seed, found_at, actions="mean", latent="sample", **values):
     known = {"game": game, "algorithm": algorithm, "seed": seed, "found_at": found_at}
     known |= {"critic_knows": {"0": "yes", "1": "no"}[seed] if algorithm == "vm3ac" else ""}
@@ -49,7 +54,7 @@ def row(game, algorithm, seed, found_at, actions="mean", latent="sample", **valu
 def test_the_table():
     rows = [
         row("two_step", "vm3ac", "0", "20", return_mean=8.0),
-        row("two_step", "vm3ac", "1", "", return_mean=7.0),
+        row("two_step", "vm3ac", "1", "60", return_mean=7.0),
         row("two_step", "vm3ac", "0", "20", latent="independent", return_mean=6.0),
         row("two_step", "vm3ac", "0", "20", actions="drawn", return_mean=7.5),
         row("guard", "fop", "0", "", latent="none", return_mean=0.1, best_response_value=0.2),
@@ -58,9 +63,9 @@ def test_the_table():
     head = "| game | best | algorithm | found | episodes | common z | a z each | drawn |"
     head += " critic knows |"
     assert lines[0] == head
-    # An episode of two steps is two frames.
+    # An episode of two steps is two frames; the slower seed is told.
     cells = "7.50 [1.15, 13.85] | 6.00 | 7.50 |"
-    assert lines[2] == f"| two_step | 8 | vm3ac | 1 of 2 | 10 | {cells} 1 of 2 |"
+    assert lines[2] == f"| two_step | 8 | vm3ac | 2 of 2 | 30 | {cells} 1 of 2 |"
     assert lines[3] == "| guard | 0.75 | fop | 0 of 1 | - | 0.20 | - | - | - |"
 
 

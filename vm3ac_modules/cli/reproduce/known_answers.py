@@ -9,7 +9,8 @@ most without a common z, 1 - 1/M with one. Every algorithm plays what algorithms
 these games: 200 updates (guard: 800), one schedule for all matrix games.
 
 A run has found an answer if all episodes of its last evaluation, likeliest actions and z ~ prior,
-return the optimum; it took the episodes of the first evaluation from which on that is so. In the
+return the optimum; it took the episodes of the first evaluation from which on that is so (of the
+slowest seed in the table). In the
 guard game the answer counts as found above the middle of both values. Where there is a critic of
 joint actions that is made of the agents' own (vm3ac, fop), the table says besides in how many seeds
 it ranks an optimal joint action of a one-step game first, at the end of the training.
