@@ -13,7 +13,10 @@ from vm3ac_modules.envs import env_rng_state, set_env_rng_state
 from vm3ac_modules.envs.tasks import find_task
 from vm3ac_modules.learning import evaluation_seed
 
-TASKS = ("predator_prey_2", "predator_prey_4", "cooperative_navigation_3", "treasure_collection_4")
+TASKS = (
+    *("predator_prey_2", "predator_prey_4", "cooperative_navigation_3", "treasure_collection_4"),
+    "guarded_rendezvous",
+)
 ROWS = 3
 OBSERVATION = ("agents", "observation")
 
@@ -45,14 +48,16 @@ def test_a_team_starts_where_it_would_alone(name):
     assert not torch.equal(starts[0], starts[1])
 
 
-def test_one_row_draws_from_its_team():
-    task = find_task("treasure_collection_4")
+@pytest.mark.parametrize("name", TASKS)
+def test_one_row_draws_from_its_team(name):
+    task = find_task(name)
     together, alone = task.make(4, seed=0, teams=2), task.make(2, seed=1)
     both, own = together.base_env.scenario, alone.base_env.scenario
     for scenario, row in ((both, 3), (own, 1)):
         scenario.reset_world_at(row)
     assert torch.equal(both.positions[3], own.positions[1])
-    assert torch.equal(both.treasures[3], own.treasures[1])
+    if name == "treasure_collection_4":
+        assert torch.equal(both.treasures[3], own.treasures[1])
 
 
 @pytest.mark.parametrize("name", ["predator_prey_2", "multiwalker_2"])

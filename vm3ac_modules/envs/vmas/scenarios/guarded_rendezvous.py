@@ -177,7 +177,8 @@ class GuardedRendezvous(SeededScenario):
         rows, count = self.rows_at(env_index)
         for name in ("steps", "met", "guarded", "_team_reward"):
             getattr(self, name)[rows] = 0.0
-        self.place(self.uniform((count, self.num_agents, 2), self.start), env_index)
+        starts = self.uniform((count, self.num_agents, 2), self.start, env_index)
+        self.place(starts, env_index)
 
     def open(self) -> Tensor:
         """What meeting at each place pays every row, ``[B, M]``."""
