@@ -14,7 +14,7 @@ pytest.importorskip("hydra")
 
 from vm3ac_modules.algorithms import presets, tuned
 from vm3ac_modules.cli.training import help_text
-from vm3ac_modules.runs import LOOPS, StepTraining, read_yaml
+from vm3ac_modules.runs import LOOPS, Settings, StepTraining, read_yaml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CONTINUOUS = presets("continuous")
@@ -297,3 +297,18 @@ def test_a_loop_is_not_ignored_on_resume(say, tmp_path, words):
     say(place, "frames=16")
     found = say(place, *words)
     assert "loop= cannot be given with resume=true" in found.err
+
+
+def test_what_is_tuned_beside_an_option_goes_with_it(say):
+    def temperature(*arguments):
+        own = say("task=guard", "algorithm=ma_sac", *arguments).job.algorithm
+        return own.beta, own.beta_end, own.beta_frames, own.auto_beta
+
+    assert temperature() == (0.05, 0.2, 64_000, None)
+    assert temperature("algorithm.beta=0.5") == (0.5, None, None, None)
+    assert temperature("algorithm.auto_beta=entropy") == (0.05, None, None, "entropy")
+    given = ("algorithm.beta_end=0.1", "algorithm.beta_frames=9")
+    assert temperature("algorithm.beta=0.5", *given) == (0.5, 0.1, 9, None)
+    # Python says the same.
+    config = {"task": {"name": "guard"}, "algorithm": {"name": "ma_sac", "beta": 0.5}}
+    assert Settings.of(config).algorithm.beta_end is None

@@ -26,10 +26,10 @@ KEYS = Keys()
 ROWS = 64
 
 
-def gaussian_policy(latent_dim=3, mode="sample", **head):
+def gaussian_policy(latent_dim=3, mode="sample", held=False, **head):
     torch.manual_seed(0)
     actor = vm.make_actor(4, latent_dim, SPEC, hidden=(8,), latent_gain=3.0)
-    return vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3), mode=mode), actor)
+    return vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3), mode=mode, held=held), actor)
 
 
 class LogitsNet(nn.Linear):
@@ -54,14 +54,23 @@ def discrete_policy(masked=False):
     return vm.make_policy(vm.LatentSampler(vm.CategoricalPrior(3)), actor)
 
 
-def collected(policy, rows=ROWS, seed=1):
-    """What a collector would have stored of one step, ready for any loss."""
+def collected(policy, rows=ROWS, seed=1, latent=None):
+    """What a collector would have stored of one step, ready for any loss.
+
+    Args:
+        policy: the policy.
+        rows: B.
+        seed: of observations, actions and rewards.
+        latent: that of the episodes, which the environment wrote ``[B, K]``.
+    """
     torch.manual_seed(seed)
     agents = {
         "observation": torch.randn(rows, 2, 4),
         "action_mask": torch.ones(rows, 2, 5, dtype=torch.bool),
     }
     td = TensorDict({"agents": agents}, [rows])
+    if latent is not None:
+        td[KEYS.latent] = latent
     with torch.no_grad():
         td = policy(td)
     td["next"] = TensorDict({"agents": TensorDict(agents, [rows])}, [rows])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchrl.envs.utils import check_env_specs
 
-from vm3ac_modules.envs import MATRIX_GAMES, MatrixGame, MatrixGameEnv
+from vm3ac_modules.envs import MATRIX_GAMES, MatrixGame, MatrixGameEnv, make_battle_env
 
 ACTION = ("agents", "action")
 REWARD = ("next", "agents", "reward")
@@ -157,3 +157,28 @@ def test_bad_options():
         MatrixGameEnv("chess")
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         MatrixGameEnv("climbing", 0)
+
+
+def test_a_game_is_not_won_before_it_is_over():
+    env = MatrixGameEnv(MatrixGame([[[-1.0, -2.0], [-2.0, -3.0]]]), 1)
+    td = env.reset()
+    assert float(td["info", "battle_won"]) == 0.0
+    td["agents", "action"] = torch.zeros(1, 2, dtype=torch.int64)
+    assert float(env.step(td)["next", "info", "battle_won"]) == 1.0
+
+
+@pytest.mark.parametrize("action", [-1, 3])
+@pytest.mark.parametrize("name", ["climbing", "guard"])
+def test_numbers_that_are_no_actions_are_refused(name, action):
+    most = 2 if name == "climbing" else 3
+    env = make_battle_env(name, 2, backend="games")
+    td = env.reset()
+    td["agents", "action"] = torch.full((2, 2), action if action < 0 else most + 1)
+    with pytest.raises(ValueError, match=f"actions are numbers from 0 to {most}"):
+        env.step(td)
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 3}, {"actions": "continuous"}])
+def test_what_is_fixed_of_small_games(options):
+    with pytest.raises(ValueError, match="of guard is fixed"):
+        make_battle_env("guard", 2, backend="games", **options)

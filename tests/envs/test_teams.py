@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("vmas")
 
 from vm3ac_modules.envs import env_rng_state, set_env_rng_state
-from vm3ac_modules.envs.tasks import find_task
+from vm3ac_modules.envs.tasks import battle_task, find_task
 from vm3ac_modules.learning import evaluation_seed
 
 TASKS = (
@@ -24,7 +24,7 @@ OBSERVATION = ("agents", "observation")
 def named(name):
     if name.startswith("multiwalker") and find_spec("pettingzoo") is None:
         pytest.skip("pettingzoo is not installed")
-    return find_task(name, max_steps=2)
+    return find_task(name, max_steps=None if name == "guarded_rendezvous" else 2)
 
 
 @pytest.mark.parametrize("name", [*TASKS, "multiwalker_2"])
@@ -91,3 +91,37 @@ def test_evaluations_start_where_no_training_does(name):
     assert trained.isdisjoint(evaluated)
     # The comparison can fail: the same seed gives the same starts.
     assert starts(0, 1) <= trained
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "judged"),
+    [
+        ("guard", {}, True),
+        ("guard", {"guard": False}, False),
+        ("same_mode", {}, False),
+        ("same_mode", {"guard": True}, True),
+        ("guarded_rendezvous", {}, True),
+        ("learning_prey", {}, True),
+        ("rendezvous", {}, False),
+    ],
+)
+def test_an_adversary_is_each_team_s_own_and_judges(name, options, judged):
+    task = find_task(name, **options)
+    assert (task.best_response is not None) is judged
+    env = task.make(4, seed=0, teams=2).base_env
+    adversary = getattr(env, "scenario", env).adversary
+    assert adversary.frequency.shape == (2 if judged else 1, 4)
+
+
+def test_small_games_are_judged_by_their_options():
+    assert battle_task("guard", "games").best_response is not None
+    assert battle_task("guard", "games", guard=False).best_response is None
+    assert battle_task("same_mode", "games", guard=True).best_response is not None
+    assert battle_task("climbing", "games").best_response is None
+
+
+def test_a_game_that_would_never_be_scored_is_refused():
+    assert find_task("guarded_rendezvous", horizon=6).max_steps == 6
+    assert find_task("guarded_rendezvous", max_steps=30).max_steps == 30
+    with pytest.raises(ValueError, match="scored at step 20, which max_steps=5 cuts off"):
+        find_task("guarded_rendezvous", max_steps=5)

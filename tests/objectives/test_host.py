@@ -263,3 +263,13 @@ def test_wrong_compositions_are_told_in_one_sentence(case):
         compose(policy, collected(policy))
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
+
+
+def test_a_latent_that_is_held_is_not_drawn_by_a_loss():
+    policy = gaussian_policy(held=True)
+    batch = collected(policy, rows=8, latent=torch.randn(8, 3))
+    loss = scoring(ClipPPOLoss, policy.fresh())
+    before = batch.clone()
+    vm.check_host(loss, policy, batch)
+    assert bool((loss(batch)["kl_approx"].abs() < 1e-5).all())
+    assert torch.equal(batch[KEYS.latent], before[KEYS.latent])

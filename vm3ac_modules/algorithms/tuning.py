@@ -8,7 +8,7 @@ baselines' codes for the loop of battles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -64,14 +64,25 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 """Patterns of algorithm and task, and values by option; later rows prevail."""
 
+BESIDE = {"beta_end": ("beta", "auto_beta"), "beta_frames": ("beta", "auto_beta")}
+"""Options that are tuned beside others: where one of these is given, the tuned value is not taken.
+"""
 
-def tuned(algorithm: str, task: str, names: Sequence[str] | None = None) -> dict[str, Any]:
+
+def tuned(
+    algorithm: str,
+    task: str,
+    names: Sequence[str] | None = None,
+    *,
+    given: Collection[str] = (),
+) -> dict[str, Any]:
     """The values that are chosen for an algorithm on a task.
 
     Args:
         algorithm: name of the algorithm.
         task: name of the task; battles are ``battle/<backend>/<reward>/<map>``.
         names: of the options that are wanted; all if None.
+        given: options that the caller chooses, and what is tuned beside them with them.
 
     Returns:
         Value by option, of those that have one.
@@ -80,8 +91,11 @@ def tuned(algorithm: str, task: str, names: Sequence[str] | None = None) -> dict
         >>> tuned("vm3ac", "predator_prey_2", ["beta", "lr"])
         {'beta': 0.15}
     """
+    given = {*given}
     found: dict[str, Any] = {}
     for algorithms, tasks, values in TUNED:
         if fnmatchcase(algorithm, algorithms) and fnmatchcase(task, tasks):
             found |= values
-    return {key: value for key, value in found.items() if names is None or key in names}
+    beside = {key for key, others in BESIDE.items() if not given.isdisjoint(others)}
+    wanted = found.keys() if names is None else found.keys() & {*names}
+    return {key: value for key, value in found.items() if key in wanted - beside}

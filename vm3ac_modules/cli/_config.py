@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vm3ac_modules.algorithms.registry import find_preset, presets
-from vm3ac_modules.algorithms.tuning import TUNED, tuned
+from vm3ac_modules.algorithms.tuning import BESIDE, TUNED, tuned
 from vm3ac_modules.cli.arguments import table
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments, battle_name
 from vm3ac_modules.runs.settings import COMMANDS, LOOPS
@@ -119,7 +119,17 @@ def _tuned(key: str, *, _root_: Any) -> Any:
     else:
         kind, task = COMMANDS["train"], _root_.task.name
     default = find_preset(algorithm, kind.kind).options.to_dict() | kind().to_dict()
-    return tuned(algorithm, task).get(key, default[key])
+    beside = [name for name in BESIDE.get(key, ()) if _said(_root_.algorithm, name, default)]
+    return tuned(algorithm, task, given=beside).get(key, default[key])
+
+
+def _said(node: Any, name: str, default: Mapping[str, Any]) -> bool:
+    """Whether the command line chooses an option of the algorithm."""
+    from omegaconf import OmegaConf
+
+    if name not in node or OmegaConf.is_interpolation(node, name):
+        return False
+    return name in TUNABLE or bool(node[name] != default[name])
 
 
 def chosen_algorithm(arguments: Sequence[str]) -> str:

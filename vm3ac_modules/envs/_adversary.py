@@ -120,13 +120,19 @@ class Adversary:
             ValueError: if it is that of another game.
         """
         teams, places = self.frequency.shape
-        if state is None or state.shape[-1] != places or len(state) % teams:
+        fits = state is not None and state.shape[-1] == places and not len(state) % teams
+        if fits:
+            assert state is not None
+            # Rows of one team have seen the same.
+            by_team = state.unflatten(0, (teams, -1))
+            fits = bool((by_team == by_team[:, :1]).all())
+        if not fits:
             shape = None if state is None else list(state.shape)
             raise ValueError(
                 f"{self.game}: the saved guard has shape {shape}, this game has {places} "
                 f"modes and {teams} teams: it is that of another game."
             )
-        self.frequency = state[:: len(state) // teams].to(self.frequency, copy=True)
+        self.frequency = by_team[:, 0].to(self.frequency, copy=True)
 
 
 def best_response_value(metrics: Mapping[str, Tensor]) -> float:

@@ -49,6 +49,15 @@ def set_specs(
     env.done_spec = Composite(ends, shape=batch, device=device)
 
 
+def check_numbers(action: Tensor, num_actions: int, owner: str) -> None:
+    """Refuse numbers of actions, int64 ``[*B, N]``, that are none of ``0 .. A - 1``."""
+    if action.is_floating_point() or bool(((action < 0) | (action >= num_actions)).any()):
+        raise ValueError(
+            f"{owner}: actions are numbers from 0 to {num_actions - 1}, got {action.dtype} from "
+            f"{action.min().item():g} to {action.max().item():g}."
+        )
+
+
 class SeededRowsEnv(EnvBase):
     """``B`` rows, each with a stream of its own that the seeds of its episodes come from."""
 

@@ -17,10 +17,11 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
+from torchrl.data import Bounded, Categorical, OneHot, Unbounded
 from torchrl.envs import EnvBase
 
 from vm3ac_modules.envs._adversary import Adversary, best_response_value
+from vm3ac_modules.envs._vector import ENDS, check_numbers, set_specs
 from vm3ac_modules.keys import Keys
 
 __all__ = ["GAMES", "GuardEnv", "best_response_value"]
@@ -140,32 +141,19 @@ class GuardEnv(EnvBase):
         self._make_specs()
 
     def _make_specs(self) -> None:
-        batch, device = self.batch_size, self.device
-        names: dict[str, Any] = {"shape": batch, "device": device}
-        group = (*batch, self.num_agents)
-
-        def agents(**specs: Any) -> Composite:
-            return Composite(agents=Composite(specs, shape=group, device=device), **names)
-
+        device = self.device
+        group = (*self.batch_size, self.num_agents)
         modes = (*group, self.num_modes)
         action: Any = Bounded(-1.0, 1.0, (*group, 2), device=device)
         if self.actions == "discrete":
             action = OneHot(self.num_modes, shape=modes, device=device)
         elif self.actions == "categorical":
             action = Categorical(self.num_modes, shape=group, device=device)
-        self.action_spec = agents(action=action)
-        self.reward_spec = agents(reward=Unbounded((*group, 1), device=device))
         seen: dict[str, Any] = {"observation": Unbounded((*group, 1), device=device)}
         if self.actions == "categorical":
             seen["action_mask"] = Categorical(2, shape=modes, dtype=torch.bool, device=device)
-        self.observation_spec = agents(**seen)
-        self.observation_spec["state"] = Unbounded((*batch, 1), device=device)
-        metric = Unbounded((*batch, 1), device=device)
         columns = ("guarded", *(f"mode_{m}" for m in range(self.num_modes)))
-        metrics = {name: metric.clone() for name in columns}
-        self.observation_spec["info"] = Composite(metrics, **names)
-        end = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
-        self.done_spec = Composite({"done": end.clone(), "terminated": end.clone()}, **names)
+        set_specs(self, self.num_agents, action=action, agents=seen, state_size=1, metrics=columns)
 
     def choices(self, action: Tensor) -> Tensor:
         """The mode that each agent goes for.
@@ -223,6 +211,8 @@ class GuardEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get(Keys().action)
+        if self.actions == "categorical":
+            check_numbers(action, self.num_modes, "GuardEnv")
         together, guard = self.membership(action), self.adversary.of_rows(self.guard())
         shared = together.sum(-1)
         reward = (together * (1.0 - guard)).sum(-1) - self.penalty * (1.0 - shared)
@@ -244,8 +234,8 @@ class GuardEnv(EnvBase):
             "agents": TensorDict(seen, ones.shape[:2], device=self.device),
             "state": ones[:, 0].clone(),
             "info": {"guarded": guarded, **modes},
-            "done": done,
-            "terminated": done.clone(),
+            **{name: done.clone() for name in ENDS[:2]},
+            ENDS[2]: torch.zeros_like(done),
         }
         return TensorDict(entries, self.batch_size, device=self.device)
 

@@ -20,7 +20,7 @@ from torch.nn.functional import one_hot
 from torchrl.data import Categorical, Unbounded
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.envs._vector import ENDS, set_specs
+from vm3ac_modules.envs._vector import ENDS, check_numbers, set_specs
 from vm3ac_modules.keys import Keys
 
 __all__ = ["MATRIX_GAMES", "MatrixGame", "MatrixGameEnv"]
@@ -210,6 +210,7 @@ class MatrixGameEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get(Keys().action)
+        check_numbers(action, self.game.num_actions, "MatrixGameEnv")
         over = self._stage == END
         place = (self._stage.clamp_min(0), *action.unbind(-1))
         reward = self._rewards[place].masked_fill(over, 0.0)

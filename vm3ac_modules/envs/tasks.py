@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
 
 import vm3ac_modules.envs.vmas.scenarios
@@ -138,19 +139,37 @@ def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> 
     """
     task = own_tasks().get(name)
     if name in GAMES:
-        judged = best_response_value if GAMES[name].get("guard", True) else None
-        task = Task(name, GuardEnv, 1, GAMES[name], best_response=judged)
+        task = Task(name, GuardEnv, 1, GAMES[name])
     for prefix, build in PREFIXES.items():
         if name.startswith(prefix):
             task = Task(name, partial(build, name.removeprefix(prefix)))
     if task is None:
         raise _unknown(name)
-    limit = task.max_steps if max_steps is None else max_steps
     options = {**task.options, **options}
-    if name in own_tasks():
-        judged = BEST_RESPONSES.get(options.get("adversary", "none"))
-        task = replace(task, best_response=judged)
-    return replace(task, max_steps=limit, options=options)
+    least = options.get("horizon", task.max_steps) if "adversary" in options else None
+    usual = task.max_steps if least is None else least
+    limit = usual if max_steps is None else max_steps
+    if isinstance(least, int) and isinstance(limit, int) and limit < least:
+        raise ValueError(
+            f"{name} is scored at step {least}, which max_steps={limit} cuts off: give a shorter "
+            f"horizon (task.env.horizon={limit})."
+        )
+    judged = best_response(name, options)
+    return replace(task, max_steps=limit, options=options, best_response=judged)
+
+
+def best_response(
+    name: str, options: Mapping[str, Any]
+) -> Callable[[Mapping[str, Tensor]], float] | None:
+    """What judges a frozen policy in a game, if its options make it one with an adversary.
+
+    Args:
+        name: the game.
+        options: all options of its environment.
+    """
+    if name in GAMES:
+        return best_response_value if options.get("guard", True) else None
+    return BEST_RESPONSES.get(options.get("adversary", "none"))
 
 
 def imports(name: str) -> str | None:
@@ -197,7 +216,9 @@ def battle_task(
         'battle/smax/sparse/3m'
     """
     check_battle(backend, reward)
-    guarded = backend == "games" and GAMES.get(map_name, {"guard": False}).get("guard", True)
+    judged = None
+    if backend == "games":
+        judged = best_response(map_name, {**GAMES.get(map_name, {}), **options})
     return Task(
         battle_name(map_name, backend, reward),
         partial(make_battle_env, map_name, backend=backend, reward=reward),
@@ -207,7 +228,7 @@ def battle_task(
         picture="rollout" if backend == "games" else "battle",
         about={"map": map_name, "backend": backend, "reward": reward},
         row_is_process=backend in ("smac", "smacv2"),
-        best_response=best_response_value if guarded else None,
+        best_response=judged,
     )
 
 

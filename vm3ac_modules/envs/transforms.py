@@ -125,8 +125,8 @@ class AgentIndex(Transform):
     """
 
     def __init__(self, group: str = "agents") -> None:
-        super().__init__()
         self.key = (group, "observation")
+        super().__init__(in_keys=[self.key], out_keys=[self.key])
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         seen = next_tensordict.get(self.key)
@@ -185,7 +185,7 @@ class AgentInfoToRoot(Transform):
             next_tensordict.get(self.group).del_("info")
             agents = next_tensordict.batch_dims
             for key in info.keys():  # noqa: SIM118
-                value = info.get(key).float()
+                value = info.get(key).to(torch.get_default_dtype())
                 first = value.select(agents, 0)
                 # The distance from the first one, since a mean of equal numbers can round.
                 mean = first + (value - first.unsqueeze(agents)).mean(agents)

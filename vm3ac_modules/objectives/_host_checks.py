@@ -136,7 +136,12 @@ def known_to_score(loss: nn.Module) -> bool | None:
 
 
 def _draws(policy: TensorDictModuleBase) -> bool:
-    return any(isinstance(leaf, LatentSampler) for leaf in policy_leaves(policy))
+    """Whether it draws a latent of its own; one that is held for an episode is left as it is."""
+    return any(_draws_anew(leaf) for leaf in policy_leaves(policy))
+
+
+def _draws_anew(leaf: nn.Module) -> bool:
+    return isinstance(leaf, LatentSampler) and not (leaf.held and leaf.mode == "sample")
 
 
 def check_source(
@@ -174,7 +179,7 @@ def check_source(
 
 def _check_critics(loss: nn.Module, network: TensorDictModuleBase) -> None:
     """Refuse a critic that judges actions under another latent than they are drawn with."""
-    samplers = (x for x in policy_leaves(network) if isinstance(x, LatentSampler))
+    samplers = (x for x in policy_leaves(network) if _draws_anew(x))
     drawn = {unravel_key(key) for sampler in samplers for key in sampler.out_keys}
     for attribute, module in vars(loss).items():
         if not attribute.endswith("_network") or attribute == "actor_network":

@@ -215,7 +215,7 @@ class Settings:
         preset = find_preset(name, kind.kind).options
         # Options of the algorithm that stand beside the run's are the stronger ones.
         algorithm |= {key: given.pop(key) for key in kind.shared if key in given}
-        chosen = tuned(name, task.name)
+        chosen = tuned(name, task.name, given=algorithm)
         own = {key: value for key, value in chosen.items() if key in preset.names()}
         loop = {key: value for key, value in chosen.items() if key in kind.names()}
         for key in given:

@@ -152,6 +152,11 @@ def test_forms_that_work(answering, kind):
         assert steps[REWARD][0, :, 1, 0].tolist() == [2.0] * 4
 
 
+def test_agents_that_left_see_zeros_after_their_last_observation(answering):
+    seen = play(answering(ListedOn), 4)[SEEN][0, :, 0, 0].tolist()
+    assert seen == [1.0, 2.0, 0.0, 0.0]
+
+
 def test_a_training_on_a_class_without_an_init(answering, tmp_path):
     pytest.importorskip("tensorboard")
     answering(Plain)
@@ -190,6 +195,12 @@ class NoPay(Plain):
 class ListPay(Plain):
     def paid(self):
         return [1.0, 1.0]
+
+
+class FlatCuts(Plain):
+    def step(self, actions):
+        *found, _, infos = super().step(actions)
+        return *found, False, infos
 
 
 class Unseen(Plain):
@@ -251,6 +262,7 @@ REFUSED = {
     WordPay: r"rewards of agent 'b' is str, not a number",
     NoPay: r"rewards of agent 'b' has no entry, though the agent is listed \(in step 1",
     ListPay: r"rewards are list, not a dictionary by agent",
+    FlatCuts: r"truncations are bool, not a dictionary by agent \(in step 1",
     Unseen: r"observations of agent 'b' has no entry, though the agent is listed \(in step 1",
     Misshapen: r"observations of agent 'b' has shape \[3\], its space says \[2\] \(in step 1",
     ScalarSeen: r"observations of agent 'b' has shape \[\], its space says \[2\] \(in step 1",

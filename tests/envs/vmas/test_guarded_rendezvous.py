@@ -268,6 +268,29 @@ def test_the_adversary_of_another_game_is_refused():
         five.load_simulator_state(four.simulator_state())
     with pytest.raises(ValueError, match="it is that of another game"):
         five.scenario.adversary.load(four.scenario.adversary.state())
+    # Two teams' tables are not one team's.
+    apart = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    with pytest.raises(ValueError, match="it is that of another game"):
+        four.scenario.adversary.load(apart)
+
+
+def test_a_new_seed_meets_an_adversary_that_knows_nothing():
+    env = make_env("guarded_rendezvous", 4, seed=0)
+    for _ in range(5):
+        walk(env, choose(4, 1, 1))
+    frequency = env.base_env.scenario.adversary.frequency
+    assert not torch.equal(frequency, torch.full((1, 4), 0.25))
+    env.set_seed(1)
+    frequency = env.base_env.scenario.adversary.frequency
+    assert torch.equal(frequency, torch.full((1, 4), 0.25))
+
+
+def test_without_an_adversary_nothing_is_guarded():
+    env = make_env("rendezvous", 4, seed=0)
+    for _ in range(2):
+        info = walk(env, choose(4, 1, 1))["next", "info"]
+    assert bool((info["mode_1"] == 1).all())
+    assert bool((info["guarded"] == 0).all())
 
 
 @pytest.mark.parametrize(

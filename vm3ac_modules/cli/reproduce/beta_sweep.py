@@ -61,8 +61,7 @@ def betas_of(text: str) -> list[float]:
 
 def constant(beta: float) -> dict[str, Any]:
     """The options of a temperature that stays."""
-    ends = ("algorithm.beta_end", "algorithm.beta_frames")
-    return {"algorithm.beta": beta, **dict.fromkeys(ends, "null")}
+    return {"algorithm.beta": beta}
 
 
 def make(command: Command) -> None:

@@ -116,6 +116,8 @@ def _small_game(
         return MatrixGameEnv(name, num_envs, device, seed)
     if name not in GAMES:
         raise ValueError(f"unknown game {name!r}; valid: {', '.join(SMALL_GAMES)}.")
+    if fixed := [key for key in ("max_steps", "actions") if key in options]:
+        raise ValueError(f"{fixed[0]} of {name} is fixed: one step, of numbers.")
     return GuardEnv(num_envs, device, seed, **{**GAMES[name], "actions": "categorical", **options})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ class Simulated:
                 "infos)",
             )
         observations, rewards, terminations, truncations, _ = answer
-        for name, told in zip(("rewards", "terminations"), answer[1:3], strict=True):
+        for name, told in zip(("rewards", "terminations", "truncations"), answer[1:4], strict=True):
             if not isinstance(told, Mapping):
                 raise self._wrong(name, f"are {_form(told)}, not a dictionary by agent")
         listed = list(self.env.agents)
@@ -152,7 +152,7 @@ class Simulated:
         self.live = [agent for agent in self.live if agent in listed and agent not in ended]
         if not self.live:
             row.ends[:] = not cut, cut
-        self._observe(observations, row)
+        self._observe(observations, row, ended)
 
     def _reward(self, agent: Any, rewards: Mapping[Any, Any], listed: Sequence[Any]) -> float:
         if agent not in rewards:
@@ -190,13 +190,15 @@ class Simulated:
                     agent,
                 )
 
-    def _observe(self, observations: Any, row: Row) -> None:
+    def _observe(self, observations: Any, row: Row, ended: Collection[Any] = ()) -> None:
+        """Write what agents see: those that ended just now for the last time, others zeros then."""
         if not isinstance(observations, Mapping):
             raise self._wrong("observations", f"are {_form(observations)}, not a dictionary")
         for i, agent in enumerate(self.agents):
             if agent not in observations and agent in self.live:
                 raise self._wrong("observations", "has no entry, though the agent is listed", agent)
-            self._put(row.observation[i], observations.get(agent, 0.0), "observations", agent)
+            seen = observations.get(agent, 0.0) if agent in self.live or agent in ended else 0.0
+            self._put(row.observation[i], seen, "observations", agent)
         if row.state.size:
             self._put(row.state, self.env.state(), "state", None)
 

@@ -163,6 +163,11 @@ class GuardedRendezvous(SeededScenario):
         if self._world is not None:
             self.adversary.forget()
 
+    def to(self, device: torch.device) -> None:
+        """Move the scenario, the adversary's table with it."""
+        self.adversary.frequency = self.adversary.frequency.to(device)
+        super().to(device)
+
     @property
     def memory(self) -> Tensor:
         """What each row's adversary has learned, ``[B, M]``."""
