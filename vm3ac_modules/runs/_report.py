@@ -123,6 +123,7 @@ def summary(
         **rest,
         "notes": list(run.notes),
         "device": device_name(settings.training.device),
+        "milliseconds_by_threads": {str(n): ms for n, ms in run.threads.milliseconds.items()},
         "versions": versions(),
         "git_commit": git_commit(),
     }

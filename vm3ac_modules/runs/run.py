@@ -154,10 +154,12 @@ class Run(RunBase):
         if waits and not bool(collected.ended.any()):
             return
         for batch in self.source.batches():
+            self.threads.begin()
             yield batch if self.task.plays == "steps" else batch.to(self.training.device)
 
     def learned(self, losses: Mapping[str, Tensor]) -> None:
         """Count an update and what it returned; write a row of metrics at fixed updates."""
+        self.threads.end()
         self.updates += 1
         self.metrics.add(losses)
         if self.updates % self.training.log_every_updates == 0:
