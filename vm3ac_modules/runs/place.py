@@ -33,7 +33,20 @@ PLACE = ("task", "map", "backend", "reward", "env")
 
 
 def placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task that a configuration names, and its entries with all that they left to defaults."""
+    """The task that a configuration names, and its entries with all that they left to defaults.
+
+    Args:
+        given: the entries of :data:`PLACE` that the configuration has.
+
+    Raises:
+        OptionsError: for entries that do not go together, are unknown, or of another type.
+        ValueError: for an unknown task.
+
+    Example:
+        >>> task, entries = placed({"task": {"name": "guard", "max_steps": 1}})
+        >>> task.name, entries["task"]["env"]
+        ('guard', {})
+    """
     if "map" in given:
         if "task" in given:
             raise OptionsError("give a task or the map of a battle, not both.")
@@ -76,7 +89,19 @@ def _check_reserved(where: str, env: Mapping[str, Any], names: tuple[str, ...]) 
 
 
 def mapping(key: str, value: Any) -> dict[str, Any]:
-    """Options by name that a key of the configuration holds; empty where it says nothing."""
+    """Options by name that a key of the configuration holds; empty where it says nothing.
+
+    Args:
+        key: the key, for messages.
+        value: what the configuration has there.
+
+    Raises:
+        OptionsError: if it is no mapping.
+
+    Example:
+        >>> mapping("task.env", None), mapping("task.env", {"num_agents": 3})
+        ({}, {'num_agents': 3})
+    """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
