@@ -29,6 +29,8 @@ class Evaluator:
         seed = evaluation_seed(training.seed) if task.plays == "steps" else training.seed
         env = task.make(rows, device=training.device, seed=seed, teams=training.seeds)
         self.env = run.agent.wrap(env)
+        # The newest evaluation and its frame; this process's, so none after a resume.
+        self.last: tuple[int, list[EvaluationResult]] = (-1, [])
 
     def play(self, **options: Any) -> list[EvaluationResult]:
         """Evaluate with the protocol's fixed starts; one result per seed."""
@@ -57,6 +59,7 @@ class Evaluator:
         battles = self.run.task.plays == "episodes"
         lost = lost_episodes(self.env) if battles else 0
         results = play()
+        self.last = (self.run.frames, results)
         found = information(self.run)
         if battles:
             # They count as battles that were not won.
@@ -92,7 +95,12 @@ class Evaluator:
             return results
 
         if self.run.files[0].last_evaluation == self.run.frames:
-            play()
+            frame, known = self.last
+            # Played once more only to be watched, or after a resume.
+            if frame == self.run.frames and watched is None:
+                results.extend(known)
+            else:
+                play()
         else:
             self._write(play)
         randoms = self.play(policy=None)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from tensordict import TensorDictBase
-from torchrl.envs import EnvBase, Transform, VecNormV2
+from torchrl.envs import EnvBase, StepCounter, Transform, VecNormV2
 from torchrl.envs.batched_envs import BatchedEnvBase
 
 from vm3ac_modules.envs.carried import foreign_parts, own_state
@@ -48,7 +48,9 @@ def check_carried(task: Task, env: EnvBase, seeds: int) -> set[str]:
     """
     if task.row_is_process:
         return set()
-    if not foreign_parts(env) and not isinstance(innermost(env), BatchedEnvBase):
+    # Steps are counted, and nothing is learned from them.
+    foreign = [part for part in foreign_parts(env) if type(part) is not StepCounter]
+    if not foreign and not isinstance(innermost(env), BatchedEnvBase):
         return set()
     with fork_rng(SEED):
         found = [_changes(task.make(rows, seed=SEED)) for rows in (1, 2)]
