@@ -1,6 +1,6 @@
 """Files and settings from somebody else: only documented errors, nothing run, nothing left behind.
 
-The short form draws 20 inputs per boundary; ``-m slow`` draws 400 of each, 5,200 in all.
+The short form draws 20 inputs per boundary; ``-m slow`` draws 400 of each, 6,000 in all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 from contracts.hostile import fix, mark, saved
+from contracts.hostile_batches import batches, builders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ from vm3ac_modules.runs import (
 from vm3ac_modules.runs.record import CsvLog, read_config
 
 SHORT, LONG = 20, 400
-"""Inputs per boundary; there are thirteen of them."""
+"""Inputs per boundary; there are fifteen of them."""
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -170,6 +171,9 @@ BOUNDARIES = {
     "onnx": record(".onnx"),
     "pt2": record(".pt2"),
     "frames": frames,
+    "transitions": batches("continuous"),
+    "episodes": batches("discrete"),
+    "builders": builders,
 }
 
 

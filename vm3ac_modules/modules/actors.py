@@ -57,14 +57,17 @@ def action_bounds(action_spec: TensorSpec) -> tuple[Tensor, Tensor]:
         torch.Size([3, 2])
     """
     if not isinstance(action_spec, Bounded) or not action_spec.dtype.is_floating_point:
+        dtype = getattr(action_spec, "dtype", None)
         raise ValueError(
             f"a squashed Gaussian policy needs a bounded continuous action spec, got "
-            f"{type(action_spec).__name__} of dtype {action_spec.dtype}. Bound the action space, "
-            f"or use a categorical policy for discrete actions."
+            f"{type(action_spec).__name__}{f' of dtype {dtype}' if dtype else ''}. Bound the "
+            f"action space, or use a categorical policy for discrete actions."
         )
     low, high = action_spec.space.low, action_spec.space.high
-    if low.ndim < 2:
-        raise ValueError(f"the action spec must be [*B, N, A], got shape {tuple(low.shape)}.")
+    if low.ndim < 2 or low.numel() == 0:
+        raise ValueError(
+            f"the action spec must be [*B, N, A], none of them 0, got shape {tuple(low.shape)}."
+        )
     low, high = low.reshape(-1, *low.shape[-2:])[0], high.reshape(-1, *high.shape[-2:])[0]
     if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
         raise ValueError(

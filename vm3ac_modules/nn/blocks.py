@@ -41,6 +41,10 @@ def repeat_input(x: Tensor, dims: int, copies: int) -> Tensor:
     return x.unsqueeze(dims).expand(*x.shape[:dims], copies, *x.shape[dims:])
 
 
+class LayerInputError(ValueError):
+    """An input has another shape than a layer was built for."""
+
+
 def agent_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Apply every agent's own affine map in one batched product.
 
@@ -74,7 +78,7 @@ def group_agents(x: Tensor, weight: Tensor) -> Tensor:
     agents, fan_in = weight.shape[-3], weight.shape[-2]
     stack = x.shape[:num_stack]
     if x.shape[-1] != fan_in or agents not in (1, x.shape[-2]) or stack != weight.shape[:-3]:
-        raise ValueError(
+        raise LayerInputError(
             f"input {tuple(x.shape)} does not fit weights {tuple(weight.shape)}: expected "
             f"[*{list(weight.shape[:-3])}, *B, {agents if agents > 1 else 'N'}, {fan_in}]."
         )
@@ -121,7 +125,7 @@ class AgentLinear(nn.Module):
         stack_shape: leading dimensions ``*S`` of independently initialized copies.
 
     Raises:
-        ValueError: if ``num_agents < 1``.
+        ValueError: if ``num_agents < 1``, or a size is negative.
 
     Example:
         >>> AgentLinear(4, 8, num_agents=3)(torch.zeros(16, 3, 4)).shape
@@ -141,6 +145,10 @@ class AgentLinear(nn.Module):
     ) -> None:
         super().__init__()
         check_agents(num_agents)
+        if in_features < 0 or out_features < 0:
+            raise ValueError(
+                f"sizes of a layer must not be negative, got {in_features} and {out_features}."
+            )
         shape = (*stack_shape, 1 if share_params else num_agents)
         self.fan_in = in_features if fan_in is None else fan_in
         self.weight = nn.Parameter(torch.empty(*shape, in_features, out_features))

@@ -14,12 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictParams
-from tensordict.utils import NestedKey
+from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import ValueEstimators
 
 from vm3ac_modules.keys import Keys, require_dtypes, require_keys
+from vm3ac_modules.nn.blocks import LayerInputError
 from vm3ac_modules.objectives.common import REDUCTIONS, reduce_loss, valid_mask, without_masked
 from vm3ac_modules.objectives.options import check_choice, check_positive, check_shares
 from vm3ac_modules.objectives.slots import LossNetwork, ParameterSlots
@@ -245,18 +246,37 @@ class MultiAgentLoss(LossModule):
             The losses that are wanted, and diagnostics, see the class.
 
         Raises:
-            ValueError: for another name in ``only``, or an entry of another type than the
-                networks'; names it.
+            ValueError: for another name in ``only``; for an entry of another type than the
+                networks', which it names; for entries of shapes that do not fit together.
         """
         known = self.networks()
         wanted = set(known if only is None else only)
         if not wanted <= set(known):
             raise ValueError(f"only= takes names of {sorted(known)}, got {sorted(wanted)}.")
         self.require_dtypes(tensordict)
-        batch = self.read(tensordict)
-        noise = self.draw_noise(tensordict) if noise is None else noise
-        found = self.compute(batch, noise, wanted)
+        try:
+            batch = self.read(tensordict)
+            noise = self.draw_noise(tensordict) if noise is None else noise
+            found = self.compute(batch, noise, wanted)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, IndexError, LayerInputError) as error:
+            raise self._unfit(tensordict, error) from error
         return TensorDict({k: x for k, x in found.items() if k in wanted or k not in known}, [])
+
+    def _unfit(self, tensordict: TensorDictBase, error: Exception) -> ValueError:
+        """What torch said of a batch, with the shapes and types of all that was read."""
+        found = [(key, tensordict.get(key, None)) for key in self.in_keys]
+        entries = ", ".join(
+            f"{unravel_key(key)!r} {list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+            for key, value in found
+            if isinstance(value, Tensor)
+        )
+        return ValueError(
+            f"{type(self).__name__} cannot compute on this batch: {error}. It has {entries}, with "
+            f"batch size {list(tensordict.batch_size)}: compare with the environment's specs that "
+            "the networks were built for."
+        )
 
     def read(self, tensordict: TensorDictBase) -> Any:
         """Check a batch and clean it of what is masked.

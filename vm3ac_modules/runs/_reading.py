@@ -21,7 +21,7 @@ DEEPEST = 64
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """What ``meta.json`` says, after checking every field; a ValueError says which is wrong."""
+    """What ``meta.json`` says, a mapping with a version; a ValueError says why it is none."""
     if path.stat().st_size > LARGEST_META:
         raise ValueError(f"has {path.stat().st_size} bytes, which no meta.json has")
     try:
