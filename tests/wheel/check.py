@@ -160,7 +160,8 @@ def contents(wheel: Path, sdist: Path) -> None:
         assert f"vm3ac_modules/{needed}" in names, needed
     with tarfile.open(sdist) as file:
         files = {name.split("/", 1)[-1] for name in file.getnames()}
-    needed = {"conftest.py", "CITATION.cff", "Makefile", "constraints.txt", "LICENSE", "README.md"}
+    needed = {"conftest.py", "CITATION.cff", "Makefile", "LICENSE", "README.md"}
+    needed |= {"constraints.txt", "constraints-hashed.txt"}
     needed |= {"constraints-benchmarl.txt"}
     assert not needed - files, needed - files
     assert not any(name.startswith(("runs/", ".venv/")) for name in files)
