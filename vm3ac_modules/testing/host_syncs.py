@@ -19,9 +19,15 @@ from torch.utils._pytree import tree_leaves
 __all__ = ["HostSyncs", "count_host_syncs"]
 
 aten = torch.ops.aten
+CHECKED = "a law of random numbers is checked"
 READS = {
+    # Inside these the device is asked whether they are allowed.
+    aten.normal: CHECKED,
+    aten.multinomial: CHECKED,
+    aten._linalg_check_errors: "a matrix is checked",
     aten._local_scalar_dense: "a value is read",
     aten.equal: "tensors are compared",
+    aten.allclose: "tensors are compared",
     aten.is_nonzero: "a value is read",
     aten.nonzero: "the size of a result depends on values",
     aten.masked_select: "the size of a result depends on values",
@@ -33,22 +39,9 @@ READS = {
 COPIES = (aten._to_copy, aten.copy_, aten._foreach_copy_)
 INDEXING = (aten.index, aten.index_put, aten.index_put_)
 STATES = ("get_state", "set_state", "graphsafe_get_state", "graphsafe_set_state")
-DEPTH = 5
+DEPTH = 6
 """Lines that are said of every wait."""
-_NOT_NAMED = (
-    str(Path(__file__).parent),
-    *(
-        f"{Path(torch.__file__).parent}/{place}"
-        for place in (
-            "_dynamo",
-            "_compile",
-            "utils/_python_dispatch",
-            "_ops",
-            "overrides",
-            "utils/_contextlib",
-        )
-    ),
-)
+_NOT_NAMED = (str(Path(__file__).parent), f"{Path(torch.__file__).parent}/", "<frozen")
 
 
 class HostSyncs(Counter[str]):
@@ -57,7 +50,7 @@ class HostSyncs(Counter[str]):
     def __init__(self) -> None:
         super().__init__()
         self.places: list[str] = []
-        """The innermost lines of Python of each, the last call first."""
+        """The innermost lines outside torch of each, the last call first."""
 
     def note(self, why: str) -> None:
         """Count one more.
