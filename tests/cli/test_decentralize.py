@@ -14,6 +14,7 @@ pytest.importorskip("hydra")
 from contracts.training import STEPS, configuration
 
 from vm3ac_modules.cli import decentralize, export
+from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import Run, Settings, train
 
 
@@ -54,6 +55,32 @@ def test_agents_that_differ_from_the_team_are_an_error(runs, tmp_path, monkeypat
     assert "differ from the joint policy by 2e-05, more than 1e-05; they are not put in" in said
     # Nor is anything left of them.
     assert not list(tmp_path.iterdir())
+
+
+def test_a_row_of_late_answers_needs_a_deadline():
+    for name in ("delay", "delayed"):
+        with pytest.raises(OptionsError, match=f"{name} is of the row 'delayed'"):
+            decentralize.Decentralized(run_dir="x", **{name: 0.5})
+    assert decentralize.Decentralized(run_dir="x", delay=0.5, deadline=1.0).delay == 0.5
+
+
+def test_code_that_lies_in_the_run_is_not_believed(runs, monkeypatch):
+    monkeypatch.setattr(decentralize, "find_spec", lambda name: None)
+    run = str(runs / "0")
+    [first, second] = [decentralize.Bench(decentralize.Decentralized(run_dir=run)) for _ in "ab"]
+    written = []
+    export_agents = decentralize.export
+    monkeypatch.setattr(
+        decentralize, "export", lambda *a: (written.append(a[3]), export_agents(*a))[1]
+    )
+    for bench in (first, second):
+        assert not bench.vouched(bench.latent)
+        assert len(bench.files(bench.latent)) == 2
+        assert bench.vouched(bench.latent)
+    assert written == ["synchronized"] * 2
+    said = decentralize.Bench(decentralize.Decentralized(run_dir=run, format="torch"))
+    said.files(said.latent)
+    assert len(written) == 2
 
 
 def test_the_table_of_faults(runs, capsys):

@@ -11,7 +11,7 @@ pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 
 from vm3ac_modules.cli.training import prepared, resumed
-from vm3ac_modules.runs import read_yaml, to_yaml
+from vm3ac_modules.runs import UntrustedError, read_yaml, to_yaml
 
 # --- sweeps -----------------------------------------------------------------------------------
 
@@ -189,3 +189,24 @@ def test_options_of_the_algorithm_can_be_changed_on_resume(say):
     assert job.algorithm.beta == 0.4
     job = say("run_dir=here", "resume=true", "eval_episodes=7").job
     assert (job.training.eval_episodes, job.algorithm.beta) == (7, 0.4)
+
+
+def test_a_module_that_a_run_names_is_imported_on_request_only(tmp_path):
+    saved = {"run_dir": "x", "task": {"name": "python:somebody:make"}}
+    (tmp_path / "config.yaml").write_text(to_yaml(saved))
+    config = {"run_dir": str(tmp_path), "seeds": 1, "resume": True, "overwrite": False}
+    with pytest.raises(UntrustedError, match="give trust=true"):
+        prepared({**config, "trust": False}, [])
+    for trust, words in ((True, []), (False, ["task=python:somebody:make"])):
+        found = prepared({**config, "trust": trust}, words)
+        assert found["task"]["name"] == "python:somebody:make"
+
+
+def test_a_configuration_that_unfolds_without_end_is_refused(tmp_path):
+    lines = ["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 12)]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="holds no mapping"):
+        read_yaml(tmp_path / "config.yaml")
+    same = [16, 16]
+    (tmp_path / "config.yaml").write_text(to_yaml({"hidden": same, "critic_hidden": same}))
+    assert read_yaml(tmp_path / "config.yaml")["critic_hidden"] == same

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import zipfile
 
 import pytest
 import torch
 from contracts.hostile import fix, mark, saved
+from contracts.training import STEPS, configuration
 
 pytest.importorskip("yaml")
 
@@ -21,7 +23,10 @@ from vm3ac_modules.runs import (
     load_agent,
     load_checkpoint,
     save_checkpoint,
+    train,
 )
+
+TINY = {**STEPS, "draw": False, "checkpoint_every_frames": 16, "log_every_updates": 2}
 
 
 def put_state(run, content):
@@ -137,3 +142,23 @@ def test_a_program_of_torch_is_code_and_needs_somebodys_word(tmp_path):
     with pytest.raises(AgentFileError, match=r"which is code.*ONNX"):
         DeployedAgent(path)
     assert DeployedAgent(path, trust=True).record["agent"] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "optimizers", "counters", "log", "log_rows", "rng", "env", "source", "carried"]
+)
+@pytest.mark.parametrize("value", [None, [1]])
+def test_a_state_without_one_of_its_parts_is_one_error(undisturbed, tmp_path, name, value):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    step = run / "checkpoint" / (run / "checkpoint" / "latest").read_text().strip()
+    state = torch.load(step / "state.pt", weights_only=True)
+    state.pop(name) if value is None else state.update({name: value})
+    torch.save(state, step / "state.pt")
+    fix(step / "meta.json", files={"state.pt": mark(step / "state.pt")})
+    if name in ("loss", "carried"):
+        with pytest.raises(CheckpointError):
+            load_agent(run)
+    if name != "carried":
+        tiny = {**TINY, "run_dir": str(run), "frames": 64, "resume": True}
+        with pytest.raises((CheckpointError, ValueError)):
+            train(configuration(tiny=tiny))

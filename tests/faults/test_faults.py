@@ -12,6 +12,7 @@ import shutil
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from vm3ac_modules.runs import (
     load_checkpoint,
     train,
 )
+from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs.record import CsvLog
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -172,6 +174,45 @@ def test_ctrl_c_once_and_twice_writes_a_checkpoint(monkeypatch, config, undistur
     assert go_on(config, undisturbed) == []
 
 
+def at_first(monkeypatch, name, act):
+    """Do something at the first call of a method of the evaluator."""
+    method, done = getattr(Evaluator, name), []
+
+    def wrapped(self, *arguments, **options):
+        if not done:
+            done.append(True)
+            act()
+        return method(self, *arguments, **options)
+
+    monkeypatch.setattr(Evaluator, name, wrapped)
+
+
+def test_sigterm_during_the_first_evaluation(monkeypatch, config, undisturbed):
+    with monkeypatch.context() as patched:
+        at_first(patched, "play", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            train(config)
+    assert load_checkpoint(config["run_dir"]).frame == 0
+    assert go_on(config, undisturbed) == []
+
+
+def test_ctrl_c_during_the_last_evaluation_stops_at_once(monkeypatch, config, undisturbed):
+    with monkeypatch.context() as patched:
+        at_first(patched, "finish", lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert go_on(config, undisturbed) == []
+
+
+def test_a_simulator_that_fails_in_an_evaluation_is_not_the_disk(monkeypatch, config):
+    def fail():
+        raise ConnectionResetError(errno.ECONNRESET, "the simulator closed the connection")
+
+    at_first(monkeypatch, "play", fail)
+    with pytest.raises(ConnectionResetError, match="the simulator closed"):
+        train(config)
+
+
 def test_a_third_ctrl_c_stops_at_once(monkeypatch, config, undisturbed):
     def interrupt(run):
         for _ in range(3):
@@ -221,7 +262,9 @@ def test_a_thread_may_train_without_handlers(config, undisturbed):
 
 def test_a_directory_that_vanished(monkeypatch, config, undisturbed):
     with monkeypatch.context() as patched:
-        stop_at(patched, 20, lambda run: shutil.rmtree(config["run_dir"]))
+        # TensorBoard's thread may write into it meanwhile, so that its last folder stays.
+        gone = partial(shutil.rmtree, config["run_dir"], ignore_errors=True)
+        stop_at(patched, 20, lambda run: gone())
         with pytest.raises(RunDirectoryError, match="removed"):
             train(config)
     assert go_on(config, undisturbed) == []

@@ -170,7 +170,6 @@ BOUNDARIES = {
     "onnx": record(".onnx"),
     "pt2": record(".pt2"),
     "frames": frames,
-    "frames_again": frames,
 }
 
 

@@ -16,6 +16,7 @@ from vm3ac_modules.runs import (
     save_checkpoint,
     train,
 )
+from vm3ac_modules.runs._segments import ReplayFiles
 
 CAPACITY = 8
 
@@ -225,3 +226,24 @@ def test_every_seed_has_segments_of_its_own(compose, tmp_path):
         found.append(load_checkpoint(folder).replay["next", "agents", "reward"])
     assert found[0].shape == found[1].shape == (48, 2, 1)
     assert not torch.equal(*found)
+
+
+def said(*spans, written=6, held=4):
+    parts = [
+        {"name": f"items_{a}_{b}_frame_1.pt", "first": a, "end": b, "size": 1, "sha256": "0"}
+        for a, b in spans
+    ]
+    return {"written": written, "held": held, "batch_dims": 1, "segments": parts}
+
+
+def test_what_is_listed_is_checked_before_it_is_read():
+    assert len(ReplayFiles.of(said((0, 3), (3, 6))).segments) == 2
+    for spans, message in [
+        (((0, 3), (0, 3), (3, 6)), "does not follow"),
+        (((0, 3), (4, 6)), "does not follow"),
+        (((3, 6),), "do not hold the newest 4 of 6"),
+        ((), "do not hold the newest"),
+        (((0, 3), (3, 7)), "end with item 7, not 6"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ReplayFiles.of(said(*spans))

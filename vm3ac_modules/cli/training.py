@@ -19,14 +19,9 @@ from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs.place import MOVED
 from vm3ac_modules.runs.record import read_config
-from vm3ac_modules.runs.settings import (
-    COMMANDS,
-    LOOPS,
-    MOVED,
-    Settings,
-    clean_name,
-)
+from vm3ac_modules.runs.settings import COMMANDS, LOOPS, Settings, clean_name
 from vm3ac_modules.runs.training import train
 from vm3ac_modules.runs.trust import check_trusted
 
@@ -62,6 +57,7 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
     from omegaconf import DictConfig, OmegaConf
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("vm3ac_modules.threads").setLevel(logging.INFO)
     if "RL_LOGGING_LEVEL" not in os.environ:
         # TorchRL says how large its storages are.
         logging.getLogger("torchrl").setLevel(logging.WARNING)

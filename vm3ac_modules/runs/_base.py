@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from vm3ac_modules.learning.guards import FiniteGuard
 from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
 from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
+from vm3ac_modules.runs._machine import Threads, keep_freed_memory
 from vm3ac_modules.runs._segments import ReplayFiles
 from vm3ac_modules.runs._statistics import check_carried
 from vm3ac_modules.runs.directory import RunDirectoryError, check_run_directory
@@ -41,7 +41,8 @@ class RunBase:
         check_device(training.device)
         require_intervals(training.seeds)
         check_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
-        set_threads(training.threads, 2 if self.task.plays == "steps" else 1)
+        keep_freed_memory()
+        self.threads = Threads(training.threads, training.device)
         self.frames = self.updates = self.episodes = 0
         self.lost_before = 0
         self.started, self.seconds_before = time.monotonic(), 0.0
@@ -187,11 +188,3 @@ class RunBase:
                     f"{place} was removed or emptied while its run went on: nothing can be saved "
                     "there. Give another run_dir."
                 )
-
-
-def set_threads(threads: int | None, default: int) -> None:
-    """Set torch's intra-op threads, unless the environment says how many."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(default)

@@ -66,7 +66,8 @@ class Evaluator:
         for files, result, more in zip(self.run.files, results, found, strict=True):
             counts = {"frame": self.run.frames, "update": self.run.updates}
             rows.append({**counts, **evaluation_row(result, self.run.task), **more})
-            files.write_evaluation(rows[-1])
+            with self.run.writing("eval.csv"):
+                files.write_evaluation(rows[-1])
         if len(rows) > 1:
             return "returns " + " ".join(f"{row['return_mean']:.0f}" for row in rows)
         [row] = rows
@@ -98,14 +99,17 @@ class Evaluator:
         summaries = []
         for files, result, random in zip(self.run.files, results, randoms, strict=True):
             found = summary(self.run, files.settings, result, random)
-            write_json(files.run_dir / "summary.json", found)
+            with self.run.writing("the summary"):
+                write_json(files.run_dir / "summary.json", found)
             summaries.append(found)
             if self.run.training.draw:
-                draw_all(self.run, self.env, files, result, random.mean)
+                with self.run.writing("a picture"):
+                    draw_all(self.run, self.env, files, result, random.mean)
         if len(summaries) == 1:
             return summaries[0]
         together = joined_summary(summaries, self.run.training.seed)
-        write_json(Path(self.run.training.run_dir) / "summary.json", together)
+        with self.run.writing("the summary"):
+            write_json(Path(self.run.training.run_dir) / "summary.json", together)
         return together
 
     def _why_no_update(self) -> str:

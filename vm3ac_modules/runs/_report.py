@@ -123,21 +123,25 @@ def summary(
         **rest,
         "notes": list(run.notes),
         "device": device_name(settings.training.device),
+        "milliseconds_by_threads": {str(n): ms for n, ms in run.threads.milliseconds.items()},
         "versions": versions(),
         "git_commit": git_commit(),
     }
 
 
 def joined_summary(summaries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Mean and 95% interval (half its width) over a run's seeds, and each seed's summary."""
+    """Means over a run's seeds of all that was measured, and each seed's summary.
+
+    The return has its 95% interval over seeds (half its width).
+    """
     mean = summarize_returns([summary["eval_return_mean"] for summary in summaries]).mean
-    randoms = torch.tensor([summary["random_return_mean"] for summary in summaries])
+    measured = [key for key, value in summaries[0].items() if isinstance(value, float)]
     joined = {
         **summaries[0],
+        **{key: sum(one[key] for one in summaries) / len(summaries) for key in measured},
         "seed": seed,
         "eval_return_mean": mean.value,
         "eval_return_ci95": (mean.high - mean.low) / 2,
-        "random_return_mean": float(randoms.mean()),
     }
     return {**joined, "seeds": list(summaries)}
 

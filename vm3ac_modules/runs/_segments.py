@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,9 +59,16 @@ class ReplayFiles(NamedTuple):
                 raise ValueError(f"a file of the replay is called {part.name!r}")
             if not 0 <= part.first < part.end or part.size < 0:
                 raise ValueError(f"{part.name} holds the items {part.first} to {part.end}")
+        for part, following in pairwise(segments):
+            if following.first != part.end:
+                raise ValueError(f"{following.name} does not follow {part.name}")
         written, held, dims = data["written"], data["held"], data["batch_dims"]
         if not 0 <= held <= written or dims not in (1, 2):
             raise ValueError(f"the replay holds {held} of {written} items, {dims} dimensions")
+        if held and not (segments and segments[0].first <= written - held < segments[-1].end):
+            raise ValueError(f"the files do not hold the newest {held} of {written} items")
+        if segments and segments[-1].end != written:
+            raise ValueError(f"the files end with item {segments[-1].end}, not {written}")
         return cls(written, held, segments, dims)
 
 
@@ -103,7 +111,11 @@ def joined(
     oldest, parts = files.written - files.held, []
     for segment in files.segments:
         content = read(folder / FOLDER / segment.name, segment._asdict())
+        if not content:
+            raise ValueError(f"{segment.name} is empty")
         shape = next(iter(content.values())).shape[: files.batch_dims]
+        if shape[0] != segment.end - segment.first:
+            raise ValueError(f"{segment.name} holds {shape[0]} items")
         rows = TensorDict(content, shape).unflatten_keys(".")
         parts.append(rows[max(oldest - segment.first, 0) :])
     items = torch.cat(parts)

@@ -27,6 +27,8 @@ from vm3ac_modules.learning.sources import Replayed
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._plain import check_plain
 from vm3ac_modules.runs.checkpoint import (
+    Checkpoint,
+    CheckpointError,
     ReplayItems,
     common_frame,
     load_checkpoint,
@@ -125,6 +127,16 @@ def restore(run: RunBase) -> dict[str, Any]:
         )
         for own in run.settings_of_seeds
     ]
+    try:
+        return _put_back(run, saved)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{run.training.run_dir} holds no state that this run goes on from "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def _put_back(run: RunBase, saved: list[Checkpoint]) -> dict[str, Any]:
     states, agent = [one.state for one in saved], run.agent
     losses = [state["loss"] for state in states]
     agent.loss.load_state_dict(join_states(losses, agent.loss.state_dict()))
@@ -135,6 +147,8 @@ def restore(run: RunBase) -> dict[str, Any]:
     for index, hook in enumerate(agent.hooks):
         hook.load_state_dicts([state["hooks"][index] for state in states])
     first = states[0]
+    if len(first["log_rows"]) != 2 or not isinstance(first["rng"], dict):
+        raise TypeError("log_rows are two numbers, and rng is a dictionary")
     run.load_counters(first["counters"])
     run.metrics.load_state_dicts([state["log"] for state in states])
     run.replay_files = [one.files for one in saved]

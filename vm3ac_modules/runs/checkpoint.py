@@ -237,7 +237,10 @@ def load_checkpoint(
             f"{step} was written by a run with other settings: {'; '.join(apart)}. "
             "Resume with the checkpoint's settings, or start a new run in another run_dir."
         )
-    state = migrated(meta["version"], _read(step / STATE, meta["files"][STATE]))
+    try:
+        state = migrated(meta["version"], _read(step / STATE, meta["files"][STATE]))
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+        raise _damaged(step / STATE, f"holds no state of a run ({error})") from error
     files, items = _read_replay(step, meta["replay"], replay)
     return Checkpoint(meta["frame"], state, items, files, meta["config"])
 
@@ -278,9 +281,8 @@ def _latest(run_dir: Path) -> Path:
             f"{run_dir} holds the runs of several seeds: give one of them ({', '.join(seeds)})."
         )
     raise CheckpointError(
-        f"{folder} holds no checkpoint: it is no run's directory, or the run ended before its "
-        "first one, or has not come to it yet. Give another, wait, or start it again with "
-        "overwrite=true."
+        f"{folder} holds no checkpoint: it is no run's directory, or its run has not written its "
+        "first one. Give another, wait, or start it again with overwrite=true."
     )
 
 
@@ -324,6 +326,8 @@ def _completed(
     """The saved configuration in the words of this version."""
     try:
         return complete(meta["config"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _damaged(step / "meta.json", f"holds no configuration of a run ({error})") from error
     except ValueError as error:
         writer = meta.get("written_by", {}).get("vm3ac-modules", "the version that wrote it")
         raise CheckpointError(

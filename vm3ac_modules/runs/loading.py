@@ -109,7 +109,10 @@ def load_agent(
         raise CheckpointError(
             f"{run_dir} holds networks of another form than its configuration says: {error}"
         ) from error
-    return TrainedAgent(agent, settings, saved.frame, saved.state["carried"])
+    carried = saved.state.get("carried")
+    if not isinstance(carried, dict):
+        raise CheckpointError(f"{run_dir} does not say what its environment's transforms hold.")
+    return TrainedAgent(agent, settings, saved.frame, carried)
 
 
 def _settings(

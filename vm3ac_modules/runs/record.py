@@ -33,6 +33,8 @@ __all__ = [
 SUM = "# sha256 of the lines above: "
 LARGEST = 1_000_000
 """Bytes of the largest configuration that is read."""
+MOST_ALIASES = 16
+"""References of a YAML file to what stands before them."""
 
 
 class CsvLog:
@@ -162,7 +164,10 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     import yaml
 
     try:
-        data = yaml.safe_load(Path(path).read_bytes())
+        text = Path(path).read_bytes()
+        # Each may double what a file of a few bytes unfolds to.
+        aliases = sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+        data = yaml.safe_load(text) if aliases <= MOST_ALIASES else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as YAML ({type(error).__name__}).") from error
     if not isinstance(data, dict):

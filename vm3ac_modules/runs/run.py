@@ -107,7 +107,8 @@ class Run(RunBase):
             # Last of all, since building draws.
             set_rng_state(self.streams)
         try:
-            if self.frames == 0:
+            # A run that was stopped behind its first evaluation has it already.
+            if self.frames == 0 and self.files[0].last_evaluation != 0:
                 self.evaluate()
             with ProgressBar(self.frames_total, self.frames) as self.bar:
                 turns = iter(steps)
@@ -122,6 +123,8 @@ class Run(RunBase):
         if self.saved_frame != self.frames:
             self.save()
         self.stopping.leave()
+        # All that follows is made again by a resume: from here on signals end the program at once.
+        self.stopping.__exit__()
 
     def store(self, collected: Collected) -> None:
         """Give what was collected to the source of batches and to the hooks."""
@@ -151,10 +154,12 @@ class Run(RunBase):
         if waits and not bool(collected.ended.any()):
             return
         for batch in self.source.batches():
+            self.threads.begin()
             yield batch if self.task.plays == "steps" else batch.to(self.training.device)
 
     def learned(self, losses: Mapping[str, Tensor]) -> None:
         """Count an update and what it returned; write a row of metrics at fixed updates."""
+        self.threads.end()
         self.updates += 1
         self.metrics.add(losses)
         if self.updates % self.training.log_every_updates == 0:
@@ -187,10 +192,8 @@ class Run(RunBase):
 
     def evaluate(self) -> str:
         """Evaluate, write a row of every eval.csv, and say the result in a few words."""
-        with self.writing("eval.csv"):
-            return self.evaluator.evaluate()
+        return self.evaluator.evaluate()
 
     def finish(self) -> dict[str, Any]:
         """Evaluate a last time, draw, write every summary.json; return the run's."""
-        with self.writing("the summary"):
-            return self.evaluator.finish()
+        return self.evaluator.finish()

@@ -117,6 +117,20 @@ def test_an_agent_that_stays_silent_is_lost_or_starts_again(onnx_files):
             assert "agent 1" in line
 
 
+def test_an_idle_host_is_no_silent_agent(onnx_files):
+    with DecentralizedTeam(onnx_files, seed=SEED, deadline=30.0) as team:
+        acted(team, 0)
+        for agent in team.agents:
+            agent.timeout = 0.5
+        time.sleep(0.6)
+        os.kill(paused(team), signal.SIGSTOP)
+        team.deadline = 0.1
+        # It was asked a tenth of a second ago.
+        acted(team, 1)
+        assert team.tally.missed == [0, 1]
+        os.kill(paused(team), signal.SIGCONT)
+
+
 def test_answers_that_are_delayed_on_purpose_are_missed_and_counted(onnx_files):
     slow = Disturbance(LATE, delay=0.6)
     with DecentralizedTeam(onnx_files, seed=SEED, deadline=30.0) as team:

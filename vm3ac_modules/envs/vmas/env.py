@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Unbounded
 from torchrl.envs import MarlGroupMapType
@@ -29,8 +30,9 @@ class VMASEnv(VmasEnv):
 
     VMAS keeps one random state for all its environments: building, seeding or resetting a second
     one changes what the first draws. Here each environment has its own streams and touches neither
-    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns its generators, and for every other
-    scenario the shared state is swapped in and out around each call.
+    VMAS's nor the caller's: a ``SeededScenario`` (ours) owns its generators, and every other
+    scenario draws from the global ones, which are set to this environment's streams around each
+    call.
 
     Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
     termination: use ``StepCounter``, as ``make_env`` does. All agents form one group, ``"agents"``.
@@ -87,9 +89,10 @@ class VMASEnv(VmasEnv):
     def _build_env(self, *, seed: int, scenario: Any, **kwargs: Any) -> Any:
         self._first_seed = seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        if _is_seeded(scenario):
+        self._draws_itself = _is_seeded(scenario)
+        if self._draws_itself:
             scenario.set_seed(seed)
-        with self._own_stream(), _unused_options_are_errors():
+        with self._lent_streams(), _unused_options_are_errors():
             # Without a seed: VMAS would reseed the caller's CUDA generators with it.
             return super()._build_env(seed=None, scenario=scenario, **kwargs)
 
@@ -104,36 +107,81 @@ class VMASEnv(VmasEnv):
             self.full_observation_spec_unbatched = spec
 
     @contextlib.contextmanager
-    def _own_stream(self) -> Iterator[None]:
-        """Let VMAS draw from this environment's stream, and leave everybody else's as they are."""
+    def _lent_streams(self) -> Iterator[None]:
+        """Let VMAS build from this environment's streams, in place of its one random state."""
         shared = load_vmas().simulator.environment.Environment.vmas_random_state
-        theirs = list(shared)
-        caller = RandomStreams.current(self.device)
+        theirs, caller, own = list(shared), RandomStreams.current(self.device), self._stream
         # In place: VMAS's functions hold the list itself.
-        own = self._stream
         shared[:] = [own.torch_state, own.numpy_state, own.python_state]
         if own.cuda_state is not None:  # VMAS swaps the generators of the CPU only
             torch.cuda.set_rng_state(own.cuda_state, self.device)
         try:
             yield
-            cuda = None if own.cuda_state is None else torch.cuda.get_rng_state(self.device)
-            self._stream = RandomStreams(shared[0], shared[1], shared[2], cuda)
         finally:
             shared[:] = theirs
             caller.install(self.device)  # VMAS does not restore them after an error
 
+    @contextlib.contextmanager
+    def _own_streams(self) -> Iterator[None]:
+        """Let the scenario draw from this environment's streams; the caller's stay as they are.
+
+        A scenario of ours draws from generators of its own, so nothing is swapped for it.
+        """
+        if self._draws_itself:
+            yield
+            return
+        caller = RandomStreams.current(self.device)
+        self._stream.install(self.device)
+        try:
+            yield
+            self._stream = RandomStreams.current(self.device)
+        finally:
+            caller.install(self.device)
+
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        with self._own_stream():
-            return self._with_state(super()._reset(tensordict, **kwargs))
+        asked = None if tensordict is None else tensordict.get("_reset", None)
+        wanted = {"get_observations": True, "get_infos": True, "get_dones": True}
+        with self._own_streams():
+            if asked is None or bool(asked.all()):
+                self._vmas("reset", return_observations=False)
+            else:
+                for row in asked.flatten().nonzero().flatten().tolist():
+                    self._vmas("reset_at", row, return_observations=False)
+            seen, done, infos = self._vmas("get_from_scenario", get_rewards=False, **wanted)
+        return self._entries(done, {"observation": seen}, infos)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        with self._own_stream():
-            return self._with_state(super()._step(tensordict))
+        actions: list[Any] = [None] * self.n_agents
+        for group, names in self.group_map.items():
+            own = self.read_action(tensordict.get((group, "action")), group=group)
+            for name, action in zip(names, own, strict=True):
+                actions[self.agent_names_to_indices_map[name]] = action
+        with self._own_streams():
+            seen, rewards, done, infos = self._vmas("step", actions)
+        return self._entries(done, {"observation": seen, "reward": rewards}, infos)
 
-    def _with_state(self, tensordict: TensorDictBase) -> TensorDictBase:
+    def _vmas(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call VMAS's environment without the swap of random states that it does around a call."""
+        return inspect.unwrap(getattr(type(self._env), method))(self._env, *args, **kwargs)
+
+    def _entries(
+        self, done: Tensor, told: Mapping[str, list[Any]], infos: list[Any]
+    ) -> TensorDictBase:
+        """All entries of a reset or a step, from VMAS's lists with one item per agent."""
+        done = done.unsqueeze(-1)
+        entries: dict[str, Any] = {"done": done, "terminated": done.clone()}
+        for group, names in self.group_map.items():
+            places = [self.agent_names_to_indices_map[name] for name in names]
+            own = {key: [values[place] for place in places] for key, values in told.items()}
+            reported = [infos[place] for place in places]
+            shared = [key for key in reported[0] if all(key in info for info in reported)]
+            if shared:
+                own["info"] = [{key: info[key].float() for key in shared} for info in reported]
+            join = _join_unlike if self.het_specs_map[group] else _join_alike
+            entries[group] = join(own, self.batch_size)
         if self._has_state:
-            tensordict.set(Keys().state, self.scenario.state())
-        return tensordict
+            entries[Keys().state] = self.scenario.state()
+        return TensorDict(entries, self.batch_size, device=self.device)
 
     def _set_seed(self, seed: int | None) -> None:
         seed = _fresh_seed() if seed is None else seed
@@ -254,6 +302,28 @@ def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tens
             f"{method}: the state has the entries {sorted(state)}, this environment needs "
             f"{sorted(expected)}; use one saved from the same scenario and kind of device"
         )
+
+
+def _join_alike(own: Mapping[str, list[Any]], batch: torch.Size) -> TensorDictBase:
+    """A group of agents with entries of the same shapes, ``[B, N]``."""
+    size = len(next(iter(own.values())))
+    return TensorDict({key: _stack(values) for key, values in own.items()}, [*batch, size])
+
+
+def _join_unlike(own: Mapping[str, list[Any]], batch: torch.Size) -> TensorDictBase:
+    """A group of agents with entries of several shapes, ``[B, N]``."""
+    agents = [dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)]
+    # Each as a group of one, so that flat entries get their last dimension.
+    columns = [TensorDict(_stack([agent]), [*batch, 1]).squeeze(-1) for agent in agents]
+    return TensorDict.maybe_dense_stack(columns, 1)
+
+
+def _stack(values: list[Any]) -> Any:
+    """What agents report, ``[B]`` or ``[B, ...]`` each, or mappings of such, as ``[B, N, ...]``."""
+    if isinstance(values[0], Mapping):
+        return {key: _stack([value[key] for value in values]) for key in values[0]}
+    stacked = torch.stack(values, 1)
+    return stacked if values[0].ndim > 1 else stacked.unsqueeze(-1)
 
 
 def _is_seeded(scenario: Any) -> bool:

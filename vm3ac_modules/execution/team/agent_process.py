@@ -73,6 +73,9 @@ class AgentProcess:
 
     def send(self, kind: bytes, content: Any) -> None:
         """Send a frame, without waiting until it is read."""
+        if self._answered == self._number % 2**32:
+            # It owes nothing: silence begins with this frame, however long the host was idle.
+            self._heard = time.monotonic()
         self._number += 1
         self._outbox.put(pack(kind, content, self._number))
 

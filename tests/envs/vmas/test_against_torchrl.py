@@ -1,0 +1,102 @@
+"""``VMASEnv`` reads VMAS's lists itself; TorchRL's adapter says what must come out."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from tensordict import TensorDictBase
+
+pytest.importorskip("vmas")
+
+from torchrl.envs import MarlGroupMapType
+from torchrl.envs.libs.vmas import VmasEnv
+from vmas.simulator.environment import Environment
+
+from vm3ac_modules.envs import PredatorPrey, VMASEnv
+from vm3ac_modules.envs.vmas._streams import RandomStreams
+
+SCENARIOS = {
+    "ours": {"num_agents": 3},
+    "navigation": {"n_agents": 3},
+    "balance": {"n_agents": 2},
+    "simple_tag": {},  # agents that see vectors of several sizes
+    "football": {},  # draws in its steps
+    "road_traffic": {"n_agents": 4},  # reports much
+}
+
+
+class TorchRLs(VMASEnv):
+    """The same simulator, read by TorchRL and swapped by VMAS."""
+
+    def _step(self, tensordict):
+        with self.streams_of_vmas():
+            return self.completed(VmasEnv._step(self, tensordict))
+
+    def _reset(self, tensordict=None, **kwargs):
+        with self.streams_of_vmas():
+            return self.completed(VmasEnv._reset(self, tensordict, **kwargs))
+
+    @contextlib.contextmanager
+    def streams_of_vmas(self):
+        shared, own = Environment.vmas_random_state, self._stream
+        shared[:] = [own.torch_state, own.numpy_state, own.python_state]
+        yield
+        self._stream = RandomStreams(*shared)
+
+    def completed(self, tensordict):
+        if isinstance(self.scenario, PredatorPrey):
+            tensordict.set("state", self.scenario.state())
+        return tensordict
+
+
+def make(kind, name, group_map=None):
+    scenario = PredatorPrey() if name == "ours" else name
+    return kind(scenario, num_envs=4, seed=3, group_map=group_map, **SCENARIOS[name])
+
+
+def parts(td):
+    """The root's entries, and every agent's, whose sizes may differ."""
+    groups = [key for key in set(td.keys()) if isinstance(td.get(key), TensorDictBase)]
+    agents = [agent.flatten_keys() for key in groups for agent in td.get(key).unbind(1)]
+    return [td.exclude(*groups), *agents]
+
+
+def assert_same(found, expected):
+    for ours, theirs in zip(parts(found), parts(expected), strict=True):
+        assert set(ours.keys()) == set(theirs.keys())
+        for key in set(theirs.keys()):
+            pair = ours.get(key), theirs.get(key)
+            torch.testing.assert_close(*pair, rtol=0, atol=0, equal_nan=True)
+
+
+def stepped(env, seed):
+    td = env.reset()
+    torch.manual_seed(seed)
+    td = env.rand_action(td)
+    return env.step(td)["next"]
+
+
+@pytest.mark.parametrize("group_map", [None, MarlGroupMapType.ONE_GROUP_PER_AGENT])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_entry_is_that_of_torchrl(name, group_map):
+    ours, theirs = (make(kind, name, group_map) for kind in (VMASEnv, TorchRLs))
+    for seed in range(3):
+        assert_same(ours.reset(), theirs.reset())
+        assert_same(stepped(ours, seed), stepped(theirs, seed))
+
+
+@pytest.mark.parametrize("name", ["ours", "navigation"])
+def test_some_rows_start_anew_and_the_others_go_on(name):
+    ours, theirs = (make(kind, name) for kind in (VMASEnv, TorchRLs))
+    before = stepped(ours, 0), stepped(theirs, 0)
+    asked = torch.tensor([[True], [False], [True], [False]])
+    found, expected = (
+        env.reset(td.clone().set("_reset", asked.clone()))
+        for env, td in zip((ours, theirs), before, strict=True)
+    )
+    assert_same(found, expected)
+    seen, then = found["agents", "observation"], before[0]["agents", "observation"]
+    assert torch.equal(seen[1], then[1])
+    assert not torch.equal(seen[0], then[0])
