@@ -107,6 +107,8 @@ def saved_from_device(monkeypatch):
 @pytest.mark.parametrize(("task", "algorithm"), [("predator_prey_2", "vm3ac"), ("guard", "maven")])
 def test_a_run_with_logs_checkpoints_and_a_resume(task, algorithm, tmp_path, saved_from_device):
     tiny = {**STEPS, "frames": 32, "eval_every_frames": 16, "max_grad_norm": 1.0, "draw": False}
+    # A graph needs a real GPU; tests/runs/test_cudagraph.py replays one without.
+    tiny |= {"cudagraph": "off"}
     tiny |= {"checkpoint_every_frames": 16, "information_rows": 2, "information_latents": 2}
 
     def config(place, **options):
