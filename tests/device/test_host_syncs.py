@@ -137,7 +137,9 @@ def stepped(name):
     """What is counted in one step of an environment without a reset."""
     with pretended_device() as device:
         env = find_task(name).make(ROWS, device=device, seed=0)
-        seen = env.rand_action(env.reset())
+        # The first step makes what VMAS keeps.
+        seen = env.step_and_maybe_reset(env.rand_action(env.reset()))[1]
+        seen = env.rand_action(seen)
         with count_host_syncs() as found:
             env.step(seen)
     return found
@@ -155,7 +157,7 @@ def test_games_ask_for_no_value():
 
 @pytest.mark.xfail(
     strict=True,
-    reason="VMAS asserts the range of every action and asks for gravity; VMASEnv swaps streams",
+    reason="VMAS asserts the range of every action, and asks whether there is gravity or contact",
 )
 @pytest.mark.parametrize("name", OWN)
 def test_a_step_of_a_scenario(name):
