@@ -57,7 +57,7 @@ def test_seeds_together(algorithm):
         {"latent_held": True},
         {"prior": "uniform", "exploration_noise": 0.1},
         {"prior": "categorical", "num_latents": 2},
-        {"estimator": "info_nce", "num_latents": 2},
+        {"estimator": "infonce", "num_latents": 2},
     ],
     ids=str,
 )
