@@ -28,6 +28,7 @@ from torchrl.objectives import SACLoss, SoftUpdate
 import vm3ac_modules as vm
 from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.learning import FusedSoftUpdate, seed_everything
+from vm3ac_modules.learning.capture import CapturedUpdate
 from vm3ac_modules.options import Options, option
 from vm3ac_modules.testing.plain_vm3ac import PlainVM3AC
 
@@ -62,8 +63,10 @@ def make_batch(num_agents: int, batch: int) -> TensorDict:
     )
 
 
-def vm3ac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
-    """The library's own update, as the recipes call it."""
+def vm3ac_update(
+    num_agents: int, td: TensorDict, *, captured: bool = False
+) -> Callable[[], object]:
+    """The library's own update, as the recipes call it; ``captured`` as one CUDA graph."""
     spec = Bounded(-1.0, 1.0, (num_agents, A))
     sampler = vm.LatentSampler(vm.GaussianPrior(Z))
     loss = vm.VM3ACLoss(
@@ -73,22 +76,26 @@ def vm3ac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
         vm.VariationalPredictor(OBS, spec, scale=SIGMA, normalized=False),
         beta=BETA,
         gamma=GAMMA,
-    )
+    ).to(td.device)
     target = FusedSoftUpdate(loss, tau=TAU)
     optimizers = {
         name: torch.optim.Adam(group, lr=LR, fused=True)
         for name, group in loss.parameter_groups().items()
     }
 
-    def update() -> None:
-        losses = loss(td)
+    def update(batch: TensorDict = td, max_grad_norm: float | None = None) -> dict[str, Tensor]:
+        losses = loss(batch)
         torch.stack([losses[name] for name in optimizers]).sum().backward()
         for optimizer in optimizers.values():
             optimizer.step()
             optimizer.zero_grad()
         target.step()
+        return {str(name): value.detach() for name, value in losses.items()}
 
-    return update
+    if not captured:
+        return update
+    graph = CapturedUpdate(update, list(optimizers.values()))
+    return lambda: graph(td, None)
 
 
 def torchrl_sac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
@@ -135,6 +142,7 @@ def torchrl_sac_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
         terminated=(group, "terminated"),
     )
     loss.make_value_estimator(gamma=GAMMA)
+    loss.to(td.device)
     target = SoftUpdate(loss, tau=TAU)
     optimizers = [
         torch.optim.Adam(params.flatten_keys().values(), lr=LR, fused=True)

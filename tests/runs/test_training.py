@@ -337,7 +337,11 @@ def test_defaults_that_are_said_are_the_same_configuration(short, long):
 
 @pytest.mark.parametrize(
     ("device", "said"),
-    [("gpu", "device must be cpu or cuda, got 'gpu'"), ("cuda", "torch finds no GPU here")],
+    [
+        ("gpu", "device must be cpu or cuda, got 'gpu'"),
+        ("meta", "device must be cpu or cuda, got 'meta'"),
+        ("cuda", "device=cuda: torch finds no GPU here; give device=cpu."),
+    ],
 )
 def test_a_device_that_is_not_here(compose, monkeypatch, device, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

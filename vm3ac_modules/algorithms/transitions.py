@@ -13,14 +13,13 @@ from typing import Any, ClassVar
 
 import torch
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
-from torchrl.data import Composite
-from torchrl.modules import AdditiveGaussianModule
 
 from vm3ac_modules.algorithms.base import Algorithm, Kind, Plan, option
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.target import FusedSoftUpdate
 from vm3ac_modules.modules.actors import action_bounds, make_actor
 from vm3ac_modules.modules.critics import make_action_value, make_state_value
+from vm3ac_modules.modules.exploration import GaussianNoise
 from vm3ac_modules.objectives import MultiAgentLoss
 
 __all__ = ["ActorCritic", "TransitionAlgorithm"]
@@ -114,26 +113,12 @@ class TransitionAlgorithm(Algorithm):
                 :class:`~vm3ac_modules.learning.Agent`.
         """
         if self.exploration_noise > 0:
-            policy = TensorDictSequential(policy, self._noise(plan))
+            low, high = action_bounds(plan.action_spec)
+            noise = GaussianNoise(low, high, self.exploration_noise, plan.keys.action)
+            policy = TensorDictSequential(policy, noise)
         adam = partial(torch.optim.Adam, fused=True)
         made = self._agent(plan, policy, loss, adam, self.lr, **data)
         return replace(made, target=FusedSoftUpdate(loss, tau=self.tau))
-
-    def _noise(self, plan: Plan) -> AdditiveGaussianModule:
-        low, high = action_bounds(plan.action_spec)
-        # One row of the spec: noise and clipping broadcast over rows and seeds.
-        spec = plan.action_spec.clone()
-        while spec.ndim > 2:
-            spec = spec[0]
-        noise = AdditiveGaussianModule(
-            spec=Composite({plan.keys.action: spec}),
-            sigma_init=float(self.exploration_noise),
-            sigma_end=float(self.exploration_noise),
-            action_key=plan.keys.action,
-            safe=False,
-        )
-        noise.register_buffer("std", 0.5 * (high - low))
-        return noise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from torchrl.envs import Compose, EnvBase, Transform, TransformedEnv
 from torchrl.objectives.utils import TargetNetUpdater
 
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.learning.capture import CapturedUpdate, reason_against_capture
 from vm3ac_modules.learning.gradients import clip_gradients_per_agent
 from vm3ac_modules.learning.hooks import Hook
 from vm3ac_modules.learning.sources import Replayed, Source
@@ -43,6 +44,7 @@ class Agent:
         seeds: number of runs S that are trained at once, as a leading dimension.
         keys: the tensordict vocabulary.
         clip_counts: how often a loss's gradient was cut, and its updates so far, ``[2]`` each.
+        captured: the update as a CUDA graph; None to do it step by step.
     """
 
     policy: Policy
@@ -60,6 +62,7 @@ class Agent:
     seeds: int = 1
     keys: Keys = field(default_factory=Keys)
     clip_counts: dict[str, Tensor] = field(default_factory=dict)
+    captured: CapturedUpdate | None = None
 
     @property
     def clipped(self) -> dict[str, Tensor]:
@@ -105,6 +108,22 @@ class Agent:
         Returns:
             What the loss returned, detached.
         """
+        update = self.learn if self.captured is None else self.captured
+        out = update(batch, max_grad_norm)
+        for hook in self.hooks:
+            hook.after_update(out)
+        return out
+
+    def learn(self, batch: TensorDictBase, max_grad_norm: float | None = None) -> dict[str, Tensor]:
+        """The part of :meth:`update` that works on tensors alone, without the hooks.
+
+        Args:
+            batch: as there.
+            max_grad_norm: as there.
+
+        Returns:
+            What the loss returned, detached.
+        """
         noise = self.loss.draw_noise(batch)
         out: dict[str, Tensor] = {}
         for phase in self.loss.phases:
@@ -120,9 +139,24 @@ class Agent:
                 optimizer.zero_grad()
         if self.target is not None:
             self.target.step()
-        for hook in self.hooks:
-            hook.after_update(out)
         return out
+
+    @property
+    def reason_against_capture(self) -> str | None:
+        """Why :meth:`update` cannot be one CUDA graph; None if it can."""
+        parameters = [p for group in self.loss.parameter_groups().values() for p in group]
+        return reason_against_capture(parameters, self.optimizers.values(), self.target)
+
+    def capture(self) -> None:
+        """Do every update as one CUDA graph from now on.
+
+        Raises:
+            ValueError: if the algorithm's update cannot be one; says why.
+        """
+        reason = self.reason_against_capture
+        if reason is not None:
+            raise ValueError(f"{self.algorithm} cannot update as a CUDA graph: {reason}.")
+        self.captured = CapturedUpdate(self.learn, list(self.optimizers.values()))
 
     def _clip(self, name: str, max_norm: float) -> None:
         if self.clips_per_agent:
@@ -135,5 +169,7 @@ class Agent:
             groups = self.optimizers[name].param_groups
             norms = [nn.utils.clip_grad_norm_(group["params"], max_norm)[None] for group in groups]
         hit = (torch.cat(norms) > max_norm).double().mean()
-        before = self.clip_counts.get(name, torch.zeros(2, dtype=hit.dtype, device=hit.device))
-        self.clip_counts[name] = before.to(hit.device) + torch.stack((hit, torch.ones_like(hit)))
+        count = self.clip_counts.get(name, torch.zeros(2, dtype=hit.dtype, device=hit.device))
+        # One tensor for good: a CUDA graph adds to it in place.
+        self.clip_counts[name] = count.to(hit.device)
+        self.clip_counts[name] += torch.stack((hit, torch.ones_like(hit)))

@@ -175,7 +175,8 @@ class Replayed(Source):
             )
         seeds = sizes.seeds
         self.replay = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(sizes.capacity * seeds, device=sizes.device),
+            # Compilable: it does not ask the device where it wrote last.
+            storage=LazyTensorStorage(sizes.capacity * seeds, device=sizes.device, compilable=True),
             sampler=RandomSampler() if seeds == 1 else SeedSampler(seeds),
             batch_size=self.drawn * sizes.batch_size * seeds,
         )

@@ -20,13 +20,13 @@ from torchrl.modules import (
     MaskedOneHotCategorical,
     OneHotCategorical,
     ProbabilisticActor,
-    TanhNormal,
 )
 
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.latent_policy import LatentPolicy
 from vm3ac_modules.modules.network import NetworkModule
 from vm3ac_modules.modules.policy import policy_leaves
+from vm3ac_modules.modules.squashed_normal import SquashedNormal
 from vm3ac_modules.nn.actors import DeterministicNet, LatentCategoricalNet, LatentGaussianNet
 
 __all__ = [
@@ -126,7 +126,7 @@ def make_actor(
         module,
         in_keys={"loc": keys.loc, "scale": keys.scale},
         out_keys=[keys.action],
-        distribution_class=TanhNormal,
+        distribution_class=SquashedNormal,
         distribution_kwargs={"low": low, "high": high},
         return_log_prob=True,
         log_prob_key=keys.action_log_prob,

@@ -22,6 +22,7 @@ from vm3ac_modules.evaluation.statistics import require_intervals
 from vm3ac_modules.learning.guards import FiniteGuard
 from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
+from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
 from vm3ac_modules.runs._machine import Threads, keep_freed_memory
 from vm3ac_modules.runs._segments import ReplayFiles
@@ -92,6 +93,18 @@ class RunBase:
         self.guard = FiniteGuard(0)
         self.files: list[SeedFiles] = []
         self._check_source()
+        self._capture(getattr(training, "cudagraph", "off"))
+
+    def _capture(self, wanted: str) -> None:
+        """Replay updates as a CUDA graph where that is wanted and can be."""
+        against = self.agent.reason_against_capture
+        if wanted == "on" and against is not None:
+            raise OptionsError(
+                f"cudagraph=on: {self.agent.algorithm} cannot update as a CUDA graph, {against}; "
+                "leave cudagraph=auto."
+            )
+        if wanted != "off" and against is None:
+            self.agent.capture()
 
     def _source_sizes(self, device: str) -> SourceSizes:
         training = self.training

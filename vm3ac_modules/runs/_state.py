@@ -44,7 +44,7 @@ NOT_IN_HASH = frozenset(
         *("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw", "seeds"),
         *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
         *("information_rows", "information_latents", "replay_checkpoint_bytes"),
-        *("info_per_agent", "trust"),
+        *("info_per_agent", "trust", "cudagraph"),
     )
 )
 

@@ -93,6 +93,11 @@ class StepTraining(Training):
     init_random_frames: int = option(
         1280, "first frames with random actions and no update, a quarter of all at most", least=0
     )
+    cudagraph: str = option(
+        "auto",
+        "replay an update as one CUDA graph; auto: if networks are on a GPU and the algorithm can",
+        choices=("auto", "on", "off"),
+    )
     update_at_episode_end: bool = option(
         False, "do the updates at the end of each episode instead", source="Algorithm 1"
     )
@@ -233,6 +238,10 @@ class Settings:
             raise OptionsError(
                 "resume=true and overwrite=true contradict each other; give one of them."
             )
+        if getattr(run, "cudagraph", "") == "on" and run.device == "cpu":
+            raise OptionsError(
+                "cudagraph=on needs device=cuda: a CPU has no CUDA graphs; leave cudagraph=auto."
+            )
         if run.seeds > 1 and getattr(run, "update_at_episode_end", False):
             raise OptionsError(
                 "update_at_episode_end (loop=paper) waits for each seed's own episodes: use "
@@ -267,11 +276,18 @@ class Settings:
 def check_device(device: torch.device | str) -> None:
     """Refuse a device that torch does not know or that is not here."""
     try:
-        kind = torch.device(device).type
+        wanted = torch.device(device)
     except RuntimeError as error:
         raise OptionsError(f"device must be cpu or cuda, got {device!r}.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
+    if wanted.type == "cpu":
+        return
+    if wanted.type != "cuda":
+        raise OptionsError(f"device must be cpu or cuda, got {device!r}.")
+    if not torch.cuda.is_available():
         raise OptionsError(f"device={device}: torch finds no GPU here; give device=cpu.")
+    count = torch.cuda.device_count()
+    if wanted.index is not None and wanted.index >= count:
+        raise OptionsError(f"device={device}: the last GPU here is cuda:{count - 1}.")
 
 
 def clean_name(text: str) -> str:

@@ -9,11 +9,14 @@ from vm3ac_modules.testing.coordinated import (
     coordinated_tabular_games as coordinated_tabular_games,
 )
 from vm3ac_modules.testing.coordinated import default_games as default_games
+from vm3ac_modules.testing.devices import pretended_device as pretended_device
 from vm3ac_modules.testing.games import correlated_guard_value as correlated_guard_value
 from vm3ac_modules.testing.games import correlated_prey_value as correlated_prey_value
 from vm3ac_modules.testing.games import guard_value as guard_value
 from vm3ac_modules.testing.games import independent_guard_value as independent_guard_value
 from vm3ac_modules.testing.games import independent_prey_value as independent_prey_value
+from vm3ac_modules.testing.host_syncs import HostSyncs as HostSyncs
+from vm3ac_modules.testing.host_syncs import count_host_syncs as count_host_syncs
 from vm3ac_modules.testing.oracles import Game as Game
 from vm3ac_modules.testing.oracles import LinearGaussianGame as LinearGaussianGame
 from vm3ac_modules.testing.oracles import LinearPredictor as LinearPredictor

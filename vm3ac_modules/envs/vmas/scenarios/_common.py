@@ -129,6 +129,10 @@ class SeededScenario(ResumableScenario, BaseScenario):
         unit = self.draw(_unit, shape, env_index)
         return (2.0 * unit - 1.0) * half_width
 
+    def done(self) -> Tensor:
+        """Rows whose episode is over, bool ``[B]``: none, but where a scenario says so."""
+        return torch.zeros(self.world.batch_dim, dtype=torch.bool, device=self.world.device)
+
     @property
     def positions(self) -> Tensor:
         """Positions of the agents, ``[B, N, 2]``."""
