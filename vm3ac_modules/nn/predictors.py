@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vm3ac_modules.functional.pairwise import gather_others
+from vm3ac_modules.functional.pairwise import gather_others, gather_partners
 from vm3ac_modules.nn.blocks import AgentMLP, check_agents
 
 __all__ = ["PairNet"]
@@ -69,17 +69,26 @@ class PairNet(nn.Module):
             stack_shape=stack_shape,
         )
 
-    def forward(self, action: Tensor, observation: Tensor, *, both: bool = True) -> Tensor:
-        """Predict every partner from oneself and, with ``both``, oneself from every partner.
+    def forward(
+        self,
+        action: Tensor,
+        observation: Tensor,
+        *,
+        both: bool = True,
+        partners: Tensor | None = None,
+    ) -> Tensor:
+        """Predict partners from oneself and, with ``both``, oneself from each of them.
 
         Args:
             action: the conditioning actions, ``[*S, *B, N, A]``.
             observation: ``[*S, *B, N, O]``.
             both: also compute the reverse direction.
+            partners: numbers of every agent's partners, int64 ``[*S, *B, N, k]``; None for all
+                k = N - 1, ascending.
 
         Returns:
-            ``[*S, *B, N, R, F]`` of owner i: the first N - 1 rows are about its partners
-            (ascending) from a_i, the N - 1 further ones, with ``both``, about itself from each a_j.
+            ``[*S, *B, N, R, F]`` of owner i: the first k rows are about its partners from a_i, the
+            k further ones, with ``both``, about itself from each a_j.
 
         Raises:
             ValueError: if the number of agents or a size is not the one it was built for.
@@ -94,16 +103,21 @@ class PairNet(nn.Module):
                 "the predictor was built for actions and observations of sizes "
                 f"{self.sizes}, got {(action.shape[-1], observation.shape[-1])}."
             )
-        rows = self._rows(action, observation, both=both)
+        rows = self._rows(action, observation, both=both, partners=partners)
         # The rows of an owner's pairs are further batch rows of its network.
         out: Tensor = self.net(rows.transpose(-3, -2))
         return out.transpose(-3, -2)
 
-    def _rows(self, action: Tensor, observation: Tensor, *, both: bool) -> Tensor:
+    def _rows(
+        self, action: Tensor, observation: Tensor, *, both: bool, partners: Tensor | None
+    ) -> Tensor:
         """Inputs of every owner's pairs, ``[*S, *B, N, R, in]``: partners, then itself."""
         own_ids = torch.eye(self.num_agents, dtype=action.dtype, device=action.device)
         features = torch.cat((action, observation, own_ids.expand(*action.shape[:-1], -1)), dim=-1)
-        others, size = gather_others(features), action.shape[-1]
+        size = action.shape[-1]
+        others = (
+            gather_others(features) if partners is None else gather_partners(features, partners)
+        )
         own = features.unsqueeze(-2).expand(others.shape)
         rows = torch.cat((own, others[..., size:]), dim=-1)
         if not both:
