@@ -105,22 +105,26 @@ class PairNet(nn.Module):
             )
         rows = self._rows(action, observation, both=both, partners=partners)
         # The rows of an owner's pairs are further batch rows of its network.
-        out: Tensor = self.net(rows.transpose(-3, -2))
+        out: Tensor = self.net(rows)
         return out.transpose(-3, -2)
 
     def _rows(
         self, action: Tensor, observation: Tensor, *, both: bool, partners: Tensor | None
     ) -> Tensor:
-        """Inputs of every owner's pairs, ``[*S, *B, N, R, in]``: partners, then itself."""
-        own_ids = torch.eye(self.num_agents, dtype=action.dtype, device=action.device)
-        features = torch.cat((action, observation, own_ids.expand(*action.shape[:-1], -1)), dim=-1)
-        size = action.shape[-1]
-        others = (
-            gather_others(features) if partners is None else gather_partners(features, partners)
-        )
-        own = features.unsqueeze(-2).expand(others.shape)
-        rows = torch.cat((own, others[..., size:]), dim=-1)
+        """Inputs of every owner's pairs, ``[*S, *B, R, N, in]``: partners, then itself."""
+        ids = torch.eye(self.num_agents, dtype=action.dtype, device=action.device)
+        seen = torch.cat((observation, ids.expand(*observation.shape[:-1], -1)), dim=-1)
+        other = self._others(seen, partners)
+        own = seen.unsqueeze(-3).expand(other.shape)
+        acting = action.unsqueeze(-3).expand(*other.shape[:-1], -1)
+        rows = torch.cat((acting, own, other), dim=-1)
         if not both:
             return rows
-        reverse = torch.cat((others, own[..., size:]), dim=-1)
-        return torch.cat((rows, reverse), dim=-2)
+        reverse = torch.cat((self._others(action, partners), other, own), dim=-1)
+        return torch.cat((rows, reverse), dim=-3)
+
+    @staticmethod
+    def _others(x: Tensor, partners: Tensor | None) -> Tensor:
+        """Entries of the partners, ``[*S, *B, N, F]`` to ``[*S, *B, R, N, F]``."""
+        others = gather_others(x) if partners is None else gather_partners(x, partners)
+        return others.transpose(-3, -2)

@@ -95,8 +95,9 @@ class MutualInformationLoss(MultiAgentLoss):
         ``entropy`` (nats per agent, of pi_K), ``pair_log_prob`` and ``pair_log_prob_matrix``
         ``[*S, N, N]`` (nats; 0 for a pair that was not drawn); with ``diagnostic_latents``
         also ``mi_lower_bound``, ``mi_upper_bound``, ``mi_surrogate`` and
-        ``mi_lower_bound_ceiling`` (nats, means over pairs) and, for Gaussian policies, ``latent_share``; with a contrastive estimator also
-        ``mi_estimate`` and ``mi_estimate_matrix``, what it makes of the batch (nats).
+        ``mi_lower_bound_ceiling`` (nats, means over pairs) and, for Gaussian policies,
+        ``latent_share``; with a contrastive estimator also ``mi_estimate`` and
+        ``mi_estimate_matrix``, what it makes of the batch (nats).
 
     Raises:
         ValueError: for negative weights or K, unknown options, too few latents for the estimator, a
