@@ -119,7 +119,7 @@ class Game:
             weight=cfg.beta,
             entropy_weight=1.0,
             num_latents=self.num_latents,
-            **form.pick("pair_weight", "reverse_model", "estimator"),
+            **form.pick("pair_weight", "reverse_model", "estimator", "pairs"),
         )
         groups = self.loss.parameter_groups().values()
         self.optimizers = [torch.optim.Adam(group, lr=cfg.lr, fused=True) for group in groups]

@@ -1,11 +1,17 @@
-"""Milliseconds of one VM3-AC update against plain torch and against TorchRL's SACLoss.
+r"""Milliseconds of one VM3-AC update against plain torch and against TorchRL's SACLoss.
 
 One update is loss, backward, optimizers and target network on a batch that is already sampled.
-The three contestants run in one process, alternating, and the median counts. Sizes are fixed:
-O = 20, A = 2, Z = 8, K = 0, unshared networks of 2 x 128, plain critics on all observations, fused
-Adam.
+The contestants run in one process, alternating. Sizes are fixed: O = 20, A = 2, Z = 8, K = 0,
+networks of 2 x 128, critics on all observations, fused Adam.
 
     python recipes/benchmarks/update_step.py --agents 2 --batch 128 [--threads 2] [--json]
+    python recipes/benchmarks/update_step.py agents=2,4,8,16,32,64 pairs=1 threads=1 clock=cpu \
+        out=docs/results/update_step
+
+Of several numbers of agents the exponent of the cost is fitted, by least squares of its logarithm.
+`out` keeps the rows in `update_step.csv`, in place of earlier ones of the same name, and draws
+them. Plain torch knows all pairs, plain critics and unshared networks only, and stands aside
+elsewhere; SACLoss stays unshared with plain critics whatever VM3-AC has.
 """
 
 from __future__ import annotations
@@ -13,10 +19,14 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from cost_curve import curves, exponent, record, table
 from tensordict import TensorDict
 from tensordict.nn import NormalParamExtractor, TensorDictModule
 from timing import take_turns
@@ -40,11 +50,32 @@ BETA, GAMMA, TAU, LR, SIGMA = 0.1, 0.99, 0.005, 3e-4, 0.2
 class UpdateStep(Options):
     """Options of this program."""
 
-    agents: int = option(2, "number of agents N", least=2)
+    agents: tuple[int, ...] = option((2,), "numbers of agents N", least=2)
     batch: int = option(128, "transitions per update B", least=1)
     threads: int = option(2, "intra-op threads of torch", least=1)
-    repeats: int = option(200, "timed updates of each contestant", least=1)
+    repeats: int = option(
+        200, "timed updates of each contestant with two agents; with N 2/N of them", least=1
+    )
+    pairs: int | None = option(
+        None, "partners of every agent that VM3-AC draws, N - 1 at most; null: all", least=1
+    )
+    critic: str = option("plain", "VM3-AC's critics", choices=("plain", "emphasized", "attention"))
+    share_params: bool = option(False, "one network of each kind for all agents of VM3-AC")
+    clock: str = option(
+        "wall",
+        "the median of wall time, or the least CPU time, which other programs disturb less",
+        choices=("wall", "cpu"),
+    )
     json: bool = option(False, "print one JSON object")
+    out: str = option("", "directory where rows, table and picture are kept")
+
+    @property
+    def name(self) -> str:
+        """What sets this VM3-AC apart."""
+        parts = ["all pairs" if self.pairs is None else f"pairs={self.pairs}"]
+        parts += [f"critic={self.critic}"] if self.critic != "plain" else []
+        parts += ["share_params"] if self.share_params else []
+        return f"vm3ac ({', '.join(parts)})"
 
 
 def make_batch(num_agents: int, batch: int) -> TensorDict:
@@ -64,18 +95,25 @@ def make_batch(num_agents: int, batch: int) -> TensorDict:
 
 
 def vm3ac_update(
-    num_agents: int, td: TensorDict, *, captured: bool = False
+    num_agents: int,
+    td: TensorDict,
+    chosen: UpdateStep | None = None,
+    *,
+    captured: bool = False,
 ) -> Callable[[], object]:
     """The library's own update, as the recipes call it; ``captured`` as one CUDA graph."""
+    chosen = UpdateStep() if chosen is None else chosen
     spec = Bounded(-1.0, 1.0, (num_agents, A))
     sampler = vm.LatentSampler(vm.GaussianPrior(Z))
+    shared: dict[str, Any] = {"share_params": chosen.share_params}
     loss = vm.VM3ACLoss(
-        vm.make_policy(sampler, vm.make_actor(OBS, Z, spec)),
-        vm.make_action_value(OBS, A, num_agents, form="plain"),
-        vm.make_state_value(OBS, num_agents, form="plain"),
-        vm.VariationalPredictor(OBS, spec, scale=SIGMA, normalized=False),
+        vm.make_policy(sampler, vm.make_actor(OBS, Z, spec, **shared)),
+        vm.make_action_value(OBS, A, num_agents, form=chosen.critic, **shared),
+        vm.make_state_value(OBS, num_agents, form=chosen.critic, **shared),
+        vm.VariationalPredictor(OBS, spec, scale=SIGMA, normalized=False, **shared),
         beta=BETA,
         gamma=GAMMA,
+        pairs=None if chosen.pairs is None else min(chosen.pairs, num_agents - 1),
     ).to(td.device)
     target = FusedSoftUpdate(loss, tau=TAU)
     optimizers = {
@@ -180,33 +218,48 @@ def reference_update(num_agents: int, td: TensorDict) -> Callable[[], None]:
     return PlainVM3AC(num_agents, td, beta=BETA, gamma=GAMMA, tau=TAU, lr=LR, sigma=SIGMA).update
 
 
-def measure(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of every contestant, alternating, after a warm-up."""
-    times = take_turns(contestants, repeats, warmup=20)
-    return {f"{name}_ms": 1e3 * statistics.median(values) for name, values in times.items()}
+def contestants(args: UpdateStep, num_agents: int) -> dict[str, Callable[[], None]]:
+    """What takes turns, by name."""
+    td = make_batch(num_agents, args.batch)
+    found = {args.name: vm3ac_update(num_agents, td, args)}
+    if args.pairs is None and args.critic == "plain" and not args.share_params:
+        found["reference"] = reference_update(num_agents, td)
+    return {**found, "torchrl_sac": torchrl_sac_update(num_agents, td)}
+
+
+def measure(args: UpdateStep, num_agents: int) -> dict[str, float]:
+    """Milliseconds of every contestant, alternating, after a warm-up."""
+    wall = args.clock == "wall"
+    clock, summary = (time.perf_counter, statistics.median) if wall else (time.process_time, min)
+    rounds = max(args.repeats * 2 // num_agents, 1)
+    times = take_turns(contestants(args, num_agents), rounds, warmup=min(20, rounds), clock=clock)
+    return {name: 1e3 * summary(seconds) for name, seconds in times.items()}
 
 
 def compare(args: UpdateStep) -> None:
-    """Measure, print."""
+    """Measure, print, keep."""
     torch.set_num_threads(args.threads)
     seed_everything(0)
-    td = make_batch(args.agents, args.batch)
-    result = measure(
-        {
-            "vm3ac": vm3ac_update(args.agents, td),
-            "reference": reference_update(args.agents, td),
-            "torchrl_sac": torchrl_sac_update(args.agents, td),
-        },
-        args.repeats,
-    )
-    result |= {"agents": args.agents, "batch": args.batch, "threads": args.threads}
+    setting = {key: getattr(args, key) for key in ("batch", "threads", "clock")}
+    rows: list[dict[str, Any]] = []
+    for num_agents in args.agents:
+        found = measure(args, num_agents)
+        for name, ms in found.items():
+            ratio = found[args.name] / ms
+            rows.append({"series": name, "agents": num_agents, "ms": ms, "ratio": ratio, **setting})
+            if not args.json:
+                head = f"N={num_agents} B={args.batch} threads={args.threads} {name:24s}"
+                print(f"{head} {ms:8.2f} ms   vm3ac / this = {ratio:.2f}", flush=True)
+    cost = curves(rows)
     if args.json:
-        print(json.dumps(result))
-        return
-    print(f"N={args.agents} B={args.batch} threads={args.threads}")
-    for name in ("vm3ac", "reference", "torchrl_sac"):
-        ratio = result["vm3ac_ms"] / result[f"{name}_ms"]
-        print(f"{name:12s} {result[f'{name}_ms']:8.2f} ms   vm3ac / {name} = {ratio:.2f}")
+        exponents = (
+            {name: exponent(each) for name, each in cost.items()} if len(args.agents) > 1 else {}
+        )
+        print(json.dumps({"rows": rows, "exponents": exponents}))
+    elif len(args.agents) > 1:
+        print("\n".join(table(cost)))
+    if args.out:
+        record(Path(args.out), "update_step", rows)
 
 
 def main(arguments: list[str]) -> None:

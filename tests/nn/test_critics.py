@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.modules.critics import make_action_value, make_state_value
-from vm3ac_modules.nn import CentralizedCriticNet
+from vm3ac_modules.nn import CentralizedCriticNet, critics
 
 OBS, ACTION, STATE = 5, 2, 7
 
@@ -314,3 +314,29 @@ def test_latent_critics_read_the_latents_key(critic_input):
         td["shared", "z"] = torch.randn(4, LATENT)
         assert (module(td)[module.out_keys[0]] != before).all()
     assert "latent" not in make_state_value(OBS, 3).in_keys
+
+
+@pytest.mark.parametrize("form", ["emphasized", "plain"])
+@pytest.mark.parametrize("action_dim", [0, ACTION])
+@pytest.mark.parametrize("latent_dim", [0, 3])
+@pytest.mark.parametrize("stack", [(), (2,)])
+def test_running_sums_give_what_separate_products_give(
+    monkeypatch, form, action_dim, latent_dim, stack
+):
+    options = {"form": form, "latent_dim": latent_dim, "num_critics": 2, "stack_shape": stack}
+    found = []
+    inputs = [torch.randn(*stack, 3, 5, OBS, dtype=torch.float64, requires_grad=True)]
+    if action_dim:
+        joint = torch.randn(*stack, 3, 5, 5, ACTION, dtype=torch.float64, requires_grad=True)
+        inputs.append(joint)
+    latent = torch.randn(*stack, 3, latent_dim, dtype=torch.float64) if latent_dim else None
+    for least in (6, 5):
+        monkeypatch.setattr(critics, "_SUMS_FROM", least)
+        torch.manual_seed(0)
+        net = CentralizedCriticNet(OBS, action_dim, 5, share_params=True, **options).double()
+        assert net.sums_others == (least == 5)
+        value = net(*inputs, latent=latent)
+        wanted = [*inputs, *net.parameters()]
+        found.append([value, *torch.autograd.grad(value.square().sum(), wanted)])
+    for separate, summed in zip(*found, strict=True):
+        torch.testing.assert_close(summed, separate, rtol=1e-10, atol=1e-10)

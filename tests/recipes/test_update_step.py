@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("tensordict")
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "benchmarks"))
 
+import cost_curve
 import update_step
 from tensordict import TensorDict
 from torchrl.data import Bounded
@@ -96,8 +100,52 @@ def test_one_json_object_with_all_contestants(capsys):
     arguments = ["--agents", "2", "--batch", "8", "--threads", "1", "--repeats", "2", "--json"]
     update_step.main(arguments)
     result = json.loads(capsys.readouterr().out)
-    assert {"vm3ac_ms", "reference_ms", "torchrl_sac_ms"} <= set(result)
-    assert all(result[f"{name}_ms"] > 0 for name in ("vm3ac", "reference", "torchrl_sac"))
+    rows = {row["series"]: row for row in result["rows"]}
+    assert set(rows) == {"vm3ac (all pairs)", "reference", "torchrl_sac"}
+    assert all(row["ms"] > 0 and row["agents"] == 2 for row in rows.values())
+    assert rows["vm3ac (all pairs)"]["ratio"] == 1.0
+    assert result["exponents"] == {}
+
+
+def test_rows_of_several_sizes_are_kept_beside_those_of_other_choices(tmp_path, capsys):
+    arguments = ["agents=2,3", "batch=8", "threads=1", "repeats=2", f"out={tmp_path}"]
+    update_step.main(arguments)
+    more = ["pairs=1", "share_params=true", "critic=emphasized", "clock=cpu"]
+    update_step.main([*arguments, *more])
+    shared = "vm3ac (pairs=1, critic=emphasized, share_params)"
+    out = capsys.readouterr().out
+    assert f"| {shared} |" in out
+    with (tmp_path / "update_step.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    kept = {(row["series"], row["agents"], row["clock"]) for row in rows}
+    series = {"vm3ac (all pairs)": "wall", "reference": "wall", "torchrl_sac": "cpu", shared: "cpu"}
+    assert kept == {(name, n, clock) for name, clock in series.items() for n in "23"}
+    assert len(rows) == len(kept)
+    assert (tmp_path / "update_step.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "update_step.md").read_text().count("\n") == 2 + len(series)
+
+
+@given(st.floats(0.0, 3.0), st.floats(0.01, 100.0))
+def test_exponent_of_a_power_law(power, factor):
+    cost = {n: factor * n**power for n in (2, 4, 8, 64)}
+    assert cost_curve.exponent(cost) == pytest.approx(power, abs=1e-9)
+
+
+def test_one_size_has_no_exponent():
+    assert list(cost_curve.table({"a": {2: 1.5}}))[-1] == "| a | 1.5 | - |"
+
+
+@pytest.mark.parametrize(("pairs", "drawn"), [(None, None), (1, 1), (5, None)])
+def test_vm3ac_is_built_as_chosen(monkeypatch, pairs, drawn):
+    built = []
+    plain = vm.VM3ACLoss
+    monkeypatch.setattr(vm, "VM3ACLoss", lambda *x, **o: built.append(plain(*x, **o)) or built[-1])
+    chosen = update_step.UpdateStep(pairs=pairs, critic="attention", share_params=True)
+    update_step.vm3ac_update(3, update_step.make_batch(3, 4), chosen)
+    [loss] = built
+    assert loss.terms[0].pairs == drawn
+    assert type(loss.value_network.net).__name__ == "AttentionCriticNet"
+    assert loss.predictor_network.net.net.layers[0].weight.shape[0] == 1
 
 
 @pytest.mark.parametrize("contestant", ["vm3ac", "reference", "torchrl_sac"])

@@ -55,6 +55,12 @@ class VM3AC(SharedLatent):
         choices=ESTIMATORS,
         source="Eq. (6)",
     )
+    pairs: int | None = option(
+        None,
+        "partners of every agent, drawn anew per transition, that enter the sum over partners; "
+        "null: all N - 1",
+        least=1,
+    )
 
     def build(self, plan: Plan) -> Agent:
         """VM3-AC, with or without a latent."""
@@ -70,7 +76,7 @@ class VM3AC(SharedLatent):
             **self.net_options(plan, shared=False),
         )
         names = ("policy_q", "beta", "num_latents", "pair_weight", "reverse_model", "estimator")
-        options = self.loss_options(plan, *names) | self.latent_options(plan)
+        options = self.loss_options(plan, *names, "pairs") | self.latent_options(plan)
         loss = VM3ACLoss(policy, *self.critics(plan, self.held_dim), predictor, **options)
         rates = {"loss_predictor": self.predictor_lr}
         agent = self.agent(plan, policy, loss, rates=rates, **self.transforms(policy))

@@ -21,11 +21,14 @@ __all__ = [
     "fill_diagonal_zero",
     "gather_others",
     "gather_pairs",
+    "gather_partners",
     "others_index",
     "own_first",
     "own_gradient_joint_action",
     "pair_mean",
     "pair_sum",
+    "partners_at",
+    "scatter_offsets",
     "scatter_others",
 ]
 
@@ -81,6 +84,65 @@ def gather_others(x: Tensor) -> Tensor:
         [[1.0, 2.0], [0.0, 2.0], [0.0, 1.0]]
     """
     return x[..., _kept_others_index(x.shape[-2], x.device), :]
+
+
+def partners_at(offsets: Tensor, num_agents: int) -> Tensor:
+    """Agents that stand so many places behind every agent, round the circle of agents.
+
+    With the same offset for all agents everybody is a partner of exactly one other.
+
+    Args:
+        offsets: int64 ``[*B, k]``, each in 1..N - 1.
+        num_agents: number of agents N.
+
+    Returns:
+        Numbers of agents, int64 ``[*B, N, k]``.
+
+    Example:
+        >>> partners_at(torch.tensor([2]), 3).tolist()
+        [[2], [0], [1]]
+    """
+    agents = torch.arange(num_agents, device=offsets.device).unsqueeze(-1)
+    return (agents + offsets.unsqueeze(-2)) % num_agents
+
+
+def gather_partners(x: Tensor, partners: Tensor) -> Tensor:
+    """For every agent, the entries of these partners.
+
+    Args:
+        x: one row of features per agent, ``[*B, N, F]``.
+        partners: numbers of agents, int64 ``[*B, N, k]``; batch dimensions broadcast.
+
+    Returns:
+        ``[*B, N, k, F]``.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> gather_partners(x, torch.tensor([[2], [0], [1]])).squeeze(-1).tolist()
+        [[2.0], [0.0], [1.0]]
+    """
+    index = partners.flatten(-2).unsqueeze(-1)
+    x = x[(None,) * (index.ndim - x.ndim)]
+    rows = torch.take_along_dim(x, index, dim=-2)
+    return rows.reshape(*rows.shape[:-2], *partners.shape[-2:], rows.shape[-1])
+
+
+def scatter_offsets(values: Tensor) -> Tensor:
+    """Lay values by offset out as a pair matrix with a zero diagonal.
+
+    Args:
+        values: one value per agent and offset 1..N - 1, ``[*B, N, N - 1]``.
+
+    Returns:
+        ``[*B, N, N]`` with ``out[i, (i + d) mod N] = values[i, d - 1]``.
+
+    Example:
+        >>> scatter_offsets(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).tolist()
+        [[0.0, 1.0, 2.0], [4.0, 0.0, 3.0], [5.0, 6.0, 0.0]]
+    """
+    agents = torch.arange(values.shape[-2], device=values.device)
+    offsets = (agents - agents.unsqueeze(-1)) % agents.numel()
+    return torch.take_along_dim(pad(values, (1, 0)), offsets.expand(*values.shape[:-2], -1, -1), -1)
 
 
 def scatter_others(values: Tensor) -> Tensor:
@@ -172,8 +234,8 @@ def pair_sum(pairs: Tensor) -> Tensor:
     """Sum over partners, ``sum_{j != i} pairs[i, j]``.
 
     Args:
-        pairs: pair matrix ``[*B, N, N]``, whose diagonal is ignored, or a grid of partners
-            ``[*B, N, N - 1]``.
+        pairs: pair matrix ``[*B, N, N]``, whose diagonal is ignored, or a grid of all partners or
+            some, ``[*B, N, k]`` with k < N.
 
     Returns:
         ``[*B, N]``; zero for N = 1.
@@ -182,7 +244,7 @@ def pair_sum(pairs: Tensor) -> Tensor:
         >>> pair_sum(torch.tensor([[9.0, 1.0, 2.0], [3.0, 9.0, 4.0], [5.0, 6.0, 9.0]])).tolist()
         [3.0, 7.0, 11.0]
     """
-    if pairs.ndim >= 2 and pairs.shape[-1] == pairs.shape[-2] - 1:
+    if pairs.ndim >= 2 and pairs.shape[-1] < pairs.shape[-2]:
         return pairs.sum(-1)
     return fill_diagonal_zero(pairs).sum(-1)
 

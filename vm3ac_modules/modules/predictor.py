@@ -17,7 +17,7 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from vm3ac_modules.functional.information import gaussian_log_density
-from vm3ac_modules.functional.pairwise import gather_others, scatter_others
+from vm3ac_modules.functional.pairwise import gather_others, gather_partners, scatter_others
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.modules.actors import action_bounds
 from vm3ac_modules.nn.predictors import PairNet
@@ -26,7 +26,7 @@ __all__ = ["PairLogProb", "VariationalPredictor"]
 
 
 class PairLogProb(NamedTuple):
-    """Log-densities per agent and partner (nats), ``[*B, N, N - 1]`` each, partners ascending."""
+    """Log-densities per agent and partner (nats), ``[*B, N, k]`` each."""
 
     partner: Tensor
     """``log q_i(a_j | a_i)``: the model owned by agent i predicts j from i."""
@@ -112,16 +112,20 @@ class VariationalPredictor(TensorDictModuleBase):
         )
         # Ranges of the predicted agents, per owner: its partners, then itself for each of them.
         center, half_range = 0.5 * (low + high), 0.5 * (high - low)
-        self.register_buffer("center", self._of_predicted(center), persistent=False)
-        self.register_buffer("half_range", self._of_predicted(half_range), persistent=False)
+        self.register_buffer("center", self._of_predicted(center, None, True), persistent=False)
+        self.register_buffer(
+            "half_range", self._of_predicted(half_range, None, True), persistent=False
+        )
         self.constant_scale = math.nan if self.learns_scale else float(scale)
         self.log_scale_range = (math.log(scale_range[0]), math.log(scale_range[1]))
 
     @staticmethod
-    def _of_predicted(x: Tensor) -> Tensor:
-        """Rows of the predicted agents, ``[*B, N, A]`` to ``[*B, N, 2(N - 1), A]``."""
-        partners = gather_others(x)
-        return torch.cat((partners, x.unsqueeze(-2).expand_as(partners)), dim=-2)
+    def _of_predicted(x: Tensor, partners: Tensor | None, both: bool) -> Tensor:
+        """Rows of the predicted agents, ``[*B, N, A]`` to ``[*B, N, R, A]``."""
+        predicted = gather_others(x) if partners is None else gather_partners(x, partners)
+        if not both:
+            return predicted
+        return torch.cat((predicted, x.unsqueeze(-2).expand_as(predicted)), dim=-2)
 
     def _check_scale(
         self, scale: float | str, scale_range: tuple[float, float], normalized: bool
@@ -153,8 +157,9 @@ class VariationalPredictor(TensorDictModuleBase):
         target: Tensor | None,
         observation: Tensor,
         normalized: bool | None = None,
+        partners: Tensor | None = None,
     ) -> Tensor:
-        """Log-density of every partner's action given one's own.
+        """Log-density of partners' actions given one's own.
 
         Args:
             condition: the actions that are conditioned on, ``[*S, *B, N, A]``.
@@ -162,13 +167,14 @@ class VariationalPredictor(TensorDictModuleBase):
                 log-density exceeds, the peak.
             observation: ``[*S, *B, N, O]``.
             normalized: overrides the predictor's own setting.
+            partners: numbers of every agent's partners, int64 ``[*S, *B, N, k]``; None for all
+                k = N - 1, ascending.
 
         Returns:
-            ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, N - 1]``, partners j
-            ascending; :func:`~vm3ac_modules.functional.scatter_others` makes it a matrix.
+            ``log q_i(target_j | condition_i)`` in nats, ``[*S, *B, N, k]``; of all partners
+            :func:`~vm3ac_modules.functional.scatter_others` makes it a matrix.
         """
-        out = self.net(condition, observation, both=False)
-        return self._score(out, None if target is None else gather_others(target), normalized)
+        return self._score(condition, target, observation, normalized, partners, both=False)
 
     def pair_log_prob(
         self,
@@ -176,6 +182,7 @@ class VariationalPredictor(TensorDictModuleBase):
         target: Tensor | None,
         observation: Tensor,
         normalized: bool | None = None,
+        partners: Tensor | None = None,
     ) -> PairLogProb:
         """Log-densities in both directions of every pair, in one pass.
 
@@ -184,20 +191,35 @@ class VariationalPredictor(TensorDictModuleBase):
             target: the actions that are scored, ``[*S, *B, N, A]``; None for the peaks.
             observation: ``[*S, *B, N, O]``.
             normalized: overrides the predictor's own setting.
+            partners: numbers of every agent's partners, int64 ``[*S, *B, N, k]``; None for all
+                k = N - 1, ascending.
 
         Returns:
-            Both directions, ``[*S, *B, N, N - 1]`` each, partners ascending.
+            Both directions, ``[*S, *B, N, k]`` each.
         """
-        out = self.net(condition, observation, both=True)
-        target = None if target is None else self._of_predicted(target)
-        scores = self._score(out, target, normalized)
-        return PairLogProb(*scores.unflatten(-1, (2, self.num_agents - 1)).unbind(-2))
+        scores = self._score(condition, target, observation, normalized, partners, both=True)
+        return PairLogProb(*scores.unflatten(-1, (2, scores.shape[-1] // 2)).unbind(-2))
 
-    def _score(self, out: Tensor, target: Tensor | None, normalized: bool | None) -> Tensor:
+    def _score(
+        self,
+        condition: Tensor,
+        target: Tensor | None,
+        observation: Tensor,
+        normalized: bool | None,
+        partners: Tensor | None,
+        *,
+        both: bool,
+    ) -> Tensor:
         """Log-density of the predicted actions or its peak, ``[*S, *B, N, R]``."""
+        out = self.net(condition, observation, both=both, partners=partners)
         normalized = self.normalized if normalized is None else normalized
-        rows = out.shape[-2]
-        center, half_range = self.center[:, :rows], self.half_range[:, :rows]
+        center, half_range = self.center[:, : out.shape[-2]], self.half_range[:, : out.shape[-2]]
+        if partners is not None:
+            # Of the rows of the predicted agents the last one is the agent itself.
+            own = self.center[:, -1], self.half_range[:, -1]
+            center, half_range = (self._of_predicted(x, partners, both) for x in own)
+        if target is not None:
+            target = self._of_predicted(target, partners, both)
         if self.num_components > 1:
             out = out.unflatten(-1, (self.num_components, -1))
             out, logits = out[..., :-1], out[..., -1]

@@ -216,7 +216,11 @@ class AgentMLP(nn.Module):
 
     def grouped(self, groups: Tensor) -> Tensor:
         """Map ``[S * N, B, in]`` to ``[S * N, B, out]``, see :func:`group_agents`."""
-        for index, layer in enumerate(cast("Iterable[AgentLinear]", self.layers)):
+        return self.after_first(cast("AgentLinear", self.layers[0]).grouped(groups))
+
+    def after_first(self, groups: Tensor) -> Tensor:
+        """Go on from the first layer's output, ``[S * N, B, hidden]``."""
+        for layer in itertools.islice(cast("Iterable[AgentLinear]", self.layers), 1, None):
             # In place: what an affine map returned is nobody else's.
-            groups = layer.grouped(groups.relu_() if index else groups)
+            groups = layer.grouped(groups.relu_())
         return groups

@@ -15,17 +15,43 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vm3ac_modules.functional.pairwise import gather_others
 from vm3ac_modules.nn.blocks import (
     AgentLinear,
     AgentMLP,
+    agent_linear,
     check_critic,
     group_agents,
     repeat_input,
 )
 
 __all__ = ["CentralizedCriticNet"]
+
+# With so many agents or more running sums take less time (docs/performance.md).
+_SUMS_FROM = 16
+
+
+def _sum_of_others(x: Tensor, weight: Tensor) -> Tensor:
+    r"""Multiply every agent's others, ascending, by weights that all agents share.
+
+    .. math:: y_i = \sum_{j < i} x_j W_j + \sum_{j > i} x_j W_{j-1}
+
+    Agent j stands in slot j of the agents behind it and in slot j - 1 of those before it, so 2N
+    products and their running sums serve everybody, in place of N(N - 1) products.
+
+    Args:
+        x: one row per agent, ``[*S, *B, N, F]``.
+        weight: of N - 1 slots, ``[*S, (N - 1) F, out]``.
+
+    Returns:
+        ``[*S, *B, N, out]``.
+    """
+    slots = weight.reshape(*weight.shape[:-2], -1, x.shape[-1], weight.shape[-1])
+    before = agent_linear(x[..., :-1, :], slots).cumsum(-2)
+    after = agent_linear(x[..., 1:, :], slots).flip(-2).cumsum(-2).flip(-2)
+    return pad(before, (0, 0, 1, 0)) + pad(after, (0, 0, 0, 1))
 
 
 class CentralizedCriticNet(nn.Module):
@@ -98,6 +124,7 @@ class CentralizedCriticNet(nn.Module):
             )
             width, trunk_hidden = 2 * hidden[0], hidden[1:]
         self.observes_itself = not (form == "plain" and self.has_state)
+        self.sums_others = share_params and not self.has_state and num_agents >= _SUMS_FROM
         self.trunk = AgentMLP(
             width,
             1,
@@ -128,56 +155,69 @@ class CentralizedCriticNet(nn.Module):
         Raises:
             ValueError: if the state or latent is missing, or given to a critic built without one.
         """
-        own, others = self._inputs(observation, joint_action, state)
-        if (latent is not None) != (self.latent_dim > 0):
-            raise ValueError(f"this critic was built for latent_dim={self.latent_dim}.")
-        if latent is not None:
-            shape = (*observation.shape[:-1], latent.shape[-1])
-            own.append(latent.unsqueeze(-2).expand(shape))
-        if self.own_layer is None or self.others_layer is None:
-            x = self._stack(torch.cat((*own, *others), dim=-1))
-            weight = cast("AgentLinear", self.trunk.layers[0]).weight
-            groups = self.trunk.grouped(group_agents(x, weight))
-        else:
-            # Both branches stay in the layout of the batched products until the value is out.
-            x, weight = self._stack(torch.cat(own, dim=-1)), self.own_layer.weight
-            rest = self._stack(torch.cat(others, dim=-1))
-            branches = (
-                self.own_layer.grouped(group_agents(x, weight)),
-                self.others_layer.grouped(group_agents(rest, self.others_layer.weight)),
-            )
-            groups = self.trunk.grouped(torch.cat(branches, dim=-1).relu_())
-        return self._ungroup(groups, x, weight)
-
-    def _stack(self, x: Tensor) -> Tensor:
-        return repeat_input(x, self.stack_dims, self.num_critics)
-
-    def _ungroup(self, groups: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Values ``[S * K * N, B, 1]`` of inputs ``[*S, K, *B, N, in]`` as ``[*S, *B, N, K]``."""
-        dims, agents = self.stack_dims, x.shape[-2]
-        lead, batch = x.shape[: dims + 1], x.shape[dims + 1 : -2]
-        if weight.shape[-3] == 1:
-            return groups.reshape(*lead, *batch, agents).movedim(dims, -1)
-        values = groups.reshape(*lead, agents, *batch)
-        last = dims + 2 + len(batch)
-        return values.permute(*range(dims), *range(dims + 2, last), dims + 1, dims)
-
-    def _inputs(
-        self, observation: Tensor, joint_action: Tensor | None, state: Tensor | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
         if (state is not None) != self.has_state:
             raise ValueError(
                 "this critic was built with a state_dim: pass the state."
                 if self.has_state
                 else "this critic was built without a state_dim: it takes no state."
             )
-        num_agents = observation.shape[-2]
+        if (latent is not None) != (self.latent_dim > 0):
+            raise ValueError(f"this critic was built for latent_dim={self.latent_dim}.")
         own = [observation] if self.observes_itself else []
-        if state is not None:
-            others = [state.unsqueeze(-2).expand(*state.shape[:-1], num_agents, -1)]
-        else:
-            others = [gather_others(observation).flatten(-2)]
+        actions = []
         if joint_action is not None:
             own.append(joint_action[..., 0, :])
-            others.append(joint_action[..., 1:, :].flatten(-2))
-        return own, others
+            actions.append(joint_action[..., 1:, :].flatten(-2))
+        if latent is not None:
+            shape = (*observation.shape[:-1], latent.shape[-1])
+            own.append(latent.unsqueeze(-2).expand(shape))
+        seen = observation
+        if state is not None:
+            seen = state.unsqueeze(-2).expand(*observation.shape[:-1], state.shape[-1])
+        # All stays in the layout of the batched products until the value is out.
+        if self.own_layer is None or self.others_layer is None:
+            first = cast("AgentLinear", self.trunk.layers[0])
+            groups = self.trunk.after_first(self._first(first, own, seen, actions))
+        else:
+            branches = (
+                self.own_layer.grouped(self._group(own, self.own_layer.weight)),
+                self._first(self.others_layer, [], seen, actions),
+            )
+            groups = self.trunk.grouped(torch.cat(branches, dim=-1).relu_())
+        return self._ungroup(groups, self._stack(observation))
+
+    def _first(
+        self, layer: AgentLinear, own: list[Tensor], seen: Tensor, actions: list[Tensor]
+    ) -> Tensor:
+        """A first layer on one's own, the others' observations or the state, and their actions."""
+        if not self.sums_others:
+            others = seen if self.has_state else gather_others(seen).flatten(-2)
+            return layer.grouped(self._group([*own, others, *actions], layer.weight))
+        assert layer.bias is not None
+        before, after = (sum(part.shape[-1] for part in parts) for parts in (own, actions))
+        sizes = [before, layer.weight.shape[-2] - before - after, after]
+        first, of_others, last = torch.split(layer.weight, sizes, dim=-2)
+        sums = _sum_of_others(self._stack(seen), of_others.squeeze(-3))
+        bias = layer.bias.flatten(0, -3)
+        groups = sums.reshape(bias.shape[0], -1, bias.shape[-1]) + bias
+        if not own and not actions:
+            return groups
+        weight = torch.cat((first, last), dim=-2)
+        # In place: what an addition returned is nobody else's.
+        return groups.baddbmm_(self._group([*own, *actions], weight), weight.flatten(0, -3))
+
+    def _group(self, parts: list[Tensor], weight: Tensor) -> Tensor:
+        return group_agents(self._stack(torch.cat(parts, dim=-1)), weight)
+
+    def _stack(self, x: Tensor) -> Tensor:
+        return repeat_input(x, self.stack_dims, self.num_critics)
+
+    def _ungroup(self, groups: Tensor, x: Tensor) -> Tensor:
+        """Values ``[S * K * N, B, 1]`` of inputs ``[*S, K, *B, N, in]`` as ``[*S, *B, N, K]``."""
+        dims, agents = self.stack_dims, x.shape[-2]
+        lead, batch = x.shape[: dims + 1], x.shape[dims + 1 : -2]
+        if cast("AgentLinear", self.trunk.layers[0]).weight.shape[-3] == 1:
+            return groups.reshape(*lead, *batch, agents).movedim(dims, -1)
+        values = groups.reshape(*lead, agents, *batch)
+        last = dims + 2 + len(batch)
+        return values.permute(*range(dims), *range(dims + 2, last), dims + 1, dims)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vm3ac_modules.functional.pairwise import gather_others
+from vm3ac_modules.functional.pairwise import gather_others, gather_partners
 from vm3ac_modules.nn.blocks import AgentMLP, check_agents
 
 __all__ = ["PairNet"]
@@ -69,17 +69,26 @@ class PairNet(nn.Module):
             stack_shape=stack_shape,
         )
 
-    def forward(self, action: Tensor, observation: Tensor, *, both: bool = True) -> Tensor:
-        """Predict every partner from oneself and, with ``both``, oneself from every partner.
+    def forward(
+        self,
+        action: Tensor,
+        observation: Tensor,
+        *,
+        both: bool = True,
+        partners: Tensor | None = None,
+    ) -> Tensor:
+        """Predict partners from oneself and, with ``both``, oneself from each of them.
 
         Args:
             action: the conditioning actions, ``[*S, *B, N, A]``.
             observation: ``[*S, *B, N, O]``.
             both: also compute the reverse direction.
+            partners: numbers of every agent's partners, int64 ``[*S, *B, N, k]``; None for all
+                k = N - 1, ascending.
 
         Returns:
-            ``[*S, *B, N, R, F]`` of owner i: the first N - 1 rows are about its partners
-            (ascending) from a_i, the N - 1 further ones, with ``both``, about itself from each a_j.
+            ``[*S, *B, N, R, F]`` of owner i: the first k rows are about its partners from a_i, the
+            k further ones, with ``both``, about itself from each a_j.
 
         Raises:
             ValueError: if the number of agents or a size is not the one it was built for.
@@ -94,19 +103,28 @@ class PairNet(nn.Module):
                 "the predictor was built for actions and observations of sizes "
                 f"{self.sizes}, got {(action.shape[-1], observation.shape[-1])}."
             )
-        rows = self._rows(action, observation, both=both)
+        rows = self._rows(action, observation, both=both, partners=partners)
         # The rows of an owner's pairs are further batch rows of its network.
-        out: Tensor = self.net(rows.transpose(-3, -2))
+        out: Tensor = self.net(rows)
         return out.transpose(-3, -2)
 
-    def _rows(self, action: Tensor, observation: Tensor, *, both: bool) -> Tensor:
-        """Inputs of every owner's pairs, ``[*S, *B, N, R, in]``: partners, then itself."""
-        own_ids = torch.eye(self.num_agents, dtype=action.dtype, device=action.device)
-        features = torch.cat((action, observation, own_ids.expand(*action.shape[:-1], -1)), dim=-1)
-        others, size = gather_others(features), action.shape[-1]
-        own = features.unsqueeze(-2).expand(others.shape)
-        rows = torch.cat((own, others[..., size:]), dim=-1)
+    def _rows(
+        self, action: Tensor, observation: Tensor, *, both: bool, partners: Tensor | None
+    ) -> Tensor:
+        """Inputs of every owner's pairs, ``[*S, *B, R, N, in]``: partners, then itself."""
+        ids = torch.eye(self.num_agents, dtype=action.dtype, device=action.device)
+        seen = torch.cat((observation, ids.expand(*observation.shape[:-1], -1)), dim=-1)
+        other = self._others(seen, partners)
+        own = seen.unsqueeze(-3).expand(other.shape)
+        acting = action.unsqueeze(-3).expand(*other.shape[:-1], -1)
+        rows = torch.cat((acting, own, other), dim=-1)
         if not both:
             return rows
-        reverse = torch.cat((others, own[..., size:]), dim=-1)
-        return torch.cat((rows, reverse), dim=-2)
+        reverse = torch.cat((self._others(action, partners), other, own), dim=-1)
+        return torch.cat((rows, reverse), dim=-3)
+
+    @staticmethod
+    def _others(x: Tensor, partners: Tensor | None) -> Tensor:
+        """Entries of the partners, ``[*S, *B, N, F]`` to ``[*S, *B, R, N, F]``."""
+        others = gather_others(x) if partners is None else gather_partners(x, partners)
+        return others.transpose(-3, -2)

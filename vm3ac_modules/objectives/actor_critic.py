@@ -20,22 +20,17 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 
-from vm3ac_modules.functional.pairwise import (
-    own_first,
-    own_gradient_joint_action,
-    pair_mean,
-    scatter_others,
-)
+from vm3ac_modules.functional.pairwise import own_first, own_gradient_joint_action
 from vm3ac_modules.functional.soft_value import action_value_target, squared_error
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
 from vm3ac_modules.objectives.common import (
     call_network,
-    matrix_mean,
     next_outcome,
     ordered_keys,
     scalar_means,
 )
+from vm3ac_modules.objectives.drawn_pairs import logged_pairs
 from vm3ac_modules.objectives.policy import PolicyReader, draw_noise, sample_policy
 from vm3ac_modules.objectives.policy_body import Latent
 from vm3ac_modules.objectives.terms import Term, TermInputs, TermValues
@@ -288,7 +283,6 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
         for values in found:
             scalars.update(values.scalars)
         out = scalar_means(scalars, mask, self.seed_dims)
-        for name, grid in (item for values in found for item in values.pairs.items()):
-            matrix = scatter_others(matrix_mean(grid, mask, self.seed_dims))
-            out[name], out[f"{name}_matrix"] = pair_mean(matrix), matrix
+        for values in found:
+            out |= logged_pairs(values.pairs, values.offsets, mask, self.seed_dims)
         return out

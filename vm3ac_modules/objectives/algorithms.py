@@ -41,6 +41,10 @@ class VM3ACLoss(CentralizedActorCriticLoss):
             ``"nwj"`` or ``"donsker_varadhan"``, which compare with actions under the extra latents
             and put their estimate, less H_K, in the place of log q (``num_latents`` of at least 1,
             2 and 2); then ``mi_estimate`` (nats) is logged too.
+        pairs: partners k of every agent, drawn anew for every transition, that enter the sum over
+            j, weighed by (N - 1)/k; None for all N - 1. Losses of policies and predictor, and all
+            gradients, keep their expectation, and the predictor costs k/(N - 1) of what it does;
+            the values' targets get noisier. A pair that was not drawn is 0 in the logged matrices.
         options: passed to :class:`CentralizedActorCriticLoss`.
 
     Example:
@@ -59,10 +63,11 @@ class VM3ACLoss(CentralizedActorCriticLoss):
         pair_weight: Literal["paper", "mean"] = "paper",
         reverse_model: Literal["own", "partner"] = "own",
         estimator: Estimator = "barber_agakov",
+        pairs: int | None = None,
         **options: Any,
     ) -> None:
         term = MutualInformationTerm(
-            predictor_network, beta, num_latents, pair_weight, reverse_model, estimator
+            predictor_network, beta, num_latents, pair_weight, reverse_model, estimator, pairs
         )
         super().__init__(actor_network, qvalue_network, value_network, terms=[term], **options)
 

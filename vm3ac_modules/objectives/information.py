@@ -26,6 +26,7 @@ from vm3ac_modules.objectives.categorical_policy import (
     expected_log_prob,
 )
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, estimate_information
+from vm3ac_modules.objectives.drawn_pairs import check_pairs, draw_offsets, drawn_offsets
 from vm3ac_modules.objectives.options import check_choice
 from vm3ac_modules.objectives.pairs import (
     REVERSE_MODELS,
@@ -73,7 +74,9 @@ class InformationValues(NamedTuple):
     log_prob: Tensor
     """``log pi_K``, at the drawn action or its expectation: minus H_K (nats), ``[*S, *B, N]``."""
     pairs: PairTerms
-    """Predictions of the partners (nats), ``[*S, *B, N, N - 1]`` each, gradients by Eq. (50)."""
+    """Predictions of the partners (nats), ``[*S, *B, N, k]`` each, gradients by Eq. (50)."""
+    offsets: Tensor | None = None
+    """Which partners those are, ``[*S, *B, k]``; None for all, ascending."""
 
 
 class GaussianInformation:
@@ -85,6 +88,7 @@ class GaussianInformation:
         reverse_model: whose model predicts agent i from j.
         latent: ``"fresh"``, or ``"stored"`` for that of the batch.
         estimator: of the mutual information.
+        pairs: partners k of every agent that are drawn per transition; None for all.
     """
 
     wanted: ClassVar = ("a TanhNormal", "VariationalPredictor", "continuous")
@@ -97,8 +101,10 @@ class GaussianInformation:
         reverse_model: Literal["own", "partner"],
         latent: Latent = "fresh",
         estimator: Estimator = "barber_agakov",
+        pairs: int | None = None,
     ) -> None:
         self.reader = PolicyReader(policy, latent=latent)
+        self.pairs = pairs
         self.num_latents, self.reverse_model = num_latents, reverse_model
         self.contrastive = check_estimator(estimator, num_latents)
 
@@ -109,6 +115,7 @@ class GaussianInformation:
     def draw_noise(self, tensordict: TensorDictBase, keys: Any) -> TensorDict:
         """Latents and standard normals."""
         noise = draw_noise(self.reader, tensordict, keys.action, self.num_latents)
+        noise.update(draw_offsets(noise.get("action"), self.pairs))
         if self.contrastive is not None:
             noise.update(extra_action_noise(noise.get("action"), self.num_latents))
         return noise
@@ -122,8 +129,11 @@ class GaussianInformation:
             sample = sample_policy(self.reader, tensordict, noise, *run.action_range)
         observation = tensordict.get(run.keys.observation)
         contrast = contrast_of(self.contrastive, sample)
-        pairs = pair_terms(run.predictor, sample.action, observation, self.reverse_model, contrast)
-        return InformationValues(sample.log_prob, pairs)
+        offsets = drawn_offsets(noise, self.pairs)
+        pairs = pair_terms(
+            run.predictor, sample.action, observation, self.reverse_model, contrast, offsets
+        )
+        return InformationValues(sample.log_prob, pairs, offsets)
 
     def diagnose(
         self, tensordict: TensorDictBase, num_latents: int, run: InformationNetworks
@@ -236,6 +246,7 @@ def information_of(
     reverse_model: Literal["own", "partner"] = "own",
     latent: Latent = "fresh",
     estimator: Estimator = "barber_agakov",
+    pairs: int | None = None,
     owner: str = "the loss",
 ) -> GaussianInformation | CategoricalInformation:
     """Choose by the distribution at the end of a policy, and check the predictor.
@@ -247,6 +258,8 @@ def information_of(
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
         latent: ``"fresh"``, or ``"stored"`` for that of the batch.
         estimator: of the mutual information.
+        pairs: partners k of every agent that enter per transition; None for all, the only choice
+            with a categorical policy.
         owner: name of the loss, for messages.
 
     Returns:
@@ -255,8 +268,8 @@ def information_of(
 
     Raises:
         ValueError: if the policy is of neither kind, the predictor of the other,
-            or built for other actions, ``reverse_model`` or ``estimator`` unknown, or
-            ``num_latents`` too small for it.
+            or built for other actions, ``reverse_model`` or ``estimator`` unknown,
+            ``num_latents`` too small for it, or ``pairs`` not a number of partners.
 
     Example:
         >>> from torchrl.data import Bounded
@@ -271,9 +284,15 @@ def information_of(
     categorical = getattr(head, "distribution_class", None) in CATEGORICAL
     found: GaussianInformation | CategoricalInformation
     if categorical:
+        if pairs is not None:
+            raise ValueError(
+                f"{owner}: pairs must be None with a categorical policy, got {pairs}: one table "
+                "predicts all pairs of actions at once, so leaving some out would save nothing."
+            )
         found = CategoricalInformation(policy, num_latents, latent, estimator)
     else:
-        found = GaussianInformation(policy, num_latents, reverse_model, latent, estimator)
+        drawn = check_pairs(pairs, predictor)
+        found = GaussianInformation(policy, num_latents, reverse_model, latent, estimator, drawn)
     if num_latents:
         found.reader.require_prior(f"num_latents={num_latents}")
     if predictor is None or isinstance(predictor, CategoricalPredictor) != categorical:

@@ -15,17 +15,23 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 
-from vm3ac_modules.functional.pairwise import pair_mean, pair_sum, scatter_others
+from vm3ac_modules.functional.pairwise import pair_sum
 from vm3ac_modules.functional.soft_value import pair_weight as weight_of_pairs
 from vm3ac_modules.keys import Keys, require_keys
 from vm3ac_modules.modules.categorical_predictor import CategoricalPredictor
 from vm3ac_modules.modules.predictor import VariationalPredictor
 from vm3ac_modules.objectives.base import MultiAgentLoss, Transitions
-from vm3ac_modules.objectives.common import matrix_mean, ordered_keys, reduce_loss
+from vm3ac_modules.objectives.common import ordered_keys, reduce_loss
 from vm3ac_modules.objectives.diagnostics import BOUNDS, InformationEstimates
+from vm3ac_modules.objectives.drawn_pairs import logged_pairs
 from vm3ac_modules.objectives.information import InformationNetworks, information_of
 from vm3ac_modules.objectives.options import check_count, check_not_negative
-from vm3ac_modules.objectives.pairs import Estimator, pair_estimates, predictor_loss
+from vm3ac_modules.objectives.pairs import (
+    Estimator,
+    bonus_weight,
+    pair_estimates,
+    predictor_loss,
+)
 from vm3ac_modules.objectives.policy import PolicyReader
 from vm3ac_modules.objectives.policy_body import Latent
 
@@ -73,6 +79,9 @@ class MutualInformationLoss(MultiAgentLoss):
             with one in the same state under each extra latent: ``num_latents`` of at least 1, 2, 2.
             Their estimate, less H_K, holds the place of log q
             (:mod:`vm3ac_modules.objectives.pairs`), and trains the predictor as well.
+        pairs: partners k of every agent, drawn anew for every transition, that enter the sum over
+            j, weighed by (N - 1)/k: both losses and their gradients keep their expectation. None
+            for all, the only choice with a categorical policy.
         diagnostic_latents: K >= 2 of the bracket of the mutual information in every call, drawn
             apart from the call's noise; 0 leaves it to :meth:`diagnose`. Not with seeds.
         reduction: ``"mean"`` or ``"sum"`` over the batch, ``"none"`` for ``[*S, *B]``.
@@ -84,10 +93,11 @@ class MutualInformationLoss(MultiAgentLoss):
     Returns:
         ``forward`` returns ``loss_mi`` and ``loss_predictor``, and detached diagnostics:
         ``entropy`` (nats per agent, of pi_K), ``pair_log_prob`` and ``pair_log_prob_matrix``
-        ``[*S, N, N]`` (nats); with ``diagnostic_latents`` also ``mi_lower_bound``,
-        ``mi_upper_bound``, ``mi_surrogate`` and ``mi_lower_bound_ceiling`` (nats, means over pairs)
-        and, for Gaussian policies, ``latent_share``; with a contrastive estimator also
-        ``mi_estimate`` and ``mi_estimate_matrix``, what it makes of the batch (nats).
+        ``[*S, N, N]`` (nats; 0 for a pair that was not drawn); with ``diagnostic_latents``
+        also ``mi_lower_bound``, ``mi_upper_bound``, ``mi_surrogate`` and
+        ``mi_lower_bound_ceiling`` (nats, means over pairs) and, for Gaussian policies,
+        ``latent_share``; with a contrastive estimator also ``mi_estimate`` and
+        ``mi_estimate_matrix``, what it makes of the batch (nats).
 
     Raises:
         ValueError: for negative weights or K, unknown options, too few latents for the estimator, a
@@ -157,6 +167,7 @@ class MutualInformationLoss(MultiAgentLoss):
         reverse_model: Literal["own", "partner"] = "own",
         latent: Latent = "fresh",
         estimator: Estimator = "barber_agakov",
+        pairs: int | None = None,
         diagnostic_latents: int = 0,
         reduction: Literal["mean", "sum", "none"] = "mean",
         seed_dims: int = 0,
@@ -178,6 +189,7 @@ class MutualInformationLoss(MultiAgentLoss):
             reverse_model=reverse_model,
             latent=latent,
             estimator=estimator,
+            pairs=pairs,
             owner=type(self).__name__,
         )
         self.reader = self.information.reader
@@ -233,8 +245,8 @@ class MutualInformationLoss(MultiAgentLoss):
     ) -> dict[str, Tensor]:
         """Both losses and diagnostics."""
         td, mask = batch
-        log_prob, pairs = self.information.evaluate(td, noise, self._run())
-        bonus = weight_of_pairs(log_prob.shape[-1], self.pair_weight) * pair_sum(pairs.policy)
+        log_prob, pairs, offsets = self.information.evaluate(td, noise, self._run())
+        bonus = bonus_weight(pairs, self.pair_weight) * pair_sum(pairs.policy)
         if self.entropy_weight:
             bonus = bonus - self.entropy_weight * log_prob
         losses = {"loss_mi": -self.weight * bonus.mean(-1), "loss_predictor": predictor_loss(pairs)}
@@ -243,10 +255,8 @@ class MutualInformationLoss(MultiAgentLoss):
         out["entropy"] = reduce_loss(entropy, mask, self.seed_dims, "mean")
         logged = {"pair_log_prob": pairs.partner.detach()}
         if self.information.contrastive is not None:
-            logged["mi_estimate"] = pair_estimates(pairs, log_prob)
-        for name, grid in logged.items():
-            matrix = scatter_others(matrix_mean(grid, mask, self.seed_dims))
-            out[name], out[f"{name}_matrix"] = pair_mean(matrix), matrix
+            logged["mi_estimate"] = pair_estimates(pairs, log_prob, offsets)
+        out |= logged_pairs(logged, offsets, mask, self.seed_dims)
         if self.diagnostic_latents:
             rows = td if mask is None else td[mask]
             none = rows.batch_size.numel() == 0

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from vm3ac_modules.functional.soft_value import pair_weight, soft_bonus
 from vm3ac_modules.modules.predictor import VariationalPredictor
+from vm3ac_modules.objectives.drawn_pairs import check_pairs, draw_offsets, drawn_offsets
 from vm3ac_modules.objectives.options import check_choice, check_count, check_not_negative
 from vm3ac_modules.objectives.pairs import (
     REVERSE_MODELS,
     Estimator,
+    bonus_weight,
     check_estimator,
     pair_estimates,
     pair_terms,
@@ -71,8 +73,10 @@ class TermValues(NamedTuple):
     scalars: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
     """What to log, ``[*B, N]`` each, constant."""
     pairs: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
-    """The same per agent and partner, ``[*B, N, N - 1]``, logged as mean and as ``<name>_matrix``.
-    """
+    """The same per agent and partner, ``[*B, N, k]``, logged as mean and as ``<name>_matrix``."""
+    offsets: Tensor | None = None
+    """Which partners those are, ``[*B, k]`` of
+    :func:`~vm3ac_modules.objectives.drawn_pairs.draw_offsets`; None for all, ascending."""
 
 
 class Term(nn.Module, ABC):
@@ -193,10 +197,11 @@ class MutualInformationTerm(EntropyTerm):
         weight: ``"paper"`` for w = 1/N, ``"mean"`` for w = 1/(N - 1).
         reverse_model: whose model predicts agent i from j: ``"own"`` (the paper) or ``"partner"``.
         estimator: what holds the place of log q, see :class:`VM3ACLoss`.
+        pairs: partners k of every agent that enter per transition, see :class:`VM3ACLoss`.
 
     Raises:
         ValueError: for unknown options, ``beta < 0``, ``num_latents < 0`` or too few of them for
-            the estimator.
+            the estimator, ``pairs < 1`` or ``pairs > N - 1``.
 
     Example:
         >>> from torchrl.data import Bounded
@@ -217,11 +222,13 @@ class MutualInformationTerm(EntropyTerm):
         weight: Literal["paper", "mean"] = "paper",
         reverse_model: Literal["own", "partner"] = "own",
         estimator: Estimator = "barber_agakov",
+        pairs: int | None = None,
     ) -> None:
         super().__init__(beta, num_latents, predictor)
         pair_weight(1, weight)
         check_choice("reverse_model", reverse_model, REVERSE_MODELS)
         self.weight, self.reverse_model = weight, reverse_model
+        self.pairs = check_pairs(pairs, predictor)
         self.contrastive = check_estimator(estimator, num_latents)
         if self.contrastive is not None:
             self.logged = (*self.logged, "mi_estimate", "mi_estimate_matrix")
@@ -231,21 +238,25 @@ class MutualInformationTerm(EntropyTerm):
         return [keys.observation]
 
     def draw_noise(self, action: Tensor) -> dict[str, Tensor]:
-        """Normals of the actions that a contrastive estimator compares with."""
-        if self.contrastive is None:
-            return {}
-        return extra_action_noise(action, self.num_latents or 0)
+        """The partners that enter, and normals of what a contrastive estimator compares with."""
+        noise = draw_offsets(action, self.pairs)
+        if self.contrastive is not None:
+            noise |= extra_action_noise(action, self.num_latents or 0)
+        return noise
 
     def evaluate(self, inputs: TermInputs, network: LossNetwork | None) -> TermValues:
         """The bonuses of Eqs. (46) and (49) with the gradient rule of Eq. (50)."""
         assert network is not None
         sample, observation = inputs.sample, inputs.tensordict.get(inputs.keys.observation)
         contrast = contrast_of(self.contrastive, sample)
-        pairs = pair_terms(network, sample.action, observation, self.reverse_model, contrast)
+        offsets = drawn_offsets(inputs.noise, self.pairs)
+        pairs = pair_terms(
+            network, sample.action, observation, self.reverse_model, contrast, offsets
+        )
         logged = {"pair_log_prob": pairs.partner.detach()}
         if contrast is not None:
-            logged["mi_estimate"] = pair_estimates(pairs, sample.log_prob)
-        weight = pair_weight(sample.log_prob.shape[-1], self.weight)
+            logged["mi_estimate"] = pair_estimates(pairs, sample.log_prob, offsets)
+        weight = bonus_weight(pairs, self.weight)
         bonus = partial(soft_bonus, sample.log_prob, beta=inputs.scale * self.beta, weight=weight)
         # What is no gradient's way for the policies is a constant to them.
         policy = bonus(pairs.policy + pairs.own.detach())
@@ -257,6 +268,7 @@ class MutualInformationTerm(EntropyTerm):
             losses={"loss_predictor": predictor_loss(pairs)},
             scalars={"correlation_term": value[1]},
             pairs=logged,
+            offsets=offsets,
         )
 
 

@@ -109,6 +109,7 @@ class Vm3acConfig(_ActorCriticConfig):
     pair_weight: str
     reverse_model: str
     estimator: str
+    pairs: int | None
 
 
 @dataclass
