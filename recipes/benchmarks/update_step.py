@@ -20,7 +20,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ class UpdateStep(Options):
         "wall",
         "the median of wall time, or the least CPU time, which other programs disturb less",
         choices=("wall", "cpu"),
+    )
+    profile: int = option(
+        0, "print so many of the operations that VM3-AC's update spends most time in", least=0
     )
     json: bool = option(False, "print one JSON object")
     out: str = option("", "directory where rows, table and picture are kept")
@@ -236,6 +239,23 @@ def measure(args: UpdateStep, num_agents: int) -> dict[str, float]:
     return {name: 1e3 * summary(seconds) for name, seconds in times.items()}
 
 
+def largest(update: Callable[[], None], count: int) -> Iterable[str]:
+    """Lines of Markdown: where the time of an update goes, and in how many calls."""
+    rounds = 10
+    for _ in range(rounds):
+        update()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        for _ in range(rounds):
+            update()
+    rows = sorted(found.key_averages(), key=lambda row: row.self_cpu_time_total, reverse=True)
+    total = sum(row.self_cpu_time_total for row in rows)
+    yield "| operation | ms per update | share | calls |"
+    yield "|---|---|---|---|"
+    for row in rows[:count]:
+        ms, share = row.self_cpu_time_total / 1e3 / rounds, row.self_cpu_time_total / total
+        yield f"| `{row.key}` | {ms:.2f} | {share:.0%} | {row.count / rounds:.0f} |"
+
+
 def compare(args: UpdateStep) -> None:
     """Measure, print, keep."""
     torch.set_num_threads(args.threads)
@@ -250,6 +270,9 @@ def compare(args: UpdateStep) -> None:
             if not args.json:
                 head = f"N={num_agents} B={args.batch} threads={args.threads} {name:24s}"
                 print(f"{head} {ms:8.2f} ms   vm3ac / this = {ratio:.2f}", flush=True)
+        if args.profile and not args.json:
+            update = vm3ac_update(num_agents, make_batch(num_agents, args.batch), args)
+            print("\n".join(largest(update, args.profile)))
     cost = curves(rows)
     if args.json:
         exponents = (

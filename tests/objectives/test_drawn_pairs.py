@@ -189,6 +189,17 @@ def test_no_other_agents_policy_is_reached(pairs):
     assert any((x[1:] != y[1:]).any() for x, y in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("reverse_model", ["own", "partner"])
+def test_a_loss_of_drawn_pairs_compiles_into_one_graph(reverse_model):
+    loss, td = build(pairs=1, reverse_model=reverse_model)
+    noise = loss.draw_noise(td)
+    torch.compiler.reset()
+    compiled = torch.compile(lambda t, n: loss(t, n), backend="eager", fullgraph=True)
+    for name, value in compiled(td, noise).items():
+        torch.testing.assert_close(value, loss(td, noise)[name])
+    torch.compiler.reset()
+
+
 def test_the_matrix_is_the_mean_over_the_transitions_that_drew_the_pair():
     loss, td = build(pairs=1, batch=(3,), reduction="none")
     noise = loss.draw_noise(td)

@@ -100,7 +100,7 @@ def test_ma_sac_is_vm3_ac_of_one_agent(pair_weight):
 
 @pytest.mark.parametrize("num_agents", [2, 3])
 def test_ma_sac_is_vm3_ac_whose_predictor_counts_for_nothing(num_agents, monkeypatch):
-    monkeypatch.setattr("vm3ac_modules.objectives.terms.pair_weight", lambda *options: 0.0)
+    monkeypatch.setattr("vm3ac_modules.objectives.terms.bonus_weight", lambda *options: 0.0)
     vm3ac = with_updater(VM3ACLoss(*make_parts(num_agents, latent_dim=0), beta=0.3))
     masac = with_updater(MASACLoss(*make_parts(num_agents, latent_dim=0)[:3], beta=0.3))
     assert_same_runs(vm3ac, masac, num_agents)
@@ -174,13 +174,17 @@ def test_reward_scale_multiplies_rewards_and_beta(beta):
 
 # --- seeds ----------------------------------------------------------------------------------
 
-SEEDS, AGENTS = 3, 2
+SEEDS, AGENTS = 4, 3
 KINDS = ["vm3ac", "masac", "mi", "vm3ac by infonce", "mi by nwj", "mi by donsker_varadhan"]
+KINDS += ["vm3ac of drawn pairs", "mi of drawn pairs"]
 
 
 def build_losses(kind, *, stack_shape=(), num_latents=2):
     parts = make_parts(AGENTS, stack_shape=stack_shape, scale="learned")
     options = {"seed_dims": len(stack_shape), "num_latents": num_latents}
+    kind, of, _ = kind.partition(" of drawn pairs")
+    if of:
+        options["pairs"] = 1
     kind, _, estimator = kind.partition(" by ")
     if estimator:
         options["estimator"] = estimator

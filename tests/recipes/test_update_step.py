@@ -131,6 +131,15 @@ def test_exponent_of_a_power_law(power, factor):
     assert cost_curve.exponent(cost) == pytest.approx(power, abs=1e-9)
 
 
+def test_operations_that_take_the_most_time(capsys):
+    arguments = ["batch=8", "threads=1", "repeats=1", "profile=3"]
+    update_step.main(arguments)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| `")]
+    times = [float(line.split(" | ")[1]) for line in lines]
+    assert len(lines) == 3
+    assert times == sorted(times, reverse=True)
+
+
 def test_one_size_has_no_exponent():
     assert list(cost_curve.table({"a": {2: 1.5}}))[-1] == "| a | 1.5 | - |"
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from vm3ac_modules.functional.pairwise import pair_mean, scatter_offsets, scatter_others
 from vm3ac_modules.objectives.common import matrix_mean, reduce_loss
@@ -137,8 +136,8 @@ def logged_pairs(
 
 def _means(grid: Tensor, offsets: Tensor, mask: Tensor | None, seed_dims: int) -> Tensor:
     """Mean of every pair over the transitions in which it entered, ``[*S, N, N]``."""
-    num_agents = grid.shape[-2]
-    entered = one_hot(offsets - 1, num_agents - 1).to(grid.dtype)
+    every = torch.arange(1, grid.shape[-2], device=offsets.device)
+    entered = (offsets.unsqueeze(-1) == every).to(grid.dtype)
     if mask is not None:
         entered = torch.where(mask[..., None, None], entered, 0.0)
         grid = torch.where(mask[..., None, None], grid, 0.0)
