@@ -19,11 +19,11 @@ from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs._placing import MOVED
 from vm3ac_modules.runs.record import read_config
 from vm3ac_modules.runs.settings import (
     COMMANDS,
     LOOPS,
-    MOVED,
     Settings,
     clean_name,
 )

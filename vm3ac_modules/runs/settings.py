@@ -18,9 +18,11 @@ import torch
 from vm3ac_modules.algorithms.base import Algorithm, Kind
 from vm3ac_modules.algorithms.registry import find_preset
 from vm3ac_modules.algorithms.tuning import tuned
-from vm3ac_modules.envs.tasks import Task, battle_task, find_task
+from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.seeding import LARGEST_SEED
 from vm3ac_modules.options import Options, OptionsError, option
+from vm3ac_modules.runs._placing import PLACE, mapping, placed
+from vm3ac_modules.runs._spreading import CollectorOptions, check_collector
 
 __all__ = ["LOOPS", "BattleTraining", "Settings", "StepTraining", "Training"]
 
@@ -60,6 +62,11 @@ class Training(Options):
     buffer_size: int = option(
         500_000, "transitions (or episodes) that the replay holds", least=1, source="Table 1"
     )
+    replay_storage: str = option(
+        "memory",
+        "where the replay lies: in memory (of the device), or memory-mapped in run_dir",
+        choices=("memory", "memmap"),
+    )
     max_grad_norm: float | None = option(
         None, "largest norm of a gradient; null clips nothing", above=0
     )
@@ -74,7 +81,7 @@ class Training(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepTraining(Training):
+class StepTraining(CollectorOptions, Training):
     """Options of trainings on transitions (continuous actions)."""
 
     kind: ClassVar[Kind] = "continuous"
@@ -161,16 +168,6 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Named loops of trainings on transitions: what it is, and the options that it sets."""
 
-MOVED = {
-    **{f"task.{name}": f"algorithm.{name}" for name in ("beta", "latent_dim")},
-    **{f"task.{name}": name for name in ("reward_scale", "num_envs", "critic_input")},
-    **{
-        f"algorithm.{name}": name
-        for name in ("num_envs", "batch_size", "updates_per_episode", "max_grad_norm")
-    },
-}
-"""Keys of the command line that have another name now."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -207,8 +204,8 @@ class Settings:
         """
         given = dict(config)
         kind: type[Training] = BattleTraining if "map" in given else StepTraining
-        task, place = _placed({key: given.pop(key) for key in PLACE if key in given})
-        algorithm = _mapping("algorithm", given.pop("algorithm", None))
+        task, place = placed({key: given.pop(key) for key in PLACE if key in given})
+        algorithm = mapping("algorithm", given.pop("algorithm", None))
         if "name" not in algorithm:
             raise OptionsError("say which algorithm: algorithm: {name: vm3ac}.")
         name = algorithm.pop("name")
@@ -219,6 +216,11 @@ class Settings:
         own = {key: value for key, value in chosen.items() if key in preset.names()}
         loop = {key: value for key, value in chosen.items() if key in kind.names()}
         for key in given:
+            if kind is BattleTraining and key in CollectorOptions.names():
+                raise OptionsError(
+                    f"battles are played in whole episodes, by one process: {key} is for tasks "
+                    "that are played in steps (vm3ac train)."
+                )
             if key in preset.names() and key not in kind.names():
                 raise OptionsError(f"{key} is an option of the algorithm: give algorithm.{key}.")
         words = ("algorithm", "task", "loop", *kind.shared)
@@ -249,6 +251,13 @@ class Settings:
                 f"seeds must end at {LARGEST_SEED}, above it evaluations have theirs; got "
                 f"seed={run.seed} and seeds={run.seeds}."
             )
+        if isinstance(run, StepTraining):
+            check_collector(run, self.task)
+            if run.batch_size > run.buffer_size:
+                raise OptionsError(
+                    f"batch_size={run.batch_size} is more than buffer_size={run.buffer_size} "
+                    "holds: take a smaller batch or a larger replay."
+                )
         if run.seeds > 1 and self.task.plays == "episodes":
             raise OptionsError(f"battles are trained one seed at a time, got seeds={run.seeds}.")
 
@@ -285,65 +294,3 @@ def clean_name(text: str) -> str:
     for bad in ":/\\\"'*?<>| ":
         text = text.replace(bad, "_")
     return text
-
-
-RESERVED = {
-    "num_envs": "num_envs",
-    "device": "device",
-    "seed": "seed",
-    "max_steps": "task.max_steps",
-}
-"""What the run hands to an environment by itself, and where it is given."""
-PLACE = ("task", "map", "backend", "reward", "env")
-"""Keys of a configuration that say what is trained on."""
-
-
-def _placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task that a configuration names, and its entries with all that they left to defaults."""
-    if "map" in given:
-        if "task" in given:
-            raise OptionsError("give a task or the map of a battle, not both.")
-        place = {"map": "", "backend": "smax", "reward": "sparse", **given}
-        place["env"] = _mapping("env", given.get("env"))
-        _check_reserved("env", place["env"], tuple(RESERVED)[:3])
-        names = {key: place[key] for key in ("map", "backend", "reward")}
-        return battle_task(*names.values(), **place["env"]), place
-    for key in given:
-        if key != "task":
-            right = "task.env" if key == "env" else "map (vm3ac battle)"
-            raise OptionsError(f"{key} is an option of battles: give {right}.")
-    task = _mapping("task", given.get("task"))
-    if "name" not in task:
-        raise OptionsError("say on which task: task: {name: predator_prey_2}, or map: 3m.")
-    known = ("name", "max_steps", "env", "agent_index")
-    for key in task:
-        if key not in known:
-            now = MOVED.get(f"task.{key}")
-            hint = f" It is {now} now." if now else f" Valid: {', '.join(known)}."
-            raise OptionsError(f"unknown key task.{key}.{hint}")
-    limit = task.get("max_steps")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise OptionsError(f"task.max_steps must be an integer >= 1 or null, got {limit!r}.")
-    env = _mapping("task.env", task.get("env"))
-    _check_reserved("task.env", env, tuple(RESERVED))
-    index = task.get("agent_index", False)
-    if not isinstance(index, bool):
-        raise OptionsError(f"task.agent_index must be true or false, got {index!r}.")
-    # Said only if it is wanted: configurations from before it stay what they were.
-    said = {"agent_index": True} if index else {}
-    place = {"task": {"name": task["name"], "max_steps": limit, "env": env, **said}}
-    return replace(find_task(task["name"], max_steps=limit, **env), agent_index=index), place
-
-
-def _check_reserved(where: str, env: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for key in names:
-        if key in env:
-            raise OptionsError(f"{where}.{key} is set by the run: give {RESERVED[key]}.")
-
-
-def _mapping(key: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise OptionsError(f"{key} must be a mapping of options, got {value!r}.")
-    return dict(value)

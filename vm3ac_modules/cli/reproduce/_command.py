@@ -12,7 +12,7 @@ from vm3ac_modules.cli.arguments import ERRORS, fail, parse_some
 from vm3ac_modules.cli.reproduce._budgets import CONTINUOUS, Budget, Program
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import Options, OptionsError, option
-from vm3ac_modules.runs.settings import MOVED
+from vm3ac_modules.runs._placing import MOVED
 
 SHARED_RUNS = "runs/reproduce/figure3"
 RESERVED = ("algorithm", "task", "map", "seed", "run_dir", "resume", "overwrite")
