@@ -192,6 +192,7 @@ def test_algorithms_that_store_what_follows_need_workers_that_wait(two):
     assert train(two("multi_sync", "other", algorithm="si_moa"))["frames"] == 64
 
 
+@pytest.mark.filterwarnings("ignore:Support of VecNormV2:UserWarning")
 def test_what_the_task_learns_by_itself_needs_one_process(two):
     with pytest.raises(ValueError, match="VecNormV2 of the task learns from what is collected"):
         train(two("multi_sync", task="normalized:make_env"))
@@ -203,3 +204,15 @@ def test_a_mapped_replay_gives_the_same_run(two, tmp_path):
     train(two("sync", "other", replay_storage="memmap", **sync))
     assert differences(tmp_path / "one", tmp_path / "other") == []
     assert not (tmp_path / "other" / "replay_storage").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_too_small_is_refused(two):
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        with pytest.raises(WorkersError, match="has 1 CPUs for 2 workers, which need one each"):
+            train(two("ray"))
+        assert ray.is_initialized(), "a cluster that the program has joined stays"
+    finally:
+        ray.shutdown()

@@ -27,6 +27,8 @@ from vm3ac_modules.learning.agent import Agent
 
 TRIES = 3
 """How often an actor is replaced in one round before the run ends."""
+PATIENCE = 30.0
+"""Seconds after which an actor that does not answer makes us look at the cluster."""
 
 
 class RayWorkers(Workers):
@@ -56,12 +58,7 @@ class RayWorkers(Workers):
                 options |= {"num_cpus": cores, "include_dashboard": False}
             ray.init(**options)
             self.owns_ray = True
-        cpus = int(ray.cluster_resources().get("CPU", 0))
-        if cpus < workers:
-            raise WorkersError(
-                f"the Ray cluster has {cpus} CPUs for {workers} workers, which need one each: give "
-                f"collector_workers={cpus}, or add machines."
-            )
+        self._check_cpus()
         self.take_weights()
         policy = ray.put(self.sent)
         self.actors = [
@@ -73,6 +70,18 @@ class RayWorkers(Workers):
                     f"worker {worker} ended while it started (out of memory?): take fewer "
                     "collector_workers or num_envs."
                 )
+
+    def _check_cpus(self) -> None:
+        """Refuse to wait for machines that are not there, or not any more."""
+        import ray
+
+        cpus, workers = int(ray.cluster_resources().get("CPU", 0)), self.spread.workers
+        if cpus < workers:
+            raise WorkersError(
+                f"the Ray cluster has {cpus} CPUs for {workers} workers, which need one each: give "
+                f"collector_workers={cpus} or fewer (with resume=true if the run has begun), or "
+                "add machines."
+            )
 
     def _actor(self, worker: int, policy: Any, frames: int, random_frames: int) -> Any:
         import ray
@@ -133,6 +142,11 @@ class RayWorkers(Workers):
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
+        waited = list(refs)
+        while waited:
+            _, waited = ray.wait(waited, num_returns=len(waited), timeout=PATIENCE)
+            if waited:
+                self._check_cpus()
         try:
             return list(ray.get(list(refs)))
         except RayTaskError as error:

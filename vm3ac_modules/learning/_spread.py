@@ -94,6 +94,10 @@ class WorkerCollector(Collector):
         for part, module in zip(drawing_parts(self.env), self.policy.drawing, strict=True):
             part.module = module
 
+    def __bool__(self) -> bool:
+        """True: TorchRL's length of an endless collector is no integer, which ends Ray's actors."""
+        return True
+
 
 def drawing_parts(env: EnvBase) -> list[EpisodeLatent]:
     """The transforms of an environment whose modules learn."""
