@@ -23,7 +23,9 @@ __all__ = ["Finding", "Surroundings", "diagnose", "main"]
 
 PACKAGE = "vm3ac-modules"
 CORE = ("torch", "torchrl", "tensordict")
-EXTRAS = ("vmas", "pettingzoo", "smax", "recipes", "testing", "reproduce", "export")
+EXTRAS = (
+    *("vmas", "pettingzoo", "smax", "recipes", "testing", "reproduce", "export", "ray", "sweep"),
+)
 # What --import imports for an extra; the rest goes by the names of the distributions.
 PROBES: dict[str, tuple[str, ...]] = {
     "vmas": ("vmas",),
@@ -32,6 +34,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "testing": ("hypothesis",),
     "reproduce": ("rliable", "pandas"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "sweep": ("joblib", "submitit"),
 }
 GAMES = ("smac", "smacv2")
 INSTALL_GAME = 'pip install "git+https://github.com/oxwhirl/{}.git"'

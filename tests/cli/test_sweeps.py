@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,39 @@ def test_a_sweep_resumes_every_job(say):
     assert [job.algorithm.lr for job in said.jobs] == [1e-3, 1e-4]
     assert [job.name for job in said.jobs] == ["ma_ac", "ma_ac"]
     assert [job.training.frames for job in said.jobs] == [2000, 2000]
+
+
+# --- launchers --------------------------------------------------------------------------------
+
+
+def side_by_side(sweep, folder):
+    """A sweep of tiny trainings in two processes of joblib's."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    pytest.importorskip("tensorboard")
+    command = [sys.executable, "-m", "vm3ac_modules.cli.main", "train", "-m"]
+    command += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", sweep]
+    command += ["task=same_mode", "algorithm=ma_ac", "frames=64", "num_envs=4", "batch_size=8"]
+    command += ["eval_episodes=3", "draw=false", "hidden=[8]"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_jobs_run_side_by_side(tmp_path):
+    said = side_by_side("seed=range(0,2)", tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("->") == 2
+    seeds = tmp_path / "runs" / "same_mode" / "ma_ac"
+    assert sorted(p.parent.name for p in seeds.glob("*/summary.json")) == ["seed_0", "seed_1"]
+    # What is tuned is looked up in the jobs' processes, too.
+    assert read_yaml(seeds / "seed_1" / "config.yaml")["seed"] == 1
+
+
+def test_a_failing_job_in_a_process_of_its_own_is_told(tmp_path):
+    said = side_by_side("gamma=0.9,2", tmp_path)
+    assert said.returncode == 1
+    assert said.stdout.count("->") == 1
+    assert said.stderr.count("OptionsError: gamma must be") == 1
+    assert "a job failed; the others went on." in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 # --- resume -----------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_a_worker_without_a_main_guard_ends_with_one_sentence(monkeypatch, capsy
     monkeypatch.setattr(process, "_inheriting", True, raising=False)
     monkeypatch.setattr(process, "_name", "SpawnProcess-1")
     monkeypatch.setattr(_rows.os, "_exit", ended.append)
-    _rows._check_main_guard()
+    _rows.check_main_guard()
     assert ended == [1]
     [line] = capsys.readouterr().err.splitlines()
     assert 'if __name__ == "__main__":' in line

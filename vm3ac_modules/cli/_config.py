@@ -54,12 +54,18 @@ Options of the environment: +env.<option>=<value>.
 BATTLE_PLACE: dict[str, Any] = {"map": "3s_vs_3z", "backend": "smax", "reward": "sparse", "env": {}}
 
 
-def register(command: str, arguments: Sequence[str] = ()) -> None:
-    """Make the configuration of a command known to Hydra."""
-    from hydra.core.config_store import ConfigStore
+def register_resolvers() -> None:
+    """Make known how tuned values are looked up, in whatever process a job runs."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("tuned", _tuned, replace=True)
+
+
+def register(command: str, arguments: Sequence[str] = ()) -> None:
+    """Make the configuration of a command known to Hydra."""
+    from hydra.core.config_store import ConfigStore
+
+    register_resolvers()
     store = ConfigStore.instance()
     for group in GROUPS:
         store.repo.pop(group, None)

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.algorithms.registry import find_preset
-from vm3ac_modules.cli._config import GROUPS, chosen_algorithm, help_text, register
+from vm3ac_modules.cli._config import (
+    GROUPS,
+    chosen_algorithm,
+    help_text,
+    register,
+    register_resolvers,
+)
 from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
 from vm3ac_modules.envs.tasks import FOREIGN, available_environments
 from vm3ac_modules.extras import require_extra
@@ -54,6 +60,7 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
         fail(str(error))
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import CompactHydraException
     from omegaconf import DictConfig, OmegaConf
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -73,10 +80,11 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
     except OptionsError as error:
         fail(str(error))
     register(command, given)
-    failed = False
+    failed, here = False, os.getpid()
 
     def job(cfg: DictConfig) -> None:
         nonlocal failed
+        register_resolvers()
         try:
             config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
             said = list(HydraConfig.get().overrides.task)
@@ -85,6 +93,9 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
             # The other jobs of a sweep go on.
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             failed = True
+            if os.getpid() != here:
+                # A launcher's process tells this one of a failure in this way alone.
+                raise CompactHydraException("a job failed; the others went on.") from None
             return
         except (KeyboardInterrupt, SystemExit) as stopped:
             sys.stderr.write(

@@ -191,12 +191,12 @@ class WorkerRows:
     simulators: tuple[()] = ()
 
     def __init__(self, make_env: Callable[[], EnvBase], num_workers: int, rows: int) -> None:
-        _check_main_guard()
+        check_main_guard()
         self.shape = (num_workers, rows)
         # Daemons, so that a program whose environment nobody closes can end.
         options = {"daemon": True, "num_threads": torch.get_num_threads()}
-        with _same_threads():
-            self.env = ParallelEnv(num_workers, partial(_in_worker, make_env), **options)
+        with same_threads():
+            self.env = ParallelEnv(num_workers, partial(in_worker, make_env), **options)
         self.last = self.env.fake_tensordict().exclude("next", Keys().action)
 
     def reset(self, seeds: dict[int, int], device: torch.device) -> TensorDictBase:
@@ -208,7 +208,7 @@ class WorkerRows:
             shares = [{"seeds": share} for share in np.array(all_seeds).reshape(self.shape)]
             # TorchRL answers for a worker without a reset from what it is handed
             asked = self.last.clone().set("_reset", mask.unsqueeze(-1))
-            with _same_threads(), self._alive():
+            with same_threads(), self._alive():
                 self.last = self.env.reset(asked, list_of_kwargs=shares)
         return self.last.flatten(0, 1).to(device)
 
@@ -240,26 +240,26 @@ class WorkerRows:
 
     def close(self) -> None:
         """End the processes."""
-        with _same_threads():
+        with same_threads():
             self.env.close(raise_if_closed=False)
 
 
-def _in_worker(make_env: Callable[[], EnvBase]) -> EnvBase:
+def in_worker(make_env: Callable[[], EnvBase]) -> EnvBase:
     """Build a worker's share; an interrupt is its parent's, which then lets it end."""
     if multiprocessing.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return make_env()
 
 
-def _check_main_guard() -> None:
+def check_main_guard() -> None:
     """End a worker that runs its parent's program over again, with one sentence."""
     if not getattr(multiprocessing.current_process(), "_inheriting", False):
         return
     if multiprocessing.current_process().name.rsplit("-", 1)[-1] not in ("1", "0"):
         os._exit(1)  # one of them says it
     sys.stderr.write(
-        "A program whose environments run in processes of their own (num_workers) needs a main "
-        "guard, since every process reads its file: put what it does under "
+        "A program whose environments run in processes of their own (num_workers, collector) "
+        "needs a main guard, since every process reads its file: put what it does under "
         'if __name__ == "__main__":\n'
     )
     sys.stderr.flush()
@@ -267,7 +267,7 @@ def _check_main_guard() -> None:
 
 
 @contextmanager
-def _same_threads() -> Iterator[None]:
+def same_threads() -> Iterator[None]:
     """Undo what ParallelEnv does to this process's number of threads."""
     threads = torch.get_num_threads()
     try:

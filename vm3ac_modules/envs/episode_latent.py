@@ -39,6 +39,15 @@ class EpisodeLatent(Transform):
         self._module = (module,)
         self._current: dict[Any, Tensor] = {}
 
+    @property
+    def module(self) -> Any:
+        """What draws the latent; another one of the same sizes may take its place."""
+        return self._module[0]
+
+    @module.setter
+    def module(self, module: Any) -> None:
+        self._module = (module,)
+
     def _reset(
         self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
     ) -> TensorDictBase:

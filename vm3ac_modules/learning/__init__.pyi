@@ -13,6 +13,7 @@ from vm3ac_modules.learning.seeding import fork_rng as fork_rng
 from vm3ac_modules.learning.seeding import rng_state as rng_state
 from vm3ac_modules.learning.seeding import seed_everything as seed_everything
 from vm3ac_modules.learning.seeding import set_rng_state as set_rng_state
+from vm3ac_modules.learning.seeding import worker_seed as worker_seed
 from vm3ac_modules.learning.seeds import SeedSampler as SeedSampler
 from vm3ac_modules.learning.seeds import interleave as interleave
 from vm3ac_modules.learning.seeds import join_optimizers as join_optimizers

@@ -35,6 +35,14 @@ class Collected(NamedTuple):
     """The round, where whole episodes are played."""
 
 
+def collected_steps(agent: Agent, steps: TensorDictBase, frames: int) -> Collected:
+    """One step of all rows, ``[R, 1]``, as a turn of collecting gives it."""
+    keys = agent.keys
+    stored = dict.fromkeys([*agent.recorded, ("next", keys.done)])
+    done, rewards = steps.get(("next", keys.done)), steps.get(("next", *keys.reward))
+    return Collected(steps.select(*stored), frames, rewards, steps, done)
+
+
 class StepCollecting:
     """One step of all rows at a time, by TorchRL's collector; episodes follow one another."""
 
@@ -54,13 +62,8 @@ class StepCollecting:
 
     def __iter__(self) -> Iterator[Collected]:
         """A step of all rows per turn."""
-        keys = self.agent.keys
-        stored = [*self.agent.recorded, ("next", keys.done)]
-        stored = list(dict.fromkeys(stored))
         for steps in self.collector:
-            done = steps.get(("next", keys.done))
-            rewards = steps.get(("next", *keys.reward))
-            yield Collected(steps.select(*stored), self.frames, rewards, steps, done)
+            yield collected_steps(self.agent, steps, self.frames)
 
     def close(self) -> None:
         """Shut the collector down."""

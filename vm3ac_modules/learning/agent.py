@@ -24,6 +24,21 @@ from vm3ac_modules.options import Options
 __all__ = ["Agent"]
 
 
+def with_transforms(
+    env: EnvBase, transforms: Callable[[EnvBase], Sequence[Transform]]
+) -> TransformedEnv:
+    """The environment with the transforms that a policy needs, appended in order.
+
+    Args:
+        env: an environment; one that has transforms already is changed.
+        transforms: gives them for an environment.
+    """
+    wrapped = env if isinstance(env, TransformedEnv) else TransformedEnv(env, Compose())
+    for part in transforms(env):
+        wrapped.append_transform(part)
+    return wrapped
+
+
 @dataclass
 class Agent:
     """What an algorithm builds, and :func:`~vm3ac_modules.algorithms.build` returns.
@@ -88,11 +103,7 @@ class Agent:
         Returns:
             The environment with its transforms.
         """
-        parts = self.env_transforms(env)
-        wrapped = env if isinstance(env, TransformedEnv) else TransformedEnv(env, Compose())
-        for part in parts:
-            wrapped.append_transform(part)
-        return wrapped
+        return with_transforms(env, self.env_transforms)
 
     def update(
         self, batch: TensorDictBase, max_grad_norm: float | None = None

@@ -17,6 +17,7 @@ __all__ = [
     "rng_state",
     "seed_everything",
     "set_rng_state",
+    "worker_seed",
 ]
 
 LARGEST_SEED = 999_999
@@ -37,6 +38,29 @@ def evaluation_seed(seed: int) -> int:
         1000003
     """
     return LARGEST_SEED + 1 + seed
+
+
+def worker_seed(seed: int, worker: int, frames: int = 0) -> int:
+    """Seed of a worker process: that of its environments, actions and latents.
+
+    It is ``SeedSequence(seed, spawn_key=(worker, frames))``, not the sum of these: runs of
+    neighboring seeds share no worker's stream.
+
+    Args:
+        seed: seed of the run.
+        worker: number of the worker, from 0.
+        frames: environment steps that the run had done when the process began. A process that
+            takes another's place, after a crash or a resume, so goes on with other draws.
+
+    Returns:
+        A number in 0..2^31 - 1, since simulators keep it in an int.
+
+    Example:
+        >>> worker_seed(0, 1), worker_seed(1, 0), worker_seed(0, 1, frames=640)
+        (1976665982, 1511999270, 1431147676)
+    """
+    words = np.random.SeedSequence(seed, spawn_key=(worker, frames)).generate_state(1)
+    return int(words[0]) >> 1
 
 
 def seed_everything(seed: int) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
-from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
 from torchrl.envs import Transform
 
 from vm3ac_modules.keys import Keys
@@ -35,6 +36,7 @@ class SourceSizes:
         episodes: whether items are whole episodes.
         seeds: number of seeds S.
         device: where a replay lies.
+        folder: where it lies instead, memory-mapped; None for memory.
         keys: the tensordict vocabulary.
 
     Raises:
@@ -48,6 +50,7 @@ class SourceSizes:
     episodes: bool = False
     seeds: int = 1
     device: torch.device | str = "cpu"
+    folder: Path | None = None
     keys: Keys = field(default_factory=Keys)
 
     def __post_init__(self) -> None:
@@ -147,6 +150,14 @@ class OnPolicy(Source):
                 yield cut_to_longest(chunk, self.sizes.keys)
 
 
+def _storage(sizes: SourceSizes) -> LazyTensorStorage:
+    items = sizes.capacity * sizes.seeds
+    if sizes.folder is None:
+        # Compilable: it does not ask the device where it wrote last.
+        return LazyTensorStorage(items, device=sizes.device, compilable=True)
+    return LazyMemmapStorage(items, scratch_dir=str(sizes.folder), existsok=True)
+
+
 class Replayed(Source):
     """Uniform draws from a replay that holds the newest items.
 
@@ -175,8 +186,7 @@ class Replayed(Source):
             )
         seeds = sizes.seeds
         self.replay = TensorDictReplayBuffer(
-            # Compilable: it does not ask the device where it wrote last.
-            storage=LazyTensorStorage(sizes.capacity * seeds, device=sizes.device, compilable=True),
+            storage=_storage(sizes),
             sampler=RandomSampler() if seeds == 1 else SeedSampler(seeds),
             batch_size=self.drawn * sizes.batch_size * seeds,
         )

@@ -25,7 +25,9 @@ from vm3ac_modules.learning.sources import SourceSizes
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
 from vm3ac_modules.runs._machine import Threads, keep_freed_memory
+from vm3ac_modules.runs._replay_size import FOLDER, check_replay, item_bytes
 from vm3ac_modules.runs._segments import ReplayFiles
+from vm3ac_modules.runs._spreading import check_spread, spread_of
 from vm3ac_modules.runs._statistics import check_carried
 from vm3ac_modules.runs.directory import RunDirectoryError, check_run_directory
 from vm3ac_modules.runs.settings import Settings, check_device
@@ -56,6 +58,7 @@ class RunBase:
         self.streams: dict[str, Any] | None = None
         self.settings_of_seeds = [settings.of_seed(index) for index in range(training.seeds)]
         self.replay_files: list[ReplayFiles | None] = [None] * training.seeds
+        self.spread = spread_of(training, self.task)
         self._count_frames()
         self._build()
 
@@ -67,7 +70,9 @@ class RunBase:
             return
         self.frames_total = -(-training.frames // rows) * rows
         wanted = min(getattr(training, "init_random_frames", 0), self.frames_total // 4)
-        self.random_frames = -(-wanted // rows) * rows
+        # Random and chosen actions are never in one round of the workers.
+        least = rows if self.spread is None else self.spread.frames
+        self.random_frames = -(-wanted // least) * least
 
     def _build(self) -> None:
         training, task = self.training, self.task
@@ -75,7 +80,9 @@ class RunBase:
         rows = training.seeds * training.num_envs
         # Battles are simulated, and their replay lies, on the CPU.
         device = training.device if task.plays == "steps" else "cpu"
-        env = task.make(rows, device=training.device, seed=training.seed, teams=training.seeds)
+        # Where workers play, the environment of this process only tells what theirs are like.
+        here = rows if self.spread is None else 1
+        env = task.make(here, device=training.device, seed=training.seed, teams=training.seeds)
         self.of_rows = check_carried(task, env, training.seeds)
         self.agent = build_from(
             self.settings.algorithm,
@@ -87,7 +94,11 @@ class RunBase:
         self.max_steps = task.limit(env)
         self.env = self.agent.wrap(env)
         find_resumable(self.env)
-        self.source = self.agent.source(self._source_sizes(device))
+        if self.spread is not None:
+            check_spread(self.spread, self.agent, env)
+        sizes = self._source_sizes(device)
+        self._check_memory(sizes)
+        self.source = self.agent.source(sizes)
         self.replay_transforms = list(self.agent.replay_transforms())
         self.metrics = MetricsLog(self.agent, training.device)
         self.guard = FiniteGuard(0)
@@ -119,9 +130,25 @@ class RunBase:
             start=getattr(training, "start_episodes", start),
             episodes=episodes,
             seeds=training.seeds,
-            device=device,
+            # What is mapped lies on the CPU, whatever the networks' device.
+            device="cpu" if self.replay_folder else device,
+            folder=self.replay_folder,
             keys=self.agent.keys,
         )
+
+    @property
+    def replay_folder(self) -> Path | None:
+        """Where a memory-mapped replay lies."""
+        mapped = self.training.replay_storage == "memmap"
+        return Path(self.training.run_dir) / FOLDER if mapped else None
+
+    def _check_memory(self, sizes: SourceSizes) -> None:
+        if not self.agent.source.keeps_replay:
+            return
+        slots = self.max_steps + 1 if sizes.episodes else 1
+        items = sizes.seeds * min(sizes.capacity, self.frames_total)
+        size = item_bytes(self.agent, self.env, slots)
+        check_replay(items, size, str(sizes.device), sizes.folder)
 
     def _check_source(self) -> None:
         training = self.training

@@ -45,6 +45,7 @@ NOT_IN_HASH = frozenset(
         *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
         *("information_rows", "information_latents", "replay_checkpoint_bytes"),
         *("info_per_agent", "trust", "cudagraph"),
+        *("replay_storage", "collector", "collector_workers", "weights_every_frames"),
     )
 )
 
@@ -83,7 +84,8 @@ def _states(run: RunBase) -> Iterator[dict[str, Any]]:
     agent, seeds = run.agent, run.agent.seeds
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}
-    env = _split_rows(find_resumable(run.env).save(run.env), seeds)
+    # Workers keep their environments to themselves.
+    env = _split_rows({} if run.spread else find_resumable(run.env).save(run.env), seeds)
     transforms = {f"held_{i}": part.state() for i, part in _with_state(run)}
     held_back = _split_rows(transforms, seeds)
     for seed in range(seeds):
@@ -160,6 +162,7 @@ def _put_back(run: RunBase, saved: list[Checkpoint]) -> dict[str, Any]:
 
 def _restore_env(run: RunBase, states: list[dict[str, Any]]) -> None:
     state = _join_rows([state["env"] for state in states])
+    anew = run.spread is not None or not state
     if states[0]["seeds_together"] == run.agent.seeds:
         run.streams = states[0]["rng"]
     else:
@@ -169,7 +172,10 @@ def _restore_env(run: RunBase, states: list[dict[str, Any]]) -> None:
         run.env.set_seed(seed + run.frames)
         state["streams"] = env_rng_state(run.env)
         run.note(f"seed {seed} went on alone, with random streams of its own")
-    if not find_resumable(run.env).load(run.env, state) and run.task.plays == "steps":
+    if anew:
+        run.env.set_seed(run.training.seed + run.frames)
+        run.note("environments of worker processes do not resume: all began new episodes")
+    elif not find_resumable(run.env).load(run.env, state) and run.task.plays == "steps":
         run.note("the simulator cannot go on in mid-episode: new episodes were started on resume")
 
 
@@ -183,6 +189,9 @@ def _restore_replay(run: RunBase, saved: list[Any]) -> None:
     source.load_state_dict(first["source"])
     if isinstance(source, Replayed):
         source.fill(replays, saved[0].files.written)
+    if run.spread is not None or not saved[0].state["env"]:
+        # What waited for the next step of an episode that does not go on.
+        return
     held_back = _join_rows([one.state["held_back"] for one in saved])
     for index, part in _with_state(run):
         part.load_state(held_back[f"held_{index}"])

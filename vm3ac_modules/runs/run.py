@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,13 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vm3ac_modules.learning._collecting import Collected, collecting
+from vm3ac_modules.learning._collecting import (
+    Collected,
+    EpisodeCollecting,
+    StepCollecting,
+    collecting,
+)
+from vm3ac_modules.learning._spread import SpreadCollecting, WorkersError, spread_collecting
 from vm3ac_modules.learning.guards import FiniteGuard, NonFiniteError
 from vm3ac_modules.learning.seeding import set_rng_state
 from vm3ac_modules.runs import _state as run_state
@@ -25,6 +32,7 @@ from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs._progress import ProgressBar
 from vm3ac_modules.runs._signals import Stopping
+from vm3ac_modules.runs._spreading import cores_here, crowded
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
 from vm3ac_modules.runs.record import write_config
 
@@ -72,6 +80,7 @@ class Run(RunBase):
             write_config(Path(training.run_dir) / "config.yaml", self.settings.to_dict())
         self.metrics.start(self.frames, self.updates)
         self.guard = FiniteGuard(self.frames)
+        self.workers: SpreadCollecting | None = None
         self.saved_frame = self.frames if resumed is not None else -1
 
     def __exit__(
@@ -85,6 +94,10 @@ class Run(RunBase):
             # What cannot be written any more was said already.
             with contextlib.suppress(OSError):
                 files.close()
+        if self.workers is not None:
+            self.workers.close()
+        if self.replay_folder is not None:
+            shutil.rmtree(self.replay_folder, ignore_errors=True)
         for env in (self.env, self.evaluator.env):
             if not env.is_closed:
                 env.close(raise_if_closed=False)
@@ -96,13 +109,7 @@ class Run(RunBase):
 
     def collect(self) -> Iterator[Collected]:
         """Collect until the frames are done; the first evaluation comes before."""
-        steps = collecting(
-            self.agent,
-            self.env,
-            episodes=self.task.plays == "episodes",
-            max_steps=self.max_steps,
-            random_frames=max(0, self.random_frames - self.frames),
-        )
+        steps = self._collecting()
         if self.streams is not None:
             # Last of all, since building draws.
             set_rng_state(self.streams)
@@ -115,7 +122,11 @@ class Run(RunBase):
                 while self.frames < self.frames_total and self.stopping.asked is None:
                     for hook in self.agent.hooks:
                         hook.before_collect(self.frames)
-                    collected = next(turns)
+                    try:
+                        collected = next(turns)
+                    except WorkersError:
+                        self.save()
+                        raise
                     self.frames += collected.frames
                     yield collected
         finally:
@@ -125,6 +136,34 @@ class Run(RunBase):
         self.stopping.leave()
         # All that follows is made again by a resume: from here on signals end the program at once.
         self.stopping.__exit__()
+
+    def _collecting(self) -> StepCollecting | EpisodeCollecting | SpreadCollecting:
+        if self.spread is None:
+            return collecting(
+                self.agent,
+                self.env,
+                episodes=self.task.plays == "episodes",
+                max_steps=self.max_steps,
+                random_frames=max(0, self.random_frames - self.frames),
+            )
+        if said := crowded(self.spread, cores_here()):
+            self.note(said)
+        self.workers = spread_collecting(
+            self.agent,
+            self.env,
+            self.spread,
+            frames=self.frames,
+            random_frames=self.random_frames,
+            restarted=self._restarted,
+        )
+        return self.workers
+
+    def _restarted(self, what: str) -> None:
+        self.note(what)
+        for part in self.replay_transforms:
+            if hasattr(part, "load_state"):
+                # A step that waits for the next one of its episode would get another's.
+                part.load_state({})
 
     def store(self, collected: Collected) -> None:
         """Give what was collected to the source of batches and to the hooks."""

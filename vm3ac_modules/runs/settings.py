@@ -21,6 +21,7 @@ from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.seeding import LARGEST_SEED
 from vm3ac_modules.options import Options, OptionsError, option
+from vm3ac_modules.runs._spreading import CollectorOptions, check_collector
 from vm3ac_modules.runs.place import PLACE, mapping, placed
 
 __all__ = ["LOOPS", "BattleTraining", "Settings", "StepTraining", "Training"]
@@ -64,6 +65,11 @@ class Training(Options):
     buffer_size: int = option(
         500_000, "transitions (or episodes) that the replay holds", least=1, source="Table 1"
     )
+    replay_storage: str = option(
+        "memory",
+        "where the replay lies: in memory (of the device), or memory-mapped in run_dir",
+        choices=("memory", "memmap"),
+    )
     max_grad_norm: float | None = option(
         None, "largest norm of a gradient; null clips nothing", above=0
     )
@@ -78,7 +84,7 @@ class Training(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepTraining(Training):
+class StepTraining(CollectorOptions, Training):
     """Options of trainings on transitions (continuous actions)."""
 
     kind: ClassVar[Kind] = "continuous"
@@ -218,6 +224,11 @@ class Settings:
         own = {key: value for key, value in chosen.items() if key in preset.names()}
         loop = {key: value for key, value in chosen.items() if key in kind.names()}
         for key in given:
+            if kind is BattleTraining and key in CollectorOptions.names():
+                raise OptionsError(
+                    f"battles are played in whole episodes, by one process: {key} is for tasks "
+                    "that are played in steps (vm3ac train)."
+                )
             if key in preset.names() and key not in kind.names():
                 raise OptionsError(f"{key} is an option of the algorithm: give algorithm.{key}.")
         words = ("algorithm", "task", "loop", *kind.shared)
@@ -252,6 +263,13 @@ class Settings:
                 f"seeds must end at {LARGEST_SEED}, above it evaluations have theirs; got "
                 f"seed={run.seed} and seeds={run.seeds}."
             )
+        if isinstance(run, StepTraining):
+            check_collector(run, self.task)
+            if run.batch_size > run.buffer_size:
+                raise OptionsError(
+                    f"batch_size={run.batch_size} is more than buffer_size={run.buffer_size} "
+                    "holds: take a smaller batch or a larger replay."
+                )
         if run.seeds > 1 and self.task.plays == "episodes":
             raise OptionsError(f"battles are trained one seed at a time, got seeds={run.seeds}.")
 
