@@ -222,7 +222,7 @@ def test_state_and_mask_under_other_names():
         ),
         (
             lambda: CategoricalPolicyReader(make_parts().policy),
-            "must be one of Categorical, .* for logits, got TanhNormal given by loc, scale",
+            "must be one of Categorical, .* for logits, got SquashedNormal given by loc, scale",
         ),
         (
             lambda: MutualInformationLoss(make_policy(), make_predictor(3))(make_batch(6)),

@@ -325,6 +325,8 @@ def pretended_device() -> Iterator[torch.device]:
     with (
         mock.patch.object(torch, "Generator", _Generator),
         mock.patch.multiple(torch.cuda, **cuda),
+        # Optimizers ask it for its stream, which only a driver has.
+        mock.patch.object(torch.accelerator, "current_accelerator", return_value=None),
         operations,
         _Calls(operations),
     ):
