@@ -37,6 +37,11 @@ TWO = {"collector": "multi_sync", "collector_workers": 2}
             "run per seed (-m seed=range(0,3)).",
         ),
         (
+            {**TWO, "task": "multiwalker_2", "task.env.num_workers": 2},
+            "task.env.num_workers=2 and collector=multi_sync both start processes: give one of "
+            "them.",
+        ),
+        (
             {**TWO, "task": "guard"},
             "guard has an adversary that learns from all rows, and every worker would have its "
             "own: use collector=sync.",
