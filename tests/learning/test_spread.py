@@ -136,5 +136,5 @@ def test_processes_play_random_frames_then_the_weights_that_were_sent(kind):
     assert random[0].steps[ACTION].unique().numel() == 2 * ROWS
     # Rows go on from step to step, and rows of other workers start elsewhere.
     place = ("agents", "observation")
-    assert torch.equal(late[0].steps["next", *place], late[1].steps[place])
+    assert torch.equal(random[0].steps["next", *place], random[1].steps[place])
     assert random[0].steps[place].unique().numel() == 2 * ROWS

@@ -71,8 +71,8 @@ def check_collector(run: Any, task: Task) -> None:
         )
     if task.options.get("num_workers", 1) != 1:
         raise OptionsError(
-            f"task.env.num_workers={task.options['num_workers']} and collector={run.collector} both "
-            "start processes: give one of them."
+            f"task.env.num_workers={task.options['num_workers']} and collector={run.collector} "
+            "both start processes: give one of them."
         )
     if task.best_response is not None:
         raise OptionsError(
