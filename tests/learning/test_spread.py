@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 
 import pytest
@@ -13,6 +14,7 @@ from vm3ac_modules.learning import fork_rng, worker_seed
 from vm3ac_modules.learning._spread import (
     Spread,
     SpreadCollecting,
+    WorkerCollector,
     Workers,
     drawing_parts,
     spread_collecting,
@@ -110,6 +112,26 @@ def test_the_prior_of_an_episode_s_latent_is_sent_too():
     assert all(torch.equal(p, torch.full_like(p, 0.5)) for p in workers.sent.parameters())
 
 
+def test_a_worker_s_environment_draws_with_the_prior_that_is_sent():
+    agent, env = team("maven")
+    workers = Here(spread(), agent, env, print)
+    [make] = workers.makers(0, [0])
+    with fork_rng(0):
+        collector = WorkerCollector(
+            make,
+            workers.sent,
+            frames_per_batch=2,
+            total_frames=-1,
+            auto_register_policy_transforms=False,
+        )
+    [part] = drawing_parts(collector.env)
+    assert part.module is collector.policy.drawing[0]
+    assert part.module is not drawing_parts(env)[0].module
+    # Ray asks for it when a method raises, and dies of an exception in the answer.
+    assert collector
+    collector.shutdown()
+
+
 @pytest.mark.parametrize("kind", ["multi_sync", "multi_async"])
 def test_processes_play_random_frames_then_the_weights_that_were_sent(kind):
     agent, env = team("maddpg", exploration_noise=0.0)
@@ -119,6 +141,7 @@ def test_processes_play_random_frames_then_the_weights_that_were_sent(kind):
         turns = iter(steps)
         random = [next(turns) for _ in range(STEPS)]
         chosen = [next(turns)]
+        before = copy.deepcopy(agent.policy)
         with torch.no_grad():
             for parameter in agent.policy.parameters():
                 parameter.zero_()
@@ -131,10 +154,17 @@ def test_processes_play_random_frames_then_the_weights_that_were_sent(kind):
     # A deterministic policy: who plays is told by the actions.
     with torch.no_grad():
         zero = agent.policy(late[0].steps.clone()).get(ACTION)
+        own = [before(turn.steps.clone()).get(ACTION) for turn in (*random, *chosen)]
+    played = [turn.steps[ACTION] for turn in (*random, *chosen)]
+    by_policy = torch.stack(
+        [(a - b).abs().amax((-3, -2, -1)) < 1e-5 for a, b in zip(played, own, strict=True)]
+    )
+    # As many random frames as were asked for, whichever worker's came first.
+    assert int(by_policy.sum()) == by_policy.numel() - 12
     assert all(torch.allclose(turn.steps[ACTION], zero) for turn in late)
     assert not any(torch.allclose(turn.steps[ACTION], zero) for turn in (*random, *chosen))
     assert random[0].steps[ACTION].unique().numel() == 2 * ROWS
     # Rows go on from step to step, and rows of other workers start elsewhere.
     place = ("agents", "observation")
-    assert torch.equal(late[0].steps["next", *place], late[1].steps[place])
+    assert torch.equal(random[0].steps["next", *place], random[1].steps[place])
     assert random[0].steps[place].unique().numel() == 2 * ROWS

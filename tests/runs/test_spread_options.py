@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vm3ac_modules.options import OptionsError
-from vm3ac_modules.runs import Settings
+from vm3ac_modules.runs import Run, Settings
 from vm3ac_modules.runs._replay_size import check_replay, free_bytes, item_bytes
 from vm3ac_modules.runs._spreading import crowded, spread_of
 
@@ -35,6 +35,11 @@ TWO = {"collector": "multi_sync", "collector_workers": 2}
             {**TWO, "seeds": 3},
             "seeds=3 are trained side by side in one process: with collector=multi_sync start a "
             "run per seed (-m seed=range(0,3)).",
+        ),
+        (
+            {**TWO, "task": "multiwalker_2", "task.env.num_workers": 2},
+            "task.env.num_workers=2 and collector=multi_sync both start processes: give one of "
+            "them.",
         ),
         (
             {**TWO, "task": "guard"},
@@ -88,6 +93,14 @@ def test_weights_are_sent_after_whole_steps_of_all_rows(compose, every, steps):
     assert (spread.steps, spread.frames, spread.share) == (steps, 4 * steps, 2)
 
 
+def test_random_frames_are_whole_rounds(compose):
+    wanted = {"weights_every_frames": 12, "init_random_frames": 16}
+    run = Run(Settings.of(compose(**TWO, **wanted)))
+    assert run.random_frames == 24
+    # The first update is due with the step after the last random one.
+    assert run.source.start == 24 // 4 + 1
+
+
 def test_a_training_in_one_process_has_no_spread(compose):
     settings = Settings.of(compose())
     assert spread_of(settings.training, settings.task) is None
@@ -116,8 +129,6 @@ def test_what_is_free_is_read_from_this_machine(tmp_path):
 
 
 def test_bytes_of_a_transition_are_those_that_are_stored(compose):
-    from vm3ac_modules.runs import Run
-
     with Run(Settings.of(compose("algorithm=ma_ac", draw=False))) as run:
         turns = run.collect()
         run.store(next(turns))
@@ -130,7 +141,5 @@ def test_bytes_of_a_transition_are_those_that_are_stored(compose):
 
 def test_a_run_asks_before_its_first_step(compose, monkeypatch):
     monkeypatch.setattr("vm3ac_modules.runs._replay_size.free_bytes", lambda *_: 10)
-    from vm3ac_modules.runs import Run
-
     with pytest.raises(OptionsError, match="of 48 items of"):
         Run(Settings.of(compose()))

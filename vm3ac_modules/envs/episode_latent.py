@@ -41,11 +41,15 @@ class EpisodeLatent(Transform):
 
     @property
     def module(self) -> Any:
-        """What draws the latent; another one of the same sizes may take its place."""
+        """What draws the latent."""
         return self._module[0]
 
-    @module.setter
-    def module(self, module: Any) -> None:
+    def draw_with(self, module: Any) -> None:
+        """Draw with another module from now on.
+
+        Args:
+            module: one of the same sizes.
+        """
         self._module = (module,)
 
     def _reset(

@@ -92,7 +92,7 @@ class WorkerCollector(Collector):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for part, module in zip(drawing_parts(self.env), self.policy.drawing, strict=True):
-            part.module = module
+            part.draw_with(module)
 
     def __bool__(self) -> bool:
         """True: TorchRL's length of an endless collector is no integer, which ends Ray's actors."""

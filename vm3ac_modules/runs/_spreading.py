@@ -69,6 +69,11 @@ def check_collector(run: Any, task: Task) -> None:
             f"seeds={run.seeds} are trained side by side in one process: with collector="
             f"{run.collector} start a run per seed (-m seed=range(0,{run.seeds}))."
         )
+    if task.options.get("num_workers", 1) != 1:
+        raise OptionsError(
+            f"task.env.num_workers={task.options['num_workers']} and collector={run.collector} "
+            "both start processes: give one of them."
+        )
     if task.best_response is not None:
         raise OptionsError(
             f"{task.name} has an adversary that learns from all rows, and every worker would have "
