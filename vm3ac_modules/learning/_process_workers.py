@@ -6,7 +6,9 @@ TorchRL's cannot go on without one of its processes, so all are started anew if 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +39,7 @@ class ProcessWorkers(Workers):
         self.take_weights()
         kind: Any = MultiSyncCollector if waits else MultiAsyncCollector
         options: dict[str, Any] = {"cat_results": 0} if waits else {}
+        others = multiprocessing.active_children()
         try:
             with same_threads():
                 self.collector = kind(
@@ -52,6 +55,12 @@ class ProcessWorkers(Workers):
                     **options,
                 )
         except Exception as error:
+            # Those that did start would wait for this process for ever, and what TorchRL has half
+            # built would start a thread when the interpreter ends, which never returns.
+            traceback.clear_frames(error.__traceback__)
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.kill()
             said = str(error).partition("\n\nWorker traceback")[0]
             raise WorkersError(f"a worker process could not start: {said}") from error
         self.turns = iter(self.collector)

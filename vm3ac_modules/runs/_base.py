@@ -16,6 +16,7 @@ import torch
 from tensordict import TensorDictBase
 
 from vm3ac_modules.algorithms.registry import build_from
+from vm3ac_modules.envs._rows import check_main_guard
 from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.envs.resume import find_resumable
 from vm3ac_modules.evaluation.statistics import require_intervals
@@ -39,6 +40,7 @@ class RunBase:
     """The parts of a run, built from its settings; nothing is written yet."""
 
     def __init__(self, settings: Settings) -> None:
+        check_main_guard()
         self.settings, self.training, self.task = settings, settings.training, settings.task
         training = self.training
         check_device(training.device)
