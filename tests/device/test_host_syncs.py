@@ -15,6 +15,7 @@ from vm3ac_modules.runs._logs import MetricsLog
 from vm3ac_modules.testing import count_host_syncs, pretended_device
 
 CONTINUOUS = sorted(presets("continuous"))
+TOGETHER = ("maddpg", "maven", "si_moa", "vm3ac_tight", "vm3ac_auto_bonus")
 OWN = [name for name in own_tasks() if not name.startswith("multiwalker")]
 READ, SIZED = "a value is read", "the size of a result depends on values"
 CHECKED = "a law of random numbers is checked"
@@ -75,8 +76,9 @@ def test_what_it_does_not_wait_for():
     assert str(found) == "the host waited for nothing"
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
-@pytest.mark.parametrize("algorithm", CONTINUOUS)
+@pytest.mark.parametrize(
+    ("algorithm", "seeds"), [*((name, 1) for name in CONTINUOUS), *((name, 2) for name in TOGETHER)]
+)
 def test_an_update(algorithm, seeds):
     """Sampling, losses, clipping, optimizers, targets, hooks, and what is kept for the log."""
     options = {} if "auto" not in algorithm else {"beta_lr": 0.1}
