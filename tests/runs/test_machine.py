@@ -61,6 +61,7 @@ def test_a_core_that_became_busy_is_noticed(free, monkeypatch, caplog):
     monkeypatch.setattr(Threads, "PERIOD", 100)
     threads = Threads("auto")
     assert updates(threads, {1: 10.0, 2: 5.0}, monkeypatch, 100)[-1] == 2
+    caplog.clear()
     with caplog.at_level(logging.INFO, "vm3ac_modules.threads"):
         assert updates(threads, {1: 10.0, 2: 30.0}, monkeypatch, 100)[-1] == 1
     assert len(caplog.records) == 1

@@ -21,6 +21,7 @@ __all__ = ["pretended_device"]
 
 HERE = torch.device("cpu")
 DEVICE = torch.device("cuda", 0)
+MEMORY = 2**36
 aten = torch.ops.aten
 COPIES = (aten._to_copy.default, aten.copy_.default, aten._foreach_copy_.default)
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
@@ -321,6 +322,7 @@ def pretended_device() -> Iterator[torch.device]:
         "set_rng_state": lambda state, device=DEVICE: torch.random.set_rng_state(state),
         "is_current_stream_capturing": lambda: False,
         "synchronize": _synchronize,
+        "mem_get_info": lambda device=None: (MEMORY, MEMORY),
     }
     with (
         mock.patch.object(torch, "Generator", _Generator),
