@@ -11,6 +11,7 @@ import torch
 from vm3ac_modules.algorithms import build
 from vm3ac_modules.envs.tasks import find_task
 from vm3ac_modules.learning import fork_rng, worker_seed
+from vm3ac_modules.learning._collecting import OWN_TRANSFORMS
 from vm3ac_modules.learning._spread import (
     Spread,
     SpreadCollecting,
@@ -122,7 +123,7 @@ def test_a_worker_s_environment_draws_with_the_prior_that_is_sent():
             workers.sent,
             frames_per_batch=2,
             total_frames=-1,
-            auto_register_policy_transforms=False,
+            **OWN_TRANSFORMS,
         )
     [part] = drawing_parts(collector.env)
     assert part.module is collector.policy.drawing[0]

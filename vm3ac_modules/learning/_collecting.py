@@ -5,8 +5,9 @@ Shapes: ``R`` rows of the environment, seed by seed, ``L`` time limit.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -16,6 +17,13 @@ from torchrl.envs import EnvBase
 
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.episodes import EpisodeCollector, Round
+
+# Policies bring the transforms that they need (Agent.wrap); torchrl before 0.14 does not ask.
+OWN_TRANSFORMS: dict[str, Any] = (
+    {"auto_register_policy_transforms": False}
+    if "auto_register_policy_transforms" in inspect.signature(Collector.__init__).parameters
+    else {}
+)
 
 
 class Collected(NamedTuple):
@@ -57,7 +65,7 @@ class StepCollecting:
             total_frames=-1,
             init_random_frames=agent.seeds * random_frames,
             device=env.device,
-            auto_register_policy_transforms=False,
+            **OWN_TRANSFORMS,
         )
 
     def __iter__(self) -> Iterator[Collected]:

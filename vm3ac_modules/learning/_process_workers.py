@@ -17,6 +17,7 @@ from tensordict import TensorDictBase
 from torchrl.collectors import MultiAsyncCollector, MultiSyncCollector
 
 from vm3ac_modules.envs._rows import same_threads
+from vm3ac_modules.learning._collecting import OWN_TRANSFORMS
 from vm3ac_modules.learning._spread import WorkerCollector, Workers, WorkersError, joined
 
 TRIES = 3
@@ -51,7 +52,7 @@ class ProcessWorkers(Workers):
                     device="cpu",
                     collector_class=WorkerCollector,
                     num_threads=torch.get_num_threads(),
-                    auto_register_policy_transforms=False,
+                    **OWN_TRANSFORMS,
                     **options,
                 )
         except Exception as error:

@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from vm3ac_modules.extras import require_extra
+from vm3ac_modules.learning._collecting import OWN_TRANSFORMS
 from vm3ac_modules.learning._spread import (
     Spread,
     WorkerCollector,
@@ -97,7 +98,7 @@ class RayWorkers(Workers):
             total_frames=-1,
             init_random_frames=random_frames // self.spread.workers,
             device="cpu",
-            auto_register_policy_transforms=False,
+            **OWN_TRANSFORMS,
             worker_idx=worker,
         )
 
