@@ -9,7 +9,7 @@ import contextlib
 import multiprocessing
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,12 +22,15 @@ from vm3ac_modules.learning._spread import WorkerCollector, Workers, WorkersErro
 
 TRIES = 3
 """How often a round is begun anew before the run ends."""
+ENDING = 10.0
+"""Seconds that a process has to end by itself."""
 
 
 class ProcessWorkers(Workers):
     """Processes of this machine, which wait for each other's rounds or do not."""
 
     collector: Any = None
+    started: Sequence[Any] = ()
     turns: Iterator[TensorDictBase]
 
     def start(self, frames: int, random_frames: int) -> None:
@@ -64,6 +67,7 @@ class ProcessWorkers(Workers):
                     process.kill()
             said = str(error).partition("\n\nWorker traceback")[0]
             raise WorkersError(f"a worker process could not start: {said}") from error
+        self.started = [p for p in multiprocessing.active_children() if p not in others]
         self.turns = iter(self.collector)
 
     def play(self, frames: int, random_frames: int) -> TensorDictBase:
@@ -131,6 +135,13 @@ class ProcessWorkers(Workers):
         if self.collector is not None:
             with same_threads():
                 self.collector.shutdown(raise_on_error=False)
+        for process in self.started:
+            # TorchRL has closed those that it waited for.
+            with contextlib.suppress(ValueError):
+                process.join(ENDING)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
 
 
 def _call(function: Callable[[], None], failures: list[Exception]) -> None:
