@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from vm3ac_modules.cli.arguments import fail, run, say
+from vm3ac_modules.evaluation.figures import COLORS, new_figure
 from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.options import Options, option
 from vm3ac_modules.runs import versions
@@ -88,7 +89,9 @@ def cost(line: list[str]) -> dict[str, float]:
     start = time.monotonic()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(line, stdout=said, stderr=said, env=environment)
+        # Waited for here, since only this tells what that process alone has used.
         _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         if status:
             said.seek(0)
             fail(f"{' '.join(line)} failed:\n{said.read().decode(errors='replace')[-2000:]}")
@@ -119,22 +122,17 @@ def measure(options: EndToEnd, names: list[str]) -> list[dict[str, Any]]:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """A bar per contestant, with the range over its processes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6.4, 0.5 * len(rows) + 1.2), layout="constrained")
+    figure = new_figure((6.4, 0.5 * len(rows) + 1.2), 150)
+    axes = figure.subplots()
     names = [row["contestant"] for row in rows]
     seconds = [row["cpu_seconds"] for row in rows]
     low = [row["cpu_seconds"] - row["lowest"] for row in rows]
     high = [row["highest"] - row["cpu_seconds"] for row in rows]
-    colors = ["tab:gray" if name in OTHERS else "tab:blue" for name in names]
+    colors = [COLORS[1] if name in OTHERS else COLORS[0] for name in names]
     axes.barh(names, seconds, xerr=[low, high], color=colors, capsize=3)
     axes.invert_yaxis()
     axes.set_xlabel("CPU seconds of the whole program (median; range of its processes)")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.savefig(path)
 
 
 def compare(options: EndToEnd) -> None:

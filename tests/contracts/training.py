@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ class Stopped(Exception):
     """A run ended before its time."""
 
 
+def watched(config: dict[str, Any], look: Callable[[Run], None]) -> dict[str, Any]:
+    """Train as :func:`~vm3ac_modules.runs.train` does, and look at the run behind every turn.
+
+    Args:
+        config: the configuration.
+        look: called with the run.
+
+    Returns:
+        The run's summary.
+    """
+    with Run(Settings.of(config)) as run:
+        for collected in run.collect():
+            run.store(collected)
+            for batch in run.batches(collected):
+                run.learned(run.agent.update(batch, run.training.max_grad_norm))
+            run.after(collected)
+            look(run)
+        return run.finish()
+
+
 def run_until(config: dict[str, Any], frame: int) -> None:
     """Train, and stop as a kill would behind the turn in which a frame is reached.
 
@@ -96,20 +117,12 @@ def run_until(config: dict[str, Any], frame: int) -> None:
         frame: environment steps.
     """
 
-    def go() -> None:
-        with Run(Settings.of(config)) as run:
-            for collected in run.collect():
-                run.store(collected)
-                for batch in run.batches(collected):
-                    run.learned(run.agent.update(batch, run.training.max_grad_norm))
-                run.after(collected)
-                if run.frames >= frame:
-                    raise Stopped
+    def stop(run: Run) -> None:
+        if run.frames >= frame:
+            raise Stopped
 
-    try:
-        go()
-    except Stopped:
-        return
+    with contextlib.suppress(Stopped):
+        watched(config, stop)
     raise AssertionError(f"the run ended before frame {frame}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contracts.training import differences
+from contracts.training import differences, watched
 from contracts.worker_envs import HOME
 
 pytest.importorskip("tensorboard")
@@ -44,15 +44,12 @@ def two(compose, monkeypatch, tmp_path):
 
 def trained(config, at=None, do=None):
     """Train, and do something to the workers when a frame is reached."""
-    with Run(Settings.of(config)) as run:
-        for collected in run.collect():
-            run.store(collected)
-            for batch in run.batches(collected):
-                run.learned(run.agent.update(batch, run.training.max_grad_norm))
-            run.after(collected)
-            if run.frames == at:
-                do(run.workers.workers)
-        return run.finish()
+
+    def look(run):
+        if run.frames == at:
+            do(run.workers.workers)
+
+    return watched(config, look)
 
 
 def kill(workers, worker=1):

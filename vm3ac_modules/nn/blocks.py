@@ -98,7 +98,7 @@ def _affine(groups: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight = weight.flatten(0, -3)
         bias = None if bias is None else bias.flatten(0, -3)
     if weight.shape[-1] == 1:
-        # One output: the same numbers with other strides, which MKL multiplies five times as fast.
+        # One output: the same numbers with other strides, which MKL multiplies faster.
         weight = weight.squeeze(-1).unsqueeze(-2).mT
     return torch.bmm(groups, weight) if bias is None else torch.baddbmm(bias, groups, weight)
 

@@ -28,6 +28,14 @@ from vm3ac_modules.objectives.slots import LossNetwork, ParameterSlots
 __all__ = ["MultiAgentLoss", "Transitions"]
 
 
+OF_THE_DEVICE: tuple[type[Exception], ...] = (
+    torch.OutOfMemoryError,
+    # What a GPU fails with has a name of its own in newer versions of torch.
+    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
+)
+"""Failures that say nothing of the batch."""
+
+
 class Transitions(NamedTuple):
     """A batch of transitions, clean: what is masked is zeros."""
 
@@ -258,7 +266,7 @@ class MultiAgentLoss(LossModule):
             batch = self.read(tensordict)
             noise = self.draw_noise(tensordict) if noise is None else noise
             found = self.compute(batch, noise, wanted)
-        except torch.OutOfMemoryError:
+        except OF_THE_DEVICE:
             raise
         except (RuntimeError, TypeError, IndexError, LayerInputError) as error:
             raise self._unfit(tensordict, error) from error

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-__all__ = ["Threads", "keep_freed_memory"]
+__all__ = ["Threads", "cores_here", "keep_freed_memory"]
 
 LOG = logging.getLogger("vm3ac_modules.threads")
 
@@ -37,6 +37,12 @@ def keep_freed_memory() -> bool:
         return False
     kept = mallopt(TRIM_THRESHOLD, NEVER_TRIM) and mallopt(MMAP_THRESHOLD, LARGEST_HEAP_BLOCK)
     return bool(kept)
+
+
+def cores_here() -> int:
+    """Cores of this machine that this process may use."""
+    asked = getattr(os, "sched_getaffinity", None)
+    return os.cpu_count() or 1 if asked is None else len(asked(0))
 
 
 class Threads:
@@ -69,9 +75,8 @@ class Threads:
     def __init__(self, wanted: int | str | None, device: torch.device | str = "cpu") -> None:
         fixed = wanted if isinstance(wanted, int) else None
         free = fixed is None and "OMP_NUM_THREADS" not in os.environ
-        several = len(os.sched_getaffinity(0)) > 1 if hasattr(os, "sched_getaffinity") else True
         on_cpu = torch.device(device).type == "cpu"
-        self.numbers: tuple[int, ...] = (1, 2) if free and several and on_cpu else ()
+        self.numbers: tuple[int, ...] = (1, 2) if free and on_cpu and cores_here() > 1 else ()
         if fixed is not None or free:
             torch.set_num_threads(fixed or 1)
         self.milliseconds: dict[int, float] = {}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.envs._rows import check_main_guard
 from vm3ac_modules.envs.carried import foreign_parts
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.extras import require_extra
@@ -87,7 +85,6 @@ def spread_of(run: Any, task: Task) -> Spread | None:
     """How a training spreads its rows over processes; None if it plays in its own."""
     if getattr(run, "collector", "sync") == "sync":
         return None
-    check_main_guard()
     steps = -(-(run.weights_every_frames or 1) // run.num_envs)
     return Spread(run.collector, run.collector_workers, run.num_envs, steps, run.seed, task.make)
 
@@ -115,12 +112,6 @@ def check_spread(spread: Spread, agent: Agent, env: EnvBase) -> None:
             f"{agent.algorithm} stores steps with those that follow, and workers that do not wait "
             "bring them out of order: use collector=multi_sync or ray."
         )
-
-
-def cores_here() -> int:
-    """Cores of this machine that this process may use."""
-    asked = getattr(os, "sched_getaffinity", None)
-    return os.cpu_count() or 1 if asked is None else len(asked(0))
 
 
 def crowded(spread: Spread, cores: int) -> str:

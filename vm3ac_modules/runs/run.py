@@ -30,9 +30,10 @@ from vm3ac_modules.runs import _state as run_state
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs._logs import SeedFiles
+from vm3ac_modules.runs._machine import cores_here
 from vm3ac_modules.runs._progress import ProgressBar
 from vm3ac_modules.runs._signals import Stopping
-from vm3ac_modules.runs._spreading import cores_here, crowded
+from vm3ac_modules.runs._spreading import crowded
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
 from vm3ac_modules.runs.record import write_config
 
