@@ -24,8 +24,8 @@ NEVER_TRIM = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let glibc keep memory that tensors gave back, instead of fetching it anew at each update.
 
-    Linux hands out fresh pages one by one and zeroed: some 800 page faults, a seventh of the time
-    of an update of three agents. The process then stays as large as it ever was.
+    Linux hands out fresh pages one by one and zeroed, which takes a tenth to a quarter of an update
+    (docs/performance.md). The process then stays as large as it ever was.
 
     Returns:
         Whether it is done; False where the C library is not glibc.
