@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import random
 from collections.abc import Callable, Iterator
@@ -121,8 +120,10 @@ def run_until(config: dict[str, Any], frame: int) -> None:
         if run.frames >= frame:
             raise Stopped
 
-    with contextlib.suppress(Stopped):
+    try:
         watched(config, stop)
+    except Stopped:
+        return
     raise AssertionError(f"the run ended before frame {frame}")
 
 
