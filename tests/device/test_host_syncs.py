@@ -157,10 +157,6 @@ def test_games_ask_for_no_value():
     assert not stepped("guard")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="VMAS asserts the range of every action, and asks whether there is gravity or contact",
-)
 @pytest.mark.parametrize("name", OWN)
 def test_a_step_of_a_scenario(name):
     found = stepped(name)

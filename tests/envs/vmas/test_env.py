@@ -15,6 +15,7 @@ from torchrl.envs.libs.vmas import VmasEnv
 from torchrl.envs.utils import step_mdp
 
 from vm3ac_modules.envs import PredatorPrey, VMASEnv, make_env
+from vm3ac_modules.testing import pretended_device
 
 NAMES = ["predator_prey_2", "vmas/simple_spread", "vmas/football"]
 
@@ -90,6 +91,26 @@ def test_streams_are_restored_after_an_error():
     with pytest.raises(AssertionError, match="out of its range"):
         env.step(td.set(("agents", "action"), torch.full((2, 3, 2), 9.0)))
     assert_globals(before)
+
+
+@pytest.mark.parametrize("wrong", [1.5, -1.5, float("nan")])
+def test_an_action_out_of_its_range_is_named(wrong):
+    env = make_env("predator_prey_3", num_envs=4, seed=0)
+    action = torch.zeros(4, 3, 2)
+    action[2, 1, 0] = wrong
+    with pytest.raises(ValueError, match=r"agent_1 in row 2 is \[(-?1\.5|nan), 0\.0\], out of"):
+        env.step(env.reset().set(("agents", "action"), action))
+
+
+def test_an_action_out_of_its_range_is_clamped_where_a_look_would_wait():
+    rewards = []
+    for size in (1.0, 9.0):
+        with pretended_device() as device:
+            env = make_env("predator_prey_3", num_envs=4, seed=0, device=device)
+            action = torch.full((4, 3, 2), size, device=device)
+            td = env.step(env.reset().set(("agents", "action"), action))
+            rewards.append(td["next", "agents", "observation"].cpu())
+    assert torch.equal(*rewards)
 
 
 def play(env, td, steps, seed):

@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import io
 import logging
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
 
@@ -21,3 +23,16 @@ def load_vmas() -> ModuleType:
     LOG.info("VMAS is imported, which is licensed under the GPL-3.0 (SECURITY.md).")
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         return importlib.import_module("vmas")
+
+
+@contextlib.contextmanager
+def unused_options_are_errors() -> Iterator[None]:
+    """Refuse options of a scenario that nothing read, which VMAS only warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Scenario kwargs")
+        try:
+            yield
+        except UserWarning as unused:
+            if not str(unused).startswith("Scenario kwargs"):
+                raise  # the caller's filters made an error of another warning
+            raise ValueError(f"unknown options of the scenario: {unused}") from unused

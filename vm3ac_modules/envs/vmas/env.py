@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,8 @@ from torchrl.envs import MarlGroupMapType
 from torchrl.envs.libs.vmas import VmasEnv
 
 from vm3ac_modules.envs.resume import ResumableScenario
-from vm3ac_modules.envs.vmas._load import load_vmas
+from vm3ac_modules.envs.vmas._joining import in_range, join_alike, join_unlike, told
+from vm3ac_modules.envs.vmas._load import load_vmas, unused_options_are_errors
 from vm3ac_modules.envs.vmas._streams import RandomStreams
 from vm3ac_modules.keys import Keys
 
@@ -33,6 +33,9 @@ class VMASEnv(VmasEnv):
     VMAS's nor the caller's: a ``SeededScenario`` (ours) owns its generators, and every other
     scenario draws from the global ones, which are set to this environment's streams around each
     call.
+
+    A ``JointScenario`` (all of ours) tells of all agents at once and moves them together, in one
+    group and with continuous actions; that gives VMAS's numbers and asks a device nothing.
 
     Two more differences. There is no ``max_steps``, since VMAS reports its time limit as a
     termination: use ``StepCounter``, as ``make_env`` does. All agents form one group, ``"agents"``.
@@ -92,13 +95,17 @@ class VMASEnv(VmasEnv):
         self._draws_itself = _is_seeded(scenario)
         if self._draws_itself:
             scenario.set_seed(seed)
-        with self._lent_streams(), _unused_options_are_errors():
+        with self._lent_streams(), unused_options_are_errors():
             # Without a seed: VMAS would reseed the caller's CUDA generators with it.
             return super()._build_env(seed=None, scenario=scenario, **kwargs)
 
     def _make_specs(self, env: Any) -> None:
         super()._make_specs(env)
         scenario = self.scenario
+        # Of one group in the scenario's order, and with actions that are forces.
+        names = [agent.name for agent in env.agents]
+        self._joint = _is_joint(scenario) and [*self.group_map.values()] == [names]
+        self._joint = self._joint and bool(env.continuous_actions)
         self._has_state = _is_seeded(scenario) and callable(getattr(scenario, "state", None))
         if self._has_state:
             spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
@@ -147,10 +154,17 @@ class VMASEnv(VmasEnv):
             else:
                 for row in asked.flatten().nonzero().flatten().tolist():
                     self._vmas("reset_at", row, return_observations=False)
+            if self._joint:
+                return self._joint_entries()
             seen, done, infos = self._vmas("get_from_scenario", get_rewards=False, **wanted)
         return self._entries(done, {"observation": seen}, infos)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        if self._joint:
+            [(group, names)] = self.group_map.items()
+            self.scenario.advance(in_range(tensordict.get((group, "action")), names))
+            self._env.steps += 1
+            return self._joint_entries(rewards=True)
         actions: list[Any] = [None] * self.n_agents
         for group, names in self.group_map.items():
             own = self.read_action(tensordict.get((group, "action")), group=group)
@@ -163,6 +177,15 @@ class VMASEnv(VmasEnv):
     def _vmas(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call VMAS's environment without the swap of random states that it does around a call."""
         return inspect.unwrap(getattr(type(self._env), method))(self._env, *args, **kwargs)
+
+    def _joint_entries(self, *, rewards: bool = False) -> TensorDictBase:
+        """All entries of a reset or a step, from a scenario that tells of all agents at once."""
+        scenario, [group] = self.scenario, self.group_map
+        done = scenario.done().unsqueeze(-1)
+        entries = {"done": done.clone(), "terminated": done.clone(), group: told(scenario, rewards)}
+        if self._has_state:
+            entries[Keys().state] = scenario.state()
+        return TensorDict(entries, self.batch_size, device=self.device)
 
     def _entries(
         self, done: Tensor, told: Mapping[str, list[Any]], infos: list[Any]
@@ -177,7 +200,7 @@ class VMASEnv(VmasEnv):
             shared = [key for key in reported[0] if all(key in info for info in reported)]
             if shared:
                 own["info"] = [{key: info[key].float() for key in shared} for info in reported]
-            join = _join_unlike if self.het_specs_map[group] else _join_alike
+            join = join_unlike if self.het_specs_map[group] else join_alike
             entries[group] = join(own, self.batch_size)
         if self._has_state:
             entries[Keys().state] = self.scenario.state()
@@ -304,28 +327,6 @@ def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tens
         )
 
 
-def _join_alike(own: Mapping[str, list[Any]], batch: torch.Size) -> TensorDictBase:
-    """A group of agents with entries of the same shapes, ``[B, N]``."""
-    size = len(next(iter(own.values())))
-    return TensorDict({key: _stack(values) for key, values in own.items()}, [*batch, size])
-
-
-def _join_unlike(own: Mapping[str, list[Any]], batch: torch.Size) -> TensorDictBase:
-    """A group of agents with entries of several shapes, ``[B, N]``."""
-    agents = [dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)]
-    # Each as a group of one, so that flat entries get their last dimension.
-    columns = [TensorDict(_stack([agent]), [*batch, 1]).squeeze(-1) for agent in agents]
-    return TensorDict.maybe_dense_stack(columns, 1)
-
-
-def _stack(values: list[Any]) -> Any:
-    """What agents report, ``[B]`` or ``[B, ...]`` each, or mappings of such, as ``[B, N, ...]``."""
-    if isinstance(values[0], Mapping):
-        return {key: _stack([value[key] for value in values]) for key in values[0]}
-    stacked = torch.stack(values, 1)
-    return stacked if values[0].ndim > 1 else stacked.unsqueeze(-1)
-
-
 def _is_seeded(scenario: Any) -> bool:
     """Whether a scenario is ours by its type, whatever others call their methods."""
     from vm3ac_modules.envs.vmas.scenarios._common import SeededScenario
@@ -333,17 +334,12 @@ def _is_seeded(scenario: Any) -> bool:
     return isinstance(scenario, SeededScenario)
 
 
+def _is_joint(scenario: Any) -> bool:
+    """Whether a scenario tells of all agents at once."""
+    from vm3ac_modules.envs.vmas.scenarios._common import JointScenario
+
+    return isinstance(scenario, JointScenario)
+
+
 def _fresh_seed() -> int:
     return int(torch.randint(2**31, (1,)))
-
-
-@contextlib.contextmanager
-def _unused_options_are_errors() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Scenario kwargs")
-        try:
-            yield
-        except UserWarning as unused:
-            if not str(unused).startswith("Scenario kwargs"):
-                raise  # the caller's filters made an error of another warning
-            raise ValueError(f"unknown options of the scenario: {unused}") from unused

@@ -5,6 +5,7 @@ VMAS is imported here, once it is known to be installed; the scenarios take its 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -20,14 +21,18 @@ from vmas.simulator.core import Agent, Sphere, World  # noqa: E402
 from vmas.simulator.scenario import BaseScenario  # noqa: E402
 from vmas.simulator.utils import ScenarioUtils  # noqa: E402
 
+from vm3ac_modules.envs.vmas.scenarios._discs import DiscWorld  # noqa: E402
+
 __all__ = [
     "Agent",
+    "DiscWorld",
+    "JointScenario",
     "SeededScenario",
     "Sphere",
     "World",
     "check_options",
     "distances",
-    "without",
+    "others",
 ]
 
 
@@ -48,9 +53,12 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(-2) - b.unsqueeze(-3)).norm(dim=-1)
 
 
-def without(x: Tensor, i: int) -> Tensor:
-    """All agents but ``i``, in order: ``[B, N, ...]`` to ``[B, N - 1, ...]``."""
-    return torch.cat([x[:, :i], x[:, i + 1 :]], dim=1)
+def others(x: Tensor) -> Tensor:
+    """For every agent all but itself, in order: ``[B, N, ...]`` to ``[B, N, N - 1, ...]``."""
+    n = x.shape[1]
+    place = torch.arange(n - 1, device=x.device)
+    own = torch.arange(n, device=x.device).unsqueeze(-1)
+    return x[:, place + (place >= own)]
 
 
 def _unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -179,3 +187,40 @@ class SeededScenario(ResumableScenario, BaseScenario):
         for name in self.row_state:
             current: Tensor = getattr(self, name)
             setattr(self, name, state[name].to(current, copy=True))
+
+
+class JointScenario(SeededScenario):
+    """A scenario that tells of all agents at once, in a :class:`DiscWorld`.
+
+    A subclass gives :meth:`observations`, :meth:`rewards` and :meth:`metrics`. ``VMASEnv`` reads
+    them, and moves all agents together; what VMAS asks of one agent is taken from them.
+    """
+
+    @abstractmethod
+    def observations(self) -> Tensor:
+        """What every agent sees, ``[B, N, O]``."""
+
+    @abstractmethod
+    def rewards(self) -> Tensor:
+        """The rewards of the last step, ``[B, N]``."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Metrics of the episode, ``[B]`` each."""
+        return {}
+
+    def advance(self, action: Tensor) -> None:
+        """One step of all rows, by actions ``[B, N, 2]`` in [-1, 1]."""
+        self.world.push(action)
+        self.post_step()
+
+    def observation(self, agent: Agent) -> Tensor:
+        """What one agent sees, ``[B, O]``."""
+        return self.observations()[:, self.index(agent)]
+
+    def reward(self, agent: Agent) -> Tensor:
+        """The reward of one agent for the last step, ``[B]``."""
+        return self.rewards()[:, self.index(agent)]
+
+    def info(self, agent: Agent) -> dict[str, Tensor]:
+        """The team's metrics, ``[B]`` each."""
+        return self.metrics()

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from vm3ac_modules.envs.vmas.scenarios._common import (
-    Agent,
-    SeededScenario,
-    Sphere,
-    World,
+    DiscWorld,
+    JointScenario,
     check_options,
     distances,
-    without,
+    others,
 )
 
 __all__ = ["CooperativeNavigation"]
@@ -37,7 +35,7 @@ MOST_TOO_NARROW = 0.75
 COUNTS = ("steps", "occupied", "distance", "full_steps", "collisions")
 
 
-class CooperativeNavigation(SeededScenario):
+class CooperativeNavigation(JointScenario):
     """N agents cover N landmarks without touching each other; who goes where is theirs to settle.
 
     With ``d[n, l]`` the distance of agent ``n`` to landmark ``l`` after the step, agent ``i`` is
@@ -74,17 +72,16 @@ class CooperativeNavigation(SeededScenario):
         torch.Size([4, 3, 14])
     """
 
-    row_state = (*SeededScenario.row_state, "landmarks", *COUNTS)
+    row_state = (*JointScenario.row_state, "landmarks", *COUNTS)
 
-    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
+    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> DiscWorld:
         """Build the world; see the class for the options."""
         self._read_options(kwargs)
         self.start_stream(device)
         n = self.num_agents
-        world = World(batch_dim, device, dt=0.1, drag=0.25)
-        body = {"collide": True, "rotatable": False, "u_multiplier": self.u_multiplier}
-        for i in range(n):
-            world.add_agent(Agent(name=f"agent_{i}", shape=Sphere(self.agent_radius), **body))
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=0.25)
+        discs = [(self.agent_radius, 1.0)] * n
+        world.add_discs(discs, collide=True, u_multiplier=self.u_multiplier)
         self._pairs = torch.triu_indices(n, n, 1, device=device)
         self._distinct = ~torch.eye(n, dtype=torch.bool, device=device)
         self.landmarks = torch.zeros(batch_dim, n, 2, device=device)
@@ -158,22 +155,22 @@ class CooperativeNavigation(SeededScenario):
         self.collisions = self.collisions + touching.sum((-2, -1)) / 2
         self.steps = self.steps + 1
 
-    def reward(self, agent: Agent) -> Tensor:
-        """The reward of one agent for the last step, ``[B]``."""
-        return self._rewards[:, self.index(agent)]
+    def rewards(self) -> Tensor:
+        """The rewards of the last step, ``[B, N]``."""
+        return self._rewards
 
-    def observation(self, agent: Agent) -> Tensor:
-        """What one agent sees: all but the others' velocities, ``[B, 4N + 2]``."""
-        own = agent.state.pos.unsqueeze(1)
-        others = without(self.positions, self.index(agent)) - own
-        relative = torch.cat([self.landmarks - own, others], dim=1)
-        return torch.cat([agent.state.pos, agent.state.vel, relative.flatten(1)], dim=-1)
+    def observations(self) -> Tensor:
+        """What every agent sees: all but the others' velocities, ``[B, N, 4N + 2]``."""
+        positions = self.positions
+        landmarks = self.landmarks.unsqueeze(1).expand(-1, self.num_agents, -1, -1)
+        relative = torch.cat([landmarks, others(positions)], dim=2) - positions.unsqueeze(2)
+        return torch.cat([positions, self.velocities, relative.flatten(2)], dim=-1)
 
     def state(self) -> Tensor:
         """The state for a centralized critic, ``[B, 6N]``."""
         return torch.cat([self.positions, self.velocities, self.landmarks], dim=1).flatten(1)
 
-    def info(self, agent: Agent) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """Metrics of the running episode, ``[B]`` each."""
         steps = self.steps.clamp_min(1.0)
         return {

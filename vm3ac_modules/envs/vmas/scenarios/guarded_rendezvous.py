@@ -17,13 +17,11 @@ from torch import Tensor
 
 from vm3ac_modules.envs._adversary import Adversary
 from vm3ac_modules.envs.vmas.scenarios._common import (
-    Agent,
-    SeededScenario,
-    Sphere,
-    World,
+    DiscWorld,
+    JointScenario,
     check_options,
     distances,
-    without,
+    others,
 )
 
 __all__ = ["GuardedRendezvous"]
@@ -41,7 +39,7 @@ RADIUS = 0.6
 STEP = 0.1
 
 
-class GuardedRendezvous(SeededScenario):
+class GuardedRendezvous(JointScenario):
     r"""N agents walk to one of M shelters; they score if all are in one, and it is open.
 
     .. math:: r = \sum_m w_m (1 - g_m), \qquad
@@ -92,7 +90,7 @@ class GuardedRendezvous(SeededScenario):
     # no velocities: the motion has no inertia
     row_state = ("positions", "steps", "met", "guarded", "memory")
 
-    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
+    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> DiscWorld:
         """Build the world; see the class for the options."""
         adversary = self._read_options(kwargs)
         kind: str = adversary.pop("kind")
@@ -111,10 +109,9 @@ class GuardedRendezvous(SeededScenario):
         self.shelters = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
         # As in predator-prey: a drag of 1 erases the velocity, so that the motion is kinematic.
         walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
-        world = World(batch_dim, device, dt=0.1, drag=1.0, **walls)
-        body = {"collide": False, "rotatable": False, "u_multiplier": STEP / 0.1**2}
-        for i in range(self.num_agents):
-            world.add_agent(Agent(name=f"agent_{i}", shape=Sphere(0.05), **body))
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=1.0, **walls)
+        discs = [(0.05, 1.0)] * self.num_agents
+        world.add_discs(discs, collide=False, u_multiplier=STEP / 0.1**2)
         zeros = torch.zeros(batch_dim, device=device)
         self.steps, self.guarded, self._team_reward = zeros, 0 * zeros, 0 * zeros
         self.met = torch.zeros(batch_dim, self.num_modes, device=device)
@@ -207,21 +204,23 @@ class GuardedRendezvous(SeededScenario):
         self.guarded = (self.met * share).sum(-1) * (self.kind != "none")
         self.adversary.watch(together, ended)
 
-    def reward(self, agent: Agent) -> Tensor:
-        """The team reward of the last step, ``[B]``."""
-        return self._team_reward
+    def rewards(self) -> Tensor:
+        """The team reward of the last step, for every agent, ``[B, N]``."""
+        return self._team_reward.unsqueeze(-1).expand(-1, self.num_agents)
 
     def done(self) -> Tensor:
         """Rows whose episode is over, bool ``[B]``."""
         return self.steps >= self.horizon
 
-    def observation(self, agent: Agent) -> Tensor:
-        """What one agent sees, ``[B, 2M + 3]``, or ``2N - 2`` more; see the class."""
-        own = agent.state.pos.unsqueeze(1)
-        parts = [own, self.shelters - own]
+    def observations(self) -> Tensor:
+        """What every agent sees, ``[B, N, 2M + 3]``, or ``2N - 2`` more; see the class."""
+        positions = self.positions
+        own = positions.unsqueeze(2)
+        parts = [positions, (self.shelters - own).flatten(2)]
         if self.sees_others:
-            parts.append(without(self.positions, self.index(agent)) - own)
-        return torch.cat([torch.cat(parts, dim=1).flatten(1), self._clock()], dim=-1)
+            parts.append((others(positions) - own).flatten(2))
+        clock = self._clock().unsqueeze(1).expand(-1, self.num_agents, -1)
+        return torch.cat([*parts, clock], dim=-1)
 
     def state(self) -> Tensor:
         """The state for a centralized critic, ``[B, 2N + 1]``."""
@@ -230,7 +229,7 @@ class GuardedRendezvous(SeededScenario):
     def _clock(self) -> Tensor:
         return (self.steps / self.horizon).unsqueeze(-1)
 
-    def info(self, agent: Agent) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """Metrics of the episode, ``[B]`` each."""
         modes = {f"mode_{m}": column for m, column in enumerate(self.met.unbind(-1))}
         return {"guarded": self.guarded, **modes}

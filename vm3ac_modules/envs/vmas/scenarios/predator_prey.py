@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from vm3ac_modules.envs.vmas.scenarios._common import (
-    Agent,
-    SeededScenario,
-    Sphere,
-    World,
+    DiscWorld,
+    JointScenario,
     check_options,
     distances,
-    without,
+    others,
 )
 
 __all__ = ["PredatorPrey"]
@@ -48,7 +46,7 @@ GROWTHS = ("linear", "double", "none")
 STARTS = ("auto", "independent", "shared", "center")
 
 
-class PredatorPrey(SeededScenario):
+class PredatorPrey(JointScenario):
     """N predators catch 16 still preys on a square lattice; a caught wave respawns, worth more.
 
     A prey is caught when at least ``captures_needed`` predators are within 0.125 of it. Every
@@ -83,7 +81,7 @@ class PredatorPrey(SeededScenario):
     # no velocities: the motion has no inertia
     row_state = ("positions", "alive", "level", "captures", "waves", "steps", "dispersion")
 
-    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
+    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> DiscWorld:
         """Build the world; see the class for the options."""
         self._read_options(kwargs)
         self.start_stream(device)
@@ -93,10 +91,9 @@ class PredatorPrey(SeededScenario):
         # A drag of 1 erases the velocity each step, so that the motion is kinematic; the multiplier
         # times dt^2 is the step of 0.05.
         walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
-        world = World(batch_dim, device, dt=0.1, drag=1.0, **walls)
-        body = {"collide": False, "rotatable": False, "u_multiplier": 5.0}
-        for i in range(self.num_agents):
-            world.add_agent(Agent(name=f"agent_{i}", shape=Sphere(PREDATOR_RADIUS), **body))
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=1.0, **walls)
+        predators = [(PREDATOR_RADIUS, 1.0)] * self.num_agents
+        world.add_discs(predators, collide=False, u_multiplier=5.0)
         self.alive = torch.ones(batch_dim, NUM_PREYS, dtype=torch.bool, device=device)
         ones = torch.ones(batch_dim, device=device)
         self.level, self.captures, self.waves, self.steps = ones, 0 * ones, 0 * ones, 0 * ones
@@ -174,16 +171,18 @@ class PredatorPrey(SeededScenario):
             return self.level + self.growth_increment
         return self.level * 2.0 if self.growth == "double" else self.level
 
-    def reward(self, agent: Agent) -> Tensor:
-        """The team reward of the last step, ``[B]``."""
-        return self._team_reward
+    def rewards(self) -> Tensor:
+        """The team reward of the last step, for every predator, ``[B, N]``."""
+        return self._team_reward.unsqueeze(-1).expand(-1, self.num_agents)
 
-    def observation(self, agent: Agent) -> Tensor:
-        """What one predator sees: the whole state, relative to itself, ``[B, 2N + 49]``."""
-        own = agent.state.pos
-        others = without(self.positions, self.index(agent)) - own.unsqueeze(1)
-        preys = (self.preys - own.unsqueeze(1)) * self.alive.unsqueeze(-1)
-        return torch.cat([own, others.flatten(1), preys.flatten(1), self._wave()], dim=-1)
+    def observations(self) -> Tensor:
+        """What every predator sees: the state, relative to itself, ``[B, N, 2N + 49]``."""
+        positions = self.positions
+        own = positions.unsqueeze(2)
+        preys = (self.preys - own) * self.alive[:, None, :, None]
+        wave = self._wave().unsqueeze(1).expand(-1, self.num_agents, -1)
+        relative = ((others(positions) - own).flatten(2), preys.flatten(2))
+        return torch.cat([positions, *relative, wave], dim=-1)
 
     def state(self) -> Tensor:
         """The state for a centralized critic, ``[B, 2N + 17]``."""
@@ -194,7 +193,7 @@ class PredatorPrey(SeededScenario):
         level = self.level.unsqueeze(-1) / LEVEL_SCALE
         return torch.cat([self.alive.to(level.dtype), level], dim=-1)
 
-    def info(self, agent: Agent) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """Metrics of the running episode, ``[B]`` each."""
         return {
             "captures": self.captures,

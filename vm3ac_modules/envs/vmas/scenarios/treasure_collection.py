@@ -14,13 +14,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vm3ac_modules.envs.vmas.scenarios._common import (
-    Agent,
-    SeededScenario,
-    Sphere,
-    World,
+    DiscWorld,
+    JointScenario,
     check_options,
     distances,
-    without,
+    others,
 )
 
 __all__ = ["TreasureCollection"]
@@ -50,7 +48,7 @@ def _colors(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randint(NUM_BANKS, shape, generator=generator, device=generator.device)
 
 
-class TreasureCollection(SeededScenario):
+class TreasureCollection(JointScenario):
     """Hunters take colored treasures to the bank of their color; two banks come to meet them.
 
     Agents ``0 .. H - 1`` are the hunters, ``H = N - 2``; agent ``H`` is the bank of color 0 and
@@ -94,21 +92,19 @@ class TreasureCollection(SeededScenario):
     """
 
     row_state = (
-        *SeededScenario.row_state,
+        *JointScenario.row_state,
         *("treasures", "colors", "hold", "collected", "deposits", "hunter_collisions"),
     )
 
-    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
+    def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> DiscWorld:
         """Build the world; see the class for the options."""
         self._read_options(kwargs)
         self.start_stream(device)
-        world = World(
-            batch_dim, device, dt=0.1, drag=0.25, x_semidim=HALF_WIDTH, y_semidim=HALF_WIDTH
-        )
-        body = {"collide": True, "rotatable": False, "u_multiplier": 1.5, "max_speed": 1.0}
-        bodies = [(HUNTER_RADIUS, HUNTER_MASS)] * self.num_hunters
-        for i, (radius, mass) in enumerate(bodies + [(BANK_RADIUS, BANK_MASS)] * NUM_BANKS):
-            world.add_agent(Agent(name=f"agent_{i}", shape=Sphere(radius), mass=mass, **body))
+        walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=0.25, **walls)
+        hunters = [(HUNTER_RADIUS, HUNTER_MASS)] * self.num_hunters
+        banks = [(BANK_RADIUS, BANK_MASS)] * NUM_BANKS
+        world.add_discs(hunters + banks, collide=True, u_multiplier=1.5, max_speed=1.0)
         self._make_tensors(batch_dim, device)
         return world
 
@@ -210,19 +206,20 @@ class TreasureCollection(SeededScenario):
             collided |= (to_banks < DEPOSIT_DISTANCE).any(-1)
         return collided
 
-    def reward(self, agent: Agent) -> Tensor:
-        """The reward of one agent for the last step, ``[B]``."""
-        return self._rewards[:, self.index(agent)]
+    def rewards(self) -> Tensor:
+        """The rewards of the last step, ``[B, N]``."""
+        return self._rewards
 
-    def observation(self, agent: Agent) -> Tensor:
-        """What one agent sees: the whole state, relative to itself, ``[B, 8N + 24]``."""
-        i, own = self.index(agent), agent.state.pos.unsqueeze(1)
+    def observations(self) -> Tensor:
+        """What every agent sees: the state, relative to itself, ``[B, N, 8N + 24]``."""
         agents = self._agents()
+        own = agents[..., :2].unsqueeze(2)
         # relative positions, but velocities and codes as they are
-        others = without(agents, i) - pad(own, (0, agents.shape[-1] - 2))
-        treasures, colors = self.treasures - own, self._one_hot(self.colors)
-        parts = (agents[:, i], others, treasures, colors)
-        return torch.cat([part.flatten(1) for part in parts], dim=-1)
+        partners = others(agents) - pad(own, (0, agents.shape[-1] - 2))
+        treasures = self.treasures.unsqueeze(1) - own
+        colors = self._one_hot(self.colors).flatten(1).unsqueeze(1)
+        parts = (agents, partners.flatten(2), treasures.flatten(2))
+        return torch.cat([*parts, colors.expand(-1, self.num_agents, -1)], dim=-1)
 
     def state(self) -> Tensor:
         """The state for a centralized critic, ``[B, 8N + 24]``."""
@@ -241,7 +238,7 @@ class TreasureCollection(SeededScenario):
         """
         return (colors.unsqueeze(-1) == self._bank_colors).float()
 
-    def info(self, agent: Agent) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """Metrics of the running episode, ``[B]`` each."""
         per_hunter = {f"deposits_hunter_{i}": x for i, x in enumerate(self.deposits.unbind(-1))}
         return {
