@@ -1,4 +1,4 @@
-"""Execute docs/notebooks/*.ipynb and write their outputs: ``python docs/make_notebooks.py [NAME ...]``.
+"""Execute docs/notebooks and write their outputs: ``python docs/make_notebooks.py [NAME ...]``.
 
 Every notebook gets a kernel, a folder and settings of IPython of its own, so that nothing of the
 machine or of another notebook reaches it. A cell that raises, an ``assert`` among them, stops the

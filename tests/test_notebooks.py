@@ -46,7 +46,8 @@ def test_a_notebook_asks_shows_checks_and_goes_on(path):
 def test_notebooks_are_small_and_listed():
     assert len(FILES) >= 5
     assert sum(path.stat().st_size for path in FILES) < LARGEST
-    listed = re.findall(r"^\| \[\w+\]\((\w+)\.ipynb\) \|", (DOCS / "notebooks/index.md").read_text(), re.M)
+    page = (DOCS / "notebooks/index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[\w+\]\((\w+)\.ipynb\) \|", page, re.M)
     assert sorted(listed) == [path.stem for path in FILES]
 
 
@@ -77,7 +78,10 @@ FAULTS = {
         lambda n: n.cells[1].outputs.append(nbformat.v4.new_output("error", ename="KeyError")),
         "raised KeyError",
     ),
-    "standard error": (lambda n: n.cells[1].outputs.append(stream("stderr", "x")), "standard error"),
+    "standard error": (
+        lambda n: n.cells[1].outputs.append(stream("stderr", "x")),
+        "standard error",
+    ),
     "a warning": (
         lambda n: n.cells[1].outputs.append(stream("stdout", "UserWarning: x")),
         "shows a warning",
