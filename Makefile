@@ -1,6 +1,7 @@
 # make demo     trains, evaluates and draws VM3-AC on predator-prey in runs/demo
 # make test     lint, types, doctests, the whole suite: what .ci/run calls
 # make test-wheel  the built wheel with each extra alone
+# make notebooks  executes docs/notebooks, each in a kernel of its own, and checks what they claim
 # make test-slow  the long learning runs
 # make test-benchmarl  BenchMARL, and the losses with the oldest torchrl, in .venv-benchmarl
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,7 +15,7 @@ BENCHMARL_STAMP := $(BENCHMARL_VENV)/.installed
 BENCHMARL_PIP := $(BENCHMARL) -m pip install --quiet --disable-pip-version-check -c constraints-benchmarl.txt
 OLD_END := functional nn priors modules objectives baselines learning integrations
 
-.PHONY: install demo test test-slow test-wheel test-benchmarl lint types clean
+.PHONY: install demo test test-slow test-wheel test-benchmarl notebooks lint types clean
 
 install: $(STAMP)
 
@@ -56,6 +57,10 @@ test-wheel: install
 # Gaps are skipped with a reason; what needs extras that BenchMARL's set has not is skipped too.
 test-benchmarl: $(BENCHMARL_STAMP)
 	OMP_NUM_THREADS=1 $(BENCHMARL) -m pytest -q -n 2 -m "not slow" --doctest-modules vm3ac_modules/integrations $(OLD_END:%=tests/%)
+
+# Nothing is written: `.venv/bin/python docs/make_notebooks.py` writes their outputs anew.
+notebooks: install
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make_notebooks.py --check
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests

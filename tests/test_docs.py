@@ -86,10 +86,26 @@ def test_every_target_of_the_paper_map_exists(equation, says, functions, tests):
         for name in path.split("."):
             found = getattr(found, name)
     for file, path in places:
-        body = ast.parse((ROOT / file).read_text()).body
-        for name in path.split("::"):
-            [node] = [n for n in body if getattr(n, "name", None) == name]
-            body = node.body
+        find_test(file, path)
+
+
+def find_test(file, path):
+    body = ast.parse((ROOT / file).read_text()).body
+    for name in path.split("::"):
+        [node] = [n for n in body if getattr(n, "name", None) == name]
+        body = node.body
+
+
+def test_every_trap_has_a_guard_that_is_tested():
+    rows = [line for line in (DOCS / "traps.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| trap |")]
+    assert len(rows) > 30
+    for row in rows:
+        *_, checked = row.strip("| ").split(" | ")
+        places = re.findall(r"`(tests/[\w/.]+)::([\w:]+)`", checked)
+        assert places or checked == "`make test-benchmarl`", row
+        for file, path in places:
+            find_test(file, path)
 
 
 def test_the_map_has_every_equation_that_is_implemented():

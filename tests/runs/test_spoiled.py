@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,6 +153,23 @@ def test_messages_stand_on_lines_of_their_own_beside_the_bar(capsys):
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert "a note" in lines
     assert "UserWarning: a warning" in lines
+
+
+def test_a_bar_in_a_notebook_without_ipywidgets_says_nothing_of_them(monkeypatch):
+    # By these tqdm knows that it is in a notebook, and what it lacks there.
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    for name in ("ipywidgets", "IPython.html.widgets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("tqdm.")]:
+        if name.split(".")[1] in ("auto", "autonotebook", "notebook", "contrib"):
+            monkeypatch.delitem(sys.modules, name)
+    # Recorded: tqdm catches what a warning raises where warnings are errors.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with ProgressBar(10, 0) as bar:
+            bar.update(1)
+    assert not caught
 
 
 def test_a_worker_without_a_main_guard_ends_with_one_sentence(monkeypatch, capsys):

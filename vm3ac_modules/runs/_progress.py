@@ -14,8 +14,12 @@ class ProgressBar:
 
     def __init__(self, total: int, done: int) -> None:
         require_extra("tqdm", "recipes", "The progress bar")
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
+        from tqdm import TqdmWarning, tqdm
+
+        with warnings.catch_warnings():
+            # In a notebook this import misses ipywidgets, which a plain bar does not use.
+            warnings.simplefilter("ignore", TqdmWarning)
+            from tqdm.contrib.logging import logging_redirect_tqdm
 
         self._bar = tqdm(total=total, initial=done, unit="frame", mininterval=1.0)
         # What is logged meanwhile goes on lines of its own, above the bar.
