@@ -27,7 +27,6 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
 nitpicky = True
-suppress_warnings = ["toc.empty_glob"]  # pages that a checkout may lack: notebooks, zoo, loggers
 smartquotes = False
 highlight_language = "text"
 templates_path: list[str] = []

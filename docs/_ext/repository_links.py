@@ -1,7 +1,8 @@
-"""Links that work in the repository and on the site.
+"""Links and lists of pages that work in the repository and on the site.
 
 A page may link to a folder of the repository, or to a page of its root. The site has neither, so a
 link to a folder leads to the list of all results, and one to a page of the root to its page here.
+A list of pages may name, by a pattern, pages that a checkout does not have.
 """
 
 import re
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from sphinx.application import Sphinx
 
 ROOT_PAGES = {"SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md"}
+PATTERN = re.compile(r"^([\w/]+\*)\n", re.M)
 LINK = re.compile(r"\]\(([\w./-]+)(#[\w-]*)?\)")
 
 
@@ -30,7 +32,8 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
         path = PurePosixPath(*[".."] * up, target.relative_to(docs).as_posix())
         return f"]({path}{match[2] or ''})"
 
-    text = LINK.sub(link, source[0])
+    text = PATTERN.sub(lambda m: m[0] if any(docs.glob(f"{m[1]}.*")) else "", source[0])
+    text = LINK.sub(link, text)
     alone = name.startswith("results/") and name != "results/README"
     source[0] = f"---\norphan: true\n---\n\n{text}" if alone else text
 
