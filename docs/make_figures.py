@@ -79,7 +79,9 @@ def predictor(figure: Figure, color: Colors) -> None:
     ax.plot(first, second, ".", ms=4, mew=0, color=color["one"], label="pairs of actions")
     ax.plot(line, slope * line, color=color["two"], label="mean of q")
     scale = (0.8**2 + 0.3**2 - slope * 0.8**2) ** 0.5
-    ax.fill_between(line, slope * line - scale, slope * line + scale, color=color["two"], alpha=0.25)
+    ax.fill_between(
+        line, slope * line - scale, slope * line + scale, color=color["two"], alpha=0.25
+    )
     ax.set(xlabel="action of agent 1", ylabel="action of agent 2", xlim=(-2.6, 2.6))
     ax.legend(frameon=False, loc="upper left")
 
@@ -170,9 +172,7 @@ def draw(name: str, theme: str, path: Path) -> None:
         color["ink"],
     )
     fixed = {"svg.fonttype": "path", "svg.hashsalt": name, "font.size": 9, "axes.titlesize": 10}
-    with mpl.rc_context(
-        ink | fixed | {"axes.spines.top": False, "axes.spines.right": False}
-    ):
+    with mpl.rc_context(ink | fixed | {"axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((width, height))
         drawing(figure, color)
         if any(ax.axison for ax in figure.axes):

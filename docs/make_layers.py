@@ -83,7 +83,9 @@ def draw(path: Path) -> None:
     columns = depth(graph)
     place: dict[str, tuple[float, float]] = {}
     for column in sorted(set(columns.values())):
-        members = sorted(layer for layer in graph if columns[layer] == column and layer not in ASIDE)
+        members = sorted(
+            layer for layer in graph if columns[layer] == column and layer not in ASIDE
+        )
         for index, layer in enumerate(members):
             place[layer] = (column, (len(members) - 1) / 2 - index)
     place |= ASIDE

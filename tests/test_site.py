@@ -19,7 +19,12 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
     if not {"_build", "api"} & set(page.relative_to(ROOT).parts)
 )
-HOSTS = ("https://arxiv.org/", "https://github.com/", "https://keepachangelog.com/", "https://semver.org/")
+HOSTS = (
+    "https://arxiv.org/",
+    "https://github.com/",
+    "https://keepachangelog.com/",
+    "https://semver.org/",
+)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 

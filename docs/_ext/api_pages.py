@@ -80,9 +80,18 @@ def said_in(tree: ast.Module) -> dict[str, str]:
     return said
 
 
+def defined_in(public: str, module: str, everything: dict[str, bool]) -> tuple[str, str]:
+    """The module that defines a name, and the first line that it says of it."""
+    tree = tree_of(module, everything.get(module, False))
+    further = offered(tree).get(public)
+    if further and public not in said_in(tree):
+        return defined_in(public, further, everything)
+    return module, said_in(tree).get(public, "")
+
+
 def row(public: str, module: str, everything: dict[str, bool]) -> str:
     """One name of a package, with a link to where it is described."""
-    line = said_in(tree_of(module, everything.get(module, False))).get(public, "")
+    module, line = defined_in(public, module, everything)
     line = re.sub(r"(?<!`)\*\*(?=\w)", r"\\*\\*", line)
     return f"* - :py:obj:`{public} <{module}.{public}>`\n  - {line}"
 

@@ -5,8 +5,10 @@ line of a property. An indented block of a module's docstring is shown as it sta
 """
 
 import re
+from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.util import inspect
 
 KINDS = ("attribute", "data", "property")
 
@@ -54,12 +56,17 @@ def sign(
     app: Sphinx,
     what: str,
     name: str,
-    obj: object,
+    obj: Any,
     options: object,
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None]:
-    """Write an alias of a type by its name alone."""
+    """Write the arguments of ``__init__`` where a metaclass hides them, and aliases by name."""
+    if what == "class" and signature == "(*args, **kwargs)":
+        own = inspect.signature(obj.__init__, bound_method=True)
+        signature = inspect.stringify_signature(
+            own, show_return_annotation=False, unqualified_typehints=True
+        )
 
     def bare(text: str | None) -> str | None:
         return text and re.sub(r"TypeAliasForwardRef\('([^']+)'\)", r"\1", text)

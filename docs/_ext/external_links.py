@@ -43,9 +43,7 @@ PAGES = {
     "pathlib.Path": f"{PYTHON}pathlib.html#pathlib.Path",
 }
 for _name in ("Callable", "Collection", "Iterable", "Iterator", "Mapping", "Sequence"):
-    PAGES[f"collections.abc.{_name}"] = (
-        f"{PYTHON}collections.abc.html#collections.abc.{_name}"
-    )
+    PAGES[f"collections.abc.{_name}"] = f"{PYTHON}collections.abc.html#collections.abc.{_name}"
 for _name in (
     "TensorDict",
     "TensorDictBase",
@@ -57,23 +55,23 @@ for _name in (
     PAGES[f"tensordict.{_name}"] = f"{TENSORDICT}tensordict.{_name}.html"
 for _name in (
     "data.Composite",
+    "data.ReplayBuffer",
     "data.TensorSpec",
     "envs.EnvBase",
     "envs.TransformedEnv",
+    "envs.VmasEnv",
+    "modules.AdditiveGaussianModule",
+    "modules.TanhNormal",
     "objectives.LossModule",
     "objectives.SoftUpdate",
 ):
     PAGES[f"torchrl.{_name}"] = f"{TORCHRL}torchrl.{_name}.html"
 PAGES |= {
-    "torchrl.data.ReplayBuffer": f"{TORCHRL}torchrl.data.ReplayBuffer.html",
     "torchrl.envs.TensorDictPrimer": f"{TORCHRL}torchrl.envs.transforms.TensorDictPrimer.html",
     "torchrl.envs.Transform": f"{TORCHRL}torchrl.envs.transforms.Transform.html",
-    "torchrl.envs.VmasEnv": f"{TORCHRL}torchrl.envs.VmasEnv.html",
-    "torchrl.modules.AdditiveGaussianModule": f"{TORCHRL}torchrl.modules.AdditiveGaussianModule.html",
     "torchrl.modules.ProbabilisticActor": (
         f"{TORCHRL}torchrl.modules.tensordict_module.ProbabilisticActor.html"
     ),
-    "torchrl.modules.TanhNormal": f"{TORCHRL}torchrl.modules.TanhNormal.html",
 }
 
 # Names of other libraries that have no page of their own to lead to.

@@ -6,7 +6,6 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
-
 SPACED = re.compile(r"(<mi>(?:log|&#x1D53C;)</mi>)(?=<m)")
 SPACE = r'\1<mspace width="0.17em"/>'
 
