@@ -47,6 +47,7 @@ for _name in ("Callable", "Collection", "Iterable", "Iterator", "Mapping", "Sequ
 for _name in (
     "TensorDict",
     "TensorDictBase",
+    "nn.ProbabilisticTensorDictModule",
     "nn.ProbabilisticTensorDictSequential",
     "nn.TensorDictModuleBase",
     "nn.TensorDictSequential",
@@ -80,6 +81,7 @@ PLAIN = {
     "hypothesis.strategies.SearchStrategy",
     "tensordict.NestedKey",
     "torchrl.data.RandomSampler",
+    "torchrl.envs.utils.MarlGroupMapType",
     "torchrl.objectives.ValueEstimators",
     "torchrl.objectives.utils.TargetNetUpdater",
     "vmas.simulator.core.Agent",
