@@ -95,19 +95,18 @@ def test_every_page_is_in_the_navigation():
 def test_every_public_name_has_a_place_in_the_api(extension):
     pages = extension("api_pages")
     everything = pages.modules()
+    checked = 0
     for name, package in everything.items():
-        if name.startswith(pages.ELSEWHERE) or name == pages.PACKAGE:
-            continue
         text, tree = pages.page(name, package, everything), pages.tree_of(name, package)
-        described = {*pages.said_in(tree), *pages.constants(tree), *pages.offered(tree)}
-        described |= {n for n in pages.listed(tree) if f".{n}" in text}
-        try:
-            module = importlib.import_module(name)
-        except ImportError as error:
-            pytest.skip(str(error))
-        public = set(getattr(module, "__all__", [])) - {"__version__"}
-        home = {n for n in public if getattr(getattr(module, n, None), "__module__", name) != name}
-        assert not public - described - home, name
+        members = ":members:\n" in text
+        for public in pages.listed(tree):
+            elsewhere = pages.offered(tree).get(public, "")
+            said = members and pages.said_in(tree).get(public)
+            row = elsewhere and f"`{public} <" in text
+            kept = members and any(elsewhere.startswith(other) for other in everything)
+            assert said or row or kept or re.search(rf"\b{public}\b", text), f"{name}.{public}"
+            checked += 1
+    assert checked > 500
 
 
 def test_a_page_of_the_api_names_its_members(extension):

@@ -6,6 +6,7 @@ before each build and are not committed.
 
 import ast
 import re
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def modules() -> dict[str, bool]:
     return found
 
 
+@cache
 def tree_of(name: str, package: bool) -> ast.Module:
     """The syntax tree of a module; of a package whose names are lazy, that of its stub."""
     path = ROOT.joinpath(*name.split("."))
