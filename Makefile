@@ -3,6 +3,7 @@
 # make test-wheel  the built wheel with each extra alone
 # make notebooks  executes docs/notebooks, each in a kernel of its own, and checks what they claim
 # make test-slow  the long learning runs
+# make docs     the documentation site in docs/_build/html, offline; a warning is an error
 # make test-benchmarl  BenchMARL, and the losses with the oldest torchrl, in .venv-benchmarl
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -15,7 +16,9 @@ BENCHMARL_STAMP := $(BENCHMARL_VENV)/.installed
 BENCHMARL_PIP := $(BENCHMARL) -m pip install --quiet --disable-pip-version-check -c constraints-benchmarl.txt
 OLD_END := functional nn priors modules objectives baselines learning integrations
 
-.PHONY: install demo test test-slow test-wheel test-benchmarl notebooks lint types clean
+DOCS_STAMP := $(VENV)/.installed-docs
+
+.PHONY: install demo docs notebooks test test-slow test-wheel test-benchmarl lint types clean
 
 install: $(STAMP)
 
@@ -39,6 +42,13 @@ $(BENCHMARL_STAMP): pyproject.toml constraints-benchmarl.txt
 demo: install
 	$(BIN)/python recipes/train_continuous.py loop=demo algorithm=vm3ac task=predator_prey_2 run_dir=runs/demo overwrite=true $(DEMO)
 	$(BIN)/python recipes/evaluate.py run_dir=runs/demo episodes=20 latent=all
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -b html -n -W --keep-going docs docs/_build/html
 
 lint: install
 	$(BIN)/ruff check .
@@ -66,4 +76,4 @@ test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
 
 clean:
-	rm -rf $(VENV) $(BENCHMARL_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCHMARL_VENV) build dist docs/_build docs/api .mypy_cache .ruff_cache .pytest_cache .hypothesis

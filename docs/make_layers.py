@@ -1,4 +1,4 @@
-"""Draw the rooms of the package and write what each imports: ``python docs/make_layers.py``.
+"""Draw the layers of the package and write what each imports: ``python docs/make_layers.py``.
 
 Reads imports from the code. A test compares docs/layers.md with what this writes.
 """
@@ -15,17 +15,17 @@ PAGE = ROOT / "docs" / "layers.md"
 ASIDE = {"envs": (0.0, -1.7), "doctor": (1.0, -1.7)}
 """Rooms that stand apart from the column of their depth."""
 SMALL = {"_lazy", "extras", "files", "options", "keys"}
-"""Single files that every room may use: not drawn."""
+"""Single files that every layer may use: not drawn."""
 
 
-def rooms() -> dict[str, set[str]]:
-    """Every room and the rooms that it imports."""
+def layers() -> dict[str, set[str]]:
+    """Every layer and the layers that it imports."""
     found: dict[str, set[str]] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
-        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room == "__init__":
+        layer = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if layer == "__init__":
             continue
-        uses = found.setdefault(room, set())
+        uses = found.setdefault(layer, set())
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -33,81 +33,83 @@ def rooms() -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
             uses |= {n.split(".")[1] for n in names if n.startswith("vm3ac_modules.")}
-    return {room: uses - {room} for room, uses in found.items() if room not in SMALL}
+    return {layer: uses - {layer} for layer, uses in found.items() if layer not in SMALL}
 
 
 def depth(graph: dict[str, set[str]]) -> dict[str, int]:
-    """Column of every room: one right of all that it imports."""
+    """Column of every layer: one right of all that it imports."""
     columns: dict[str, int] = {}
 
-    def column(room: str) -> int:
-        if room not in columns:
-            below = [column(other) for other in graph[room] if other in graph]
-            columns[room] = 1 + max(below, default=-1)
-        return columns[room]
+    def column(layer: str) -> int:
+        if layer not in columns:
+            below = [column(other) for other in graph[layer] if other in graph]
+            columns[layer] = 1 + max(below, default=-1)
+        return columns[layer]
 
-    for room in graph:
-        column(room)
+    for layer in graph:
+        column(layer)
     return columns
 
 
 def direct(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
     """Imports that no longer path implies: those that are drawn."""
 
-    def reach(room: str) -> set[str]:
+    def reach(layer: str) -> set[str]:
         found = set()
-        for other in graph[room] & graph.keys():
+        for other in graph[layer] & graph.keys():
             found |= {other} | reach(other)
         return found
 
     edges = []
-    for room, uses in graph.items():
+    for layer, uses in graph.items():
         uses = uses & graph.keys()
         implied = set().union(*(reach(other) for other in uses)) if uses else set()
-        edges += [(room, other) for other in sorted(uses - implied)]
+        edges += [(layer, other) for other in sorted(uses - implied)]
     return sorted(edges)
 
 
-def lines_of(room: str) -> tuple[int, int]:
-    """Files and lines of a room."""
-    place = PACKAGE / room
+def lines_of(layer: str) -> tuple[int, int]:
+    """Files and lines of a layer."""
+    place = PACKAGE / layer
     files = list(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     return len(files), sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
 
 
 def draw(path: Path) -> None:
-    """The picture: rooms in columns, imports to the left."""
+    """The picture: layers in columns, imports to the left."""
     from matplotlib.figure import Figure
 
-    graph = rooms()
+    graph = layers()
     columns = depth(graph)
     place: dict[str, tuple[float, float]] = {}
     for column in sorted(set(columns.values())):
-        members = sorted(room for room in graph if columns[room] == column and room not in ASIDE)
-        for index, room in enumerate(members):
-            place[room] = (column, (len(members) - 1) / 2 - index)
+        members = sorted(
+            layer for layer in graph if columns[layer] == column and layer not in ASIDE
+        )
+        for index, layer in enumerate(members):
+            place[layer] = (column, (len(members) - 1) / 2 - index)
     place |= ASIDE
     figure = Figure((13, 4.2))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.7, max(columns.values()) + 0.7), ylim=(-2.2, 2.2))
     axes.axis("off")
-    for room, other in direct(graph):
-        (x, y), (u, v) = place[room], place[other]
+    for layer, other in direct(graph):
+        (x, y), (u, v) = place[layer], place[other]
         arrow = {"arrowstyle": "-|>", "color": "#0072B2", "lw": 1.1, "shrinkA": 20, "shrinkB": 34}
         axes.annotate("", xy=(u, v), xytext=(x, y), arrowprops=arrow)
     box = {"boxstyle": "round,pad=0.45", "fc": "#F5F5F5", "ec": "#404040"}
-    for room, (x, y) in place.items():
-        axes.text(x, y, room, ha="center", va="center", fontsize=11, bbox=box)
+    for layer, (x, y) in place.items():
+        axes.text(x, y, layer, ha="center", va="center", fontsize=11, bbox=box)
     figure.savefig(path, dpi=110)
 
 
 def table() -> str:
-    """What each room imports."""
-    graph, columns = rooms(), depth(rooms())
-    rows = ["| room | imports |", "|---|---|"]
-    for room in sorted(graph, key=lambda room: (columns[room], room)):
-        uses = ", ".join(f"`{other}`" for other in sorted(graph[room] & graph.keys())) or "nothing"
-        rows.append(f"| `{room}` | {uses} |")
+    """What each layer imports."""
+    graph, columns = layers(), depth(layers())
+    rows = ["| layer | imports |", "|---|---|"]
+    for layer in sorted(graph, key=lambda layer: (columns[layer], layer)):
+        uses = ", ".join(f"`{other}`" for other in sorted(graph[layer] & graph.keys())) or "nothing"
+        rows.append(f"| `{layer}` | {uses} |")
     return "\n".join(rows)
 
 

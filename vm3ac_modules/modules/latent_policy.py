@@ -78,16 +78,16 @@ class LatentPolicy(ProbabilisticTensorDictSequential):
     is meant, so a stock loss is handed :meth:`fresh` or :meth:`replaying`; both share all
     parameters with this policy. The losses of this package take the policy itself.
 
-    =============================  =======================================
-    the host's loss                takes
-    =============================  =======================================
-    draws its own actions (SAC,    ``policy.fresh()``
+    ===============================  ======================
+    the host's loss                  takes
+    ===============================  ======================
+    draws its own actions (SAC,      ``policy.fresh()``
     CQL, CrossQ, REDQ, TD3)
-    scores stored actions (PPO,    ``policy.replaying()``
+    scores stored actions (PPO,      ``policy.replaying()``
     MAPPO, A2C, REINFORCE, V-trace,
     behavior cloning)
-    losses of this package         ``policy``
-    =============================  =======================================
+    losses of this package           ``policy``
+    ===============================  ======================
 
     Args:
         modules: an optional :class:`~vm3ac_modules.modules.LatentSampler`, networks, and the
