@@ -19,7 +19,9 @@ from contracts.episode_contract import (
 )
 from contracts.fop import make_critic
 
+from vm3ac_modules.envs.matrix import MATRIX_GAMES
 from vm3ac_modules.functional.categorical import draw_categorical
+from vm3ac_modules.nn import FOPMixer
 from vm3ac_modules.objectives import FOPLoss
 from vm3ac_modules.objectives.episodic import read_episodes
 
@@ -172,3 +174,61 @@ def test_temperature_can_be_changed_in_place():
     other.load_state_dict(loss.state_dict())
     assert loss(td, noise)["loss_actor"] != before
     torch.testing.assert_close(loss(td, noise)["loss_actor"], other(td, noise)["loss_actor"])
+
+
+class Constant(torch.nn.Module):
+    """A state value that is the same everywhere."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.constant = value
+
+    def forward(self, state):
+        return self.constant.expand(*state.shape[:-1], 1)
+
+
+class FreeMixer(FOPMixer):
+    """FOP's mixer with a number per joint action in the place of its network of weights."""
+
+    def __init__(self, num_actions, weights, value):
+        super().__init__(1, 2, num_actions, num_critics=1)
+        self.weights, self.value = weights, Constant(value)
+
+    def credit(self, state, action):
+        return self.weights[..., None, None].expand(*state.shape[:-1], 1, self.num_agents)
+
+
+@pytest.mark.parametrize("game", ["climbing", "penalty", "non_monotonic"])
+def test_an_exact_joint_critic_leaves_the_policies_free(game):
+    r"""Whatever joint action the individual values prefer, positive weights make the joint exact.
+
+    With S = sum_i V_i, V = max Q - S + 1 and one weight per joint action for all agents,
+    lambda(a) = (max Q + 1 - Q(a)) / sum_i (V_i - Q_i(a_i)), the mixer gives Q(a) for every a. So
+    neither values nor weights have a gradient, and policies of exp(Q_i / alpha) stay where they
+    are. What it costs: the preferred joint action's weight grows as 1 / alpha.
+    """
+    matrix = MATRIX_GAMES[game]
+    payoffs = matrix.rewards[0].double().flatten()
+    joint = torch.cartesian_prod(*[torch.arange(matrix.num_actions)] * 2)
+    one_hot = torch.nn.functional.one_hot(joint, matrix.num_actions).double()
+    state = torch.zeros(len(joint), 1).double()
+    paid = set()
+    for number, preferred in enumerate(joint):
+        weights = {}
+        for alpha in (0.5, 0.05):
+            values = torch.nn.functional.one_hot(preferred, matrix.num_actions).double()
+            soft = alpha * (values / alpha).logsumexp(-1)
+            chosen = values.expand(len(joint), 2, -1).gather(-1, joint.unsqueeze(-1)).squeeze(-1)
+            ceiling = payoffs.max() + 1
+            credit = (ceiling - payoffs) / (soft - chosen).sum(-1)
+            assert bool((credit > 0).all())
+            mixer = FreeMixer(matrix.num_actions, credit, ceiling - soft.sum())
+            total = mixer(chosen[:, None], soft.expand(len(joint), 1, 2), state, one_hot)
+            torch.testing.assert_close(total[:, 0], payoffs)
+            weights[alpha] = credit[number]
+        policy = (values / alpha).softmax(-1)
+        assert torch.equal(policy.argmax(-1), preferred)
+        paid.add(float(payoffs[number]))
+        # The advantage of a preferred action shrinks with the temperature; the gap does not.
+        assert weights[0.05] > 10 * weights[0.5]
+    assert paid == set(payoffs.tolist())

@@ -14,6 +14,9 @@ from typing import Any
 
 __all__ = ["TUNED", "tuned"]
 
+MATRIX = "battle/games/*/[!gs]*"
+"""Every small game but guard and same_mode."""
+
 TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "predator_prey_*", {"reward_scale": 0.1}),
     ("*", "predator_prey_2", {"beta": 0.15}),
@@ -44,21 +47,35 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
     ("lica", "battle/*", {"num_envs": 8, "batch_size": 8}),
     ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8}),
-    # Small games: one update per round of 32 episodes, 200 for a matrix, whose best return is
-    # about 1 inside the loss; 800 for the guard, who moves on: what the replay holds is recent.
-    ("*", "battle/games/*", {"frames": 6_400, "num_envs": 32, "batch_size": 32}),
+    # Small games. The guard moves on: one update per round of 32 episodes, a recent replay.
+    ("*", "battle/games/*", {"frames": 25_600, "num_envs": 32, "batch_size": 32, "lr": 2e-3}),
     ("*", "battle/games/*", {"buffer_size": 640, "start_episodes": 32}),
-    ("*", "battle/games/*", {"updates_per_episode": 1 / 32, "eval_every_frames": 1_600}),
-    ("*", "battle/games/*", {"lr": 2e-3, "reward_scale": 0.1, "epsilon_frames": 3_200}),
-    ("*", "battle/games/*", {"temperature_start": 1.0, "temperature_end": 0.01}),
+    ("*", "battle/games/*", {"updates_per_episode": 1 / 32, "eval_every_frames": 3_200}),
+    ("*", "battle/games/*", {"epsilon_frames": 12_800}),
+    ("*", "battle/games/*", {"temperature_start": 0.5, "temperature_end": 0.5}),
     ("*", "battle/games/*", {"temperature_frames": 4_800}),
-    ("*", "battle/games/*/two_step", {"frames": 12_800, "eval_every_frames": 3_200}),
-    ("*", "battle/games/*/two_step", {"epsilon_frames": 6_400, "temperature_frames": 9_600}),
-    ("*", "battle/games/*/guard", {"frames": 25_600, "eval_every_frames": 3_200}),
-    ("*", "battle/games/*/guard", {"temperature_start": 0.5, "temperature_end": 0.5}),
-    ("*", "battle/games/*/guard", {"reward_scale": 1.0, "epsilon_frames": 12_800}),
-    ("*", "battle/games/*/guard", {"eval_episodes": 1024}),
-    ("*", "battle/games/*/same_mode", {"reward_scale": 1.0}),
+    ("*", "battle/games/*/guard", {"reward_scale": 1.0, "eval_episodes": 1024}),
+    ("*", "battle/games/*/same_mode", {"frames": 6_400, "eval_every_frames": 1_600}),
+    ("*", "battle/games/*/same_mode", {"epsilon_frames": 3_200, "temperature_end": 0.01}),
+    # A matrix stays: three updates per round, a replay of all of it, a best return of about 1.
+    ("*", MATRIX, {"frames": 4_800, "buffer_size": 4_800, "eval_every_frames": 1_600}),
+    ("*", MATRIX, {"updates_per_episode": 3 / 32, "batch_size": 64, "reward_scale": 0.1}),
+    ("*", MATRIX, {"epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_frames": 3_600}),
+    ("*", "battle/games/*/two_step", {"frames": 9_600, "eval_every_frames": 3_200}),
+    ("*", "battle/games/*/two_step", {"epsilon_frames": 7_200, "temperature_frames": 9_600}),
+    # A critic of joint actions needs all of them, and no entropy behind the end of a game.
+    *(
+        (name, MATRIX, values)
+        for name in ("vm3ac", "fop")
+        for values in (
+            {"lr": 1e-2, "epsilon_start": 0.95, "epsilon_end": 0.9, "temperature_end": 0.1},
+            {"strict_soft": True},
+        )
+    ),
+    ("dop", MATRIX, {"critic_lr": 2e-3}),
+    ("lica", MATRIX, {"lr": 1e-2, "critic_lr": 2e-2, "entropy_weight": 0.01}),
+    ("lica", MATRIX, {"epsilon_start": 0.0, "epsilon_end": 0.0, "batch_size": 32}),
+    ("vdac", MATRIX, {"value_weight": 0.5, "batch_size": 32}),
     ("vm3ac", "battle/games/*", {"num_latents": "all", "latent_dim": 4, "latent_gain": 10.0}),
     ("vm3ac", "battle/games/*", {"pair_weight": "mean", "predictor_lr": 5e-4}),
 )
