@@ -71,10 +71,10 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     assert read_csv_log(run / "metrics.csv")["update"][-1] == more["updates"]
 
 
-@pytest.mark.parametrize("name", ["3s_vs_3z", "8m_vs_9m"])
-def test_other_maps_train(battle, name):
-    summary = train(battle("algorithm=vm3ac", map=name, draw=False))
-    assert summary["map"] == name
+def test_a_map_of_unlike_sides_trains(battle):
+    # The smallest one: compiling the simulator takes seconds that grow with the units.
+    summary = train(battle("algorithm=vm3ac", map="2m_vs_1z", draw=False))
+    assert summary["map"] == "2m_vs_1z"
     assert summary["updates"] > 0
     assert math.isfinite(summary["eval_return_mean"])
 
