@@ -1,4 +1,4 @@
-"""Hypothesis profiles, processes, threads; the root conftest.py seeds every test's random numbers."""
+"""Hypothesis profiles, processes, threads; the root conftest.py seeds every test."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Break lines of the package one by one, and see that the tests notice.
 
-    python tests/mutations.py docs/results/suite/mutations.csv [--tests before] [--from COMMIT] [ROW ...]
+    python tests/mutations.py docs/results/suite/mutations.csv [--tests before] [--from COMMIT]
 
 A row of the list names a file, the text that is replaced (found once in that file), its
 replacement, and the test that must go red. The checkout is copied to a temporary directory; the

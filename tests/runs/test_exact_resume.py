@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
+from multiprocessing import get_context
 
 import pytest
 from contracts.training import differences, logged, run_until, scramble
@@ -212,16 +210,12 @@ def test_in_a_process_of_its_own(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     train(steps("vm3ac_tight", one))
     run_until(steps("vm3ac_tight", other), KILLED_AT)
-    config = json.dumps(steps("vm3ac_tight", other, resume=True))
-    code = "import json, sys; from vm3ac_modules.runs import train; train(json.loads(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, config],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    # Not a fork of this process: it has none of its state.
+    arguments = (steps("vm3ac_tight", other, resume=True),)
+    process = get_context("forkserver").Process(target=train, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     assert differences(one, other) == []
 
 

@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from contracts.programs import RECIPES, run_recipe
 from contracts.training import equal, leaves, run_until
 
 pytest.importorskip("vmas")
@@ -142,13 +142,13 @@ def test_a_run_killed_among_its_random_frames_goes_on_with_them(compose):
 
 def test_a_killed_run_goes_on(compose, tmp_path):
     run = tmp_path / "run"
-    script = Path(__file__).parents[2] / "recipes" / "train_continuous.py"
     pytest.importorskip("hydra")
     # The tiny configuration, with more frames than could be done before the kill.
     said = ["num_envs=4", "batch_size=8", "init_random_frames=16", "threads=1"]
     said += ["task.max_steps=6", "eval_episodes=2", "eval_every_frames=50000", "hidden=[8,8]"]
     said += ["checkpoint_every_frames=40", "information_rows=4", "information_latents=8"]
-    command = [sys.executable, str(script), *said, f"run_dir={run}", "frames=100000"]
+    said += [f"run_dir={run}"]
+    command = [sys.executable, str(RECIPES / "train_continuous.py"), *said, "frames=100000"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         for _ in range(600):
             if len(list((run / "checkpoint").glob("step_*"))) == 2:
@@ -158,8 +158,9 @@ def test_a_killed_run_goes_on(compose, tmp_path):
     assert has_checkpoint(run)
     frame = load_checkpoint(run).frame
     assert 40 <= frame < 100000
-    resumed = [*command[:-1], f"frames={frame + 40}", "resume=true", "draw=false"]
-    subprocess.run(resumed, check=True, capture_output=True)
+    said += [f"frames={frame + 40}", "resume=true", "draw=false"]
+    done = run_recipe("train_continuous.py", *said, place=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert load_checkpoint(run).frame == frame + 40
     assert (run / "summary.json").stat().st_size > 0
     frames = read_csv_log(run / "metrics.csv")["frame"]
