@@ -25,6 +25,18 @@ multiprocessing.set_start_method("forkserver", force=True)
 multiprocessing.set_forkserver_preload(["torchrl.collectors", "torchrl.envs", "torchrl.objectives"])
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _disk_in_the_background():
+    """No test cuts the power: what it wrote it reads without waiting for the disk.
+
+    A training waits for as long as it computes otherwise. Tests of the order of writes look at the
+    calls themselves.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _keep_threads():
     threads = torch.get_num_threads()

@@ -32,8 +32,11 @@ def copy_checkout(target: Path, commit: str | None) -> None:
     if commit is None:
         for name in COPIED:
             source = ROOT / name
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, target / name)
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, target / name, ignore=ignored)
+            else:
+                shutil.copy(source, target / name)
         return
     archive = subprocess.Popen(["git", "-C", ROOT, "archive", commit], stdout=subprocess.PIPE)
     subprocess.run(["tar", "-x", "-C", target], stdin=archive.stdout, check=True)
@@ -56,7 +59,9 @@ def run_tests(checkout: Path, nodes: list[str], log: Path) -> int:
     status = 70
     try:
         os.chdir(checkout)
+        # A line that comes and goes within a second must not be hidden by what was compiled.
         sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         sys.path[:0] = [str(checkout), str(checkout / "tests")]
         os.environ["PYTHONPATH"] = f"{checkout}{os.pathsep}{checkout / 'tests'}"
         with log.open("w") as file:
@@ -103,7 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
             file.write_text(whole)
             survived += status != FAILED
             word = "killed" if status == FAILED else f"SURVIVED ({status})"
-            print(f"{row['row']:>3} {word:12} {row['file']}  {row['old']!r} -> {row['new']!r}")
+            change = f"{row['old']!r} -> {row['new']!r}"
+            print(f"{row['row']:>3} {word:12} {row['file']}  {change}", flush=True)
             if status not in (0, FAILED):
                 print(log.read_text()[-2000:])
     return survived

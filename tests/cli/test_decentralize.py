@@ -205,16 +205,17 @@ def test_what_cannot_be_meant_is_refused(runs, tmp_path, monkeypatch, capsys):
     )
     said = fails(export, [runs / "0", "--latent", "none"], capsys)
     assert "'none' does not fit a policy with a latent" in said
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
-    assert "pip install 'vm3ac-modules[export]'" in fails(export, arguments, capsys)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)
+        arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
+        assert "pip install 'vm3ac-modules[export]'" in fails(export, arguments, capsys)
     wrong = {
         ("episodes=0",): "episodes must be an integer >= 2, got 0",
         ("--drop", "1.5"): "drop must be a number >= 0 and <= 1, got 1.5",
         ("--seed", "-1"): "seed must be an integer >= 0 or null, got -1",
         ("seed=9223372036854775808",): "seed must satisfy 0 <= seed < 2^63",
         ("--kill", "1"): "kill must be AGENT@STEP, as 1@50, got '1'",
-        ("--kill", "2@3", "--format", "torch"): "no agent 2 in a team of 2",
+        ("--kill", "2@3", "--format", "onnx"): "no agent 2 in a team of 2",
     }
     for arguments, said in wrong.items():
         assert said in fails(decentralize, [runs / "0", *arguments], capsys)

@@ -40,9 +40,13 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     # What a run begins with depends on its seed alone.
     with Run(Settings.of(battle(f"algorithm={algorithm}", run_dir=tmp_path / "first"))) as run:
         first = {k: v.clone() for k, v in run.agent.loss.state_dict().items()}
-    summary = train(battle(f"algorithm={algorithm}"))
+    # Drawing takes as long again and asks a policy for no more than an evaluation does.
+    draw = algorithm in ("vm3ac", "maven")
+    summary = train(battle(f"algorithm={algorithm}", draw=draw))
     run = tmp_path / "run"
-    assert all((run / name).stat().st_size > 0 for name in FILES)
+    drawn = ("curve.png", "rollout.gif")
+    files = [name for name in FILES if draw or name not in drawn]
+    assert all((run / name).stat().st_size > 0 for name in files)
     assert not SUMMARY - set(json.loads((run / "summary.json").read_text()))
     assert summary["frames"] >= 120
     assert summary["updates"] > 0
@@ -65,7 +69,7 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     # The prior of MAVEN's latent learns from groups of eight episodes.
     assert not frozen, frozen
 
-    more = train(battle(f"algorithm={algorithm}", frames=200, resume=True))
+    more = train(battle(f"algorithm={algorithm}", frames=200, resume=True, draw=False))
     assert more["frames"] >= 200
     assert more["updates"] > summary["updates"]
     assert read_csv_log(run / "metrics.csv")["update"][-1] == more["updates"]

@@ -101,7 +101,6 @@ def test_exported_agents_normalize_by_themselves(far, tmp_path, part):
     assert apart < 1e-4, "an agent alone does what it did in the team"
     unaware = export_agents(trained.policy, tmp_path / "b", **options)
     assert read_record(unaware[0])["observation_normalization"] is None
-    assert largest_difference(trained.policy, env, unaware, latent="mean", seed=7) > 0.01
 
 
 def test_a_team_of_processes_gets_raw_observations(far, tmp_path):

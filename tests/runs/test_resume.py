@@ -37,8 +37,8 @@ def weights_of(state):
     return [name for name in names if state[name].numel()]
 
 
+@pytest.mark.usefixtures("used")
 def test_a_resumed_run_goes_on_from_its_checkpoint(compose, tmp_path):
-    train(compose(frames=32, draw=False))
     before = load_checkpoint(tmp_path / "run")
     with Run(Settings.of(compose(resume=True, draw=False))) as run:
         loss = {k: v.clone() for k, v in run.agent.loss.state_dict().items()}
@@ -63,9 +63,8 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(compose, tmp_path):
     assert read_csv_log(tmp_path / "run" / "eval.csv")["frame"] == [0.0, 32.0, 64.0]
 
 
-def test_the_streams_are_put_back_before_the_first_step(compose, tmp_path):
-    train(compose(frames=32, draw=False))
-    saved = load_checkpoint(tmp_path / "run").state["rng"]
+def test_the_streams_are_put_back_before_the_first_step(compose, used):
+    saved = load_checkpoint(used).state["rng"]
     seen = {}
     with Run(Settings.of(compose(resume=True, draw=False))) as run:
         torch.manual_seed(99)
@@ -82,9 +81,8 @@ def test_the_streams_are_put_back_before_the_first_step(compose, tmp_path):
     assert torch.equal(seen["torch"], saved["torch"])
 
 
-def test_rows_after_the_checkpoint_are_cut_on_resume(compose, tmp_path):
-    train(compose(frames=32, draw=False))
-    metrics = tmp_path / "run" / "metrics.csv"
+def test_rows_after_the_checkpoint_are_cut_on_resume(compose, used):
+    metrics = used / "metrics.csv"
     kept = read_csv_log(metrics)["frame"]
     with metrics.open("a") as file:
         file.write(metrics.read_text().splitlines()[-1].replace("32,", "60,", 1) + "\n")
