@@ -52,7 +52,8 @@ BATTLES = {
     "num_envs": 4,
     "batch_size": 4,
     "start_episodes": 4,
-    "eval_episodes": 2,
+    # As many rows as are trained on: the simulator is compiled for a number of rows.
+    "eval_episodes": 4,
     "eval_every_frames": 35,
     "checkpoint_every_frames": 80,
     "log_every_updates": 4,
