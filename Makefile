@@ -1,4 +1,5 @@
 # make demo     trains, evaluates and draws VM3-AC on predator-prey in runs/demo
+# make check    lint, types, and the tests of what differs from main: for work in progress
 # make test     lint, types, doctests, the whole suite: what .ci/run calls
 # make test-wheel  the built wheel with each extra alone
 # make notebooks  executes docs/notebooks, each in a kernel of its own, and checks what they claim
@@ -18,7 +19,7 @@ OLD_END := functional nn priors modules objectives baselines learning integratio
 
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: install demo docs notebooks test test-slow test-wheel test-benchmarl lint types clean
+.PHONY: install demo check docs notebooks test test-slow test-wheel test-benchmarl lint types clean
 
 install: $(STAMP)
 
@@ -57,8 +58,14 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# CHECK adds options: `make check CHECK="--against HEAD --list"`.
+check: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python tests/check.py $(CHECK)
+
+# Each worker begins with half of the files and takes over tests of the other when it is done, so
+# that what a file's tests share is made once.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --doctest-modules vm3ac_modules tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" --doctest-modules vm3ac_modules tests
 
 # The built wheel, outside the checkout: alone, with each extra alone, and as a user would.
 test-wheel: install

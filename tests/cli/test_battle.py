@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
+from contracts.programs import run_recipe
 
 pytest.importorskip("hydra")
 
@@ -15,7 +13,6 @@ from vm3ac_modules.algorithms import presets, tuned
 from vm3ac_modules.cli.training import battle_main
 from vm3ac_modules.runs import BattleTraining
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 DISCRETE = presets("discrete")
 
 
@@ -83,9 +80,8 @@ def test_help_lists_every_option(battle):
         assert word in said.out
 
 
-def test_the_recipe_says_what_is_wrong():
-    program = [sys.executable, str(RECIPES / "train_smac.py"), "algorithm=qmix"]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+def test_the_recipe_says_what_is_wrong(tmp_path):
+    done = run_recipe("train_smac.py", "algorithm=qmix", place=tmp_path)
     assert done.returncode == 2
     assert "unknown algorithm 'qmix'" in done.stderr
     assert "Traceback" not in done.stderr

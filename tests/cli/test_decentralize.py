@@ -10,6 +10,8 @@ import torch
 
 pytest.importorskip("vmas")
 pytest.importorskip("hydra")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
 
 from contracts.training import STEPS, configuration
 
@@ -20,14 +22,17 @@ from vm3ac_modules.runs import Run, Settings, train
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of one task, and exported agents of both; the first one's read the clock."""
+    """Two runs of one task, exported agents of both, and the first one's that read the clock.
+
+    Those are ONNX models: a process that runs a program of torch imports torch for seconds.
+    """
     folder = tmp_path_factory.mktemp("runs")
     threads = torch.get_num_threads()
     for seed in (0, 1):
         tiny = {**STEPS, "eval_episodes": 2, "information_rows": 0, "draw": False}
         tiny |= {"seed": seed, "run_dir": str(folder / str(seed))}
         train(Settings.of(configuration(tiny=tiny)))
-    export.main([str(folder / "0")])
+    export.main([str(folder / "0"), "--format", "onnx"])
     for seed in (0, 1):
         export.main([str(folder / str(seed)), "--latent", "given"])
     torch.set_num_threads(threads)
@@ -42,10 +47,12 @@ def fails(program, arguments, capsys):
 
 
 def test_exported_agents_match_the_team(runs):
-    folder = runs / "0" / "agents" / "synchronized"
-    parity = json.loads((folder / "parity_torch.json").read_text())
-    assert parity["largest_difference"] <= 1e-5
-    assert sorted(path.name for path in folder.glob("*.pt2")) == ["agent_0.pt2", "agent_1.pt2"]
+    for latent, kind, suffix in (("synchronized", "onnx", "onnx"), ("given", "torch", "pt2")):
+        folder = runs / "0" / "agents" / latent
+        parity = json.loads((folder / f"parity_{kind}.json").read_text())
+        assert parity["largest_difference"] <= 1e-5
+        files = sorted(path.name for path in folder.glob(f"agent_*.{suffix}"))
+        assert files == [f"agent_{i}.{suffix}" for i in (0, 1)]
 
 
 def test_agents_that_differ_from_the_team_are_an_error(runs, tmp_path, monkeypatch, capsys):
@@ -74,18 +81,18 @@ def test_code_that_lies_in_the_run_is_not_believed(runs, monkeypatch):
         decentralize, "export", lambda *a: (written.append(a[3]), export_agents(*a))[1]
     )
     for bench in (first, second):
-        assert not bench.vouched(bench.latent)
-        assert len(bench.files(bench.latent)) == 2
-        assert bench.vouched(bench.latent)
-    assert written == ["synchronized"] * 2
+        assert not bench.vouched("given")
+        assert len(bench.files("given")) == 2
+        assert bench.vouched("given")
+    assert written == ["given"] * 2
     said = decentralize.Bench(decentralize.Decentralized(run_dir=run, format="torch"))
-    said.files(said.latent)
+    said.files("given")
     assert len(written) == 2
 
 
 def test_the_table_of_faults(runs, capsys):
     run = runs / "0"
-    decentralize.main([str(run), "--format", "torch", "--episodes", "3"])
+    decentralize.main([str(run), "--format", "onnx", "--episodes", "3"])
     said = capsys.readouterr().out
     written = json.loads((run / "decentralized.json").read_text())
     rows = {row["latent"]: row for row in written["results"]}
@@ -145,7 +152,7 @@ def test_a_game_of_one_step_with_an_adversary(tmp_path, capsys):
 
 
 def test_a_killed_agent_ends_the_run_or_rejoins(runs, capsys):
-    run = [str(runs / "0"), "--format", "torch", "--episodes", "2", "--kill", "1@3"]
+    run = [str(runs / "0"), "--format", "onnx", "--episodes", "2", "--kill", "1@3"]
     said = fails(decentralize, run, capsys)
     assert "agent 1 (process " in said
     assert "was ended by SIGKILL. The team was stopped after 3 steps." in said
@@ -179,10 +186,11 @@ def test_agents_of_another_run_are_refused(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         decentralize, "checkpoint_identity", lambda run: {"sha256": "f" * 64, "frame": 99}
     )
+    run[2] = "onnx"
     said = fails(decentralize, [*run, tmp_path / "other"], capsys)
     assert "holds agents of another checkpoint (frame 64) than" in said
     said = fails(decentralize, [*run, tmp_path], capsys)
-    assert f"{tmp_path} holds no agent_*.pt2." in said
+    assert f"{tmp_path} holds no agent_*.onnx." in said
 
 
 def test_a_run_without_checkpoint_is_refused(tmp_path, capsys):
@@ -197,16 +205,17 @@ def test_what_cannot_be_meant_is_refused(runs, tmp_path, monkeypatch, capsys):
     )
     said = fails(export, [runs / "0", "--latent", "none"], capsys)
     assert "'none' does not fit a policy with a latent" in said
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
-    assert "pip install 'vm3ac-modules[export]'" in fails(export, arguments, capsys)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)
+        arguments = [runs / "0", "--format", "onnx", "--out", tmp_path]
+        assert "pip install 'vm3ac-modules[export]'" in fails(export, arguments, capsys)
     wrong = {
         ("episodes=0",): "episodes must be an integer >= 2, got 0",
         ("--drop", "1.5"): "drop must be a number >= 0 and <= 1, got 1.5",
         ("--seed", "-1"): "seed must be an integer >= 0 or null, got -1",
         ("seed=9223372036854775808",): "seed must satisfy 0 <= seed < 2^63",
         ("--kill", "1"): "kill must be AGENT@STEP, as 1@50, got '1'",
-        ("--kill", "2@3", "--format", "torch"): "no agent 2 in a team of 2",
+        ("--kill", "2@3", "--format", "onnx"): "no agent 2 in a team of 2",
     }
     for arguments, said in wrong.items():
         assert said in fails(decentralize, [runs / "0", *arguments], capsys)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from contracts.programs import run_recipe
 
 pytest.importorskip("vmas")
 pytest.importorskip("hydra")
@@ -16,7 +15,6 @@ from vm3ac_modules.algorithms import presets, tuned
 from vm3ac_modules.cli.training import help_text
 from vm3ac_modules.runs import LOOPS, Settings, StepTraining, read_yaml
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 CONTINUOUS = presets("continuous")
 
 
@@ -226,13 +224,12 @@ def test_help_of_every_algorithm(algorithm):
         assert row.meaning in text
 
 
-# --- one process of its own -------------------------------------------------------------------
+# --- the recipe ---------------------------------------------------------------------------------
 
 
 def test_a_failure_is_one_sentence(tmp_path):
-    script = RECIPES / "train_continuous.py"
-    command = [sys.executable, str(script), "resume=true", f"run_dir={tmp_path / 'none'}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    options = ["resume=true", f"run_dir={tmp_path / 'none'}"]
+    done = run_recipe("train_continuous.py", *options, place=tmp_path)
     assert done.returncode == 2
     assert "nothing to resume" in done.stderr
     assert "Traceback" not in done.stderr
@@ -240,11 +237,10 @@ def test_a_failure_is_one_sentence(tmp_path):
 
 
 def test_the_recipe_trains(tmp_path):
-    script = RECIPES / "train_continuous.py"
     options = ["frames=16", "num_envs=4", "batch_size=4", "init_random_frames=4", "hidden=[8]"]
     options += ["task.max_steps=5", "eval_episodes=2", "information_rows=0", "draw=false"]
-    command = [sys.executable, str(script), *options, "run_dir=here", "threads=1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    options += ["run_dir=here", "threads=1"]
+    done = run_recipe("train_continuous.py", *options, place=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "here" / "summary.json").read_text())
     assert done.stdout.startswith("vm3ac on predator_prey_2: return ")

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from contracts.training import BATTLES, STEPS, configuration
+
+from vm3ac_modules.runs import train
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The directory of a run of 32 frames, to be read."""
+    place = tmp_path_factory.mktemp("trained") / "run"
+    pytest.importorskip("vmas")
+    pytest.importorskip("tensorboard")
+    train(configuration(tiny={**STEPS, "frames": 32, "draw": False, "run_dir": str(place)}))
+    return place
+
+
+@pytest.fixture
+def used(trained, tmp_path):
+    """A copy of it where the test's own run is."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.fixture

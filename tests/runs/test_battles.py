@@ -40,9 +40,13 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     # What a run begins with depends on its seed alone.
     with Run(Settings.of(battle(f"algorithm={algorithm}", run_dir=tmp_path / "first"))) as run:
         first = {k: v.clone() for k, v in run.agent.loss.state_dict().items()}
-    summary = train(battle(f"algorithm={algorithm}"))
+    # Drawing takes as long again and asks a policy for no more than an evaluation does.
+    draw = algorithm in ("vm3ac", "maven")
+    summary = train(battle(f"algorithm={algorithm}", draw=draw))
     run = tmp_path / "run"
-    assert all((run / name).stat().st_size > 0 for name in FILES)
+    drawn = ("curve.png", "rollout.gif")
+    files = [name for name in FILES if draw or name not in drawn]
+    assert all((run / name).stat().st_size > 0 for name in files)
     assert not SUMMARY - set(json.loads((run / "summary.json").read_text()))
     assert summary["frames"] >= 120
     assert summary["updates"] > 0
@@ -65,16 +69,16 @@ def test_every_algorithm_trains_and_resumes(battle, tmp_path, algorithm):
     # The prior of MAVEN's latent learns from groups of eight episodes.
     assert not frozen, frozen
 
-    more = train(battle(f"algorithm={algorithm}", frames=200, resume=True))
+    more = train(battle(f"algorithm={algorithm}", frames=200, resume=True, draw=False))
     assert more["frames"] >= 200
     assert more["updates"] > summary["updates"]
     assert read_csv_log(run / "metrics.csv")["update"][-1] == more["updates"]
 
 
-@pytest.mark.parametrize("name", ["3s_vs_3z", "8m_vs_9m"])
-def test_other_maps_train(battle, name):
-    summary = train(battle("algorithm=vm3ac", map=name, draw=False))
-    assert summary["map"] == name
+def test_a_map_of_unlike_sides_trains(battle):
+    # The smallest one: compiling the simulator takes seconds that grow with the units.
+    summary = train(battle("algorithm=vm3ac", map="2m_vs_1z", draw=False))
+    assert summary["map"] == "2m_vs_1z"
     assert summary["updates"] > 0
     assert math.isfinite(summary["eval_return_mean"])
 
@@ -109,10 +113,18 @@ def test_load_agent_knows_the_battle(battle, tmp_path):
 
 
 @pytest.mark.parametrize("num_envs", [1, 2])
-def test_the_real_game_s_adapter_trains(battle, num_envs):
+def test_the_real_game_s_adapter_trains(battle, num_envs, monkeypatch):
     """The loop over StarCraft's interface, a stub in its place; two games are two processes."""
     from vm3ac_modules.envs import make_smac_env
+    from vm3ac_modules.envs.battles import smac
     from vm3ac_modules.testing import SMACStub
+
+    def quickly(*args, mp_start_method, **options):
+        assert mp_start_method == "spawn"
+        return ParallelEnv(*args, **options)
+
+    ParallelEnv = smac.ParallelEnv
+    monkeypatch.setattr(smac, "ParallelEnv", quickly)
 
     def make(num_envs, device, seed, **options):
         # The second game in a row loses its connection in its third step.

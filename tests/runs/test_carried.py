@@ -92,17 +92,29 @@ def test_exported_agents_normalize_by_themselves(far, tmp_path, part):
     trained = load_agent(tmp_path / "run", trust=True)
     env = trained.make_env(4, seed=0)
     maps = affine_observation(env)
-    paths = export_agents(trained.policy, tmp_path / "a", about=ABOUT, normalization=maps)
+    options = {"latent": "mean", "about": ABOUT}
+    paths = export_agents(trained.policy, tmp_path / "a", normalization=maps, **options)
     said = read_record(paths[0])["observation_normalization"]
     assert len(said) == len(maps)
     assert said[0]["loc"] == maps[0].loc[0].tolist()
-    apart = largest_difference(trained.policy, env, paths, latent="synchronized", seed=7)
+    apart = largest_difference(trained.policy, env, paths, latent="mean", seed=7)
     assert apart < 1e-4, "an agent alone does what it did in the team"
-    unaware = export_agents(trained.policy, tmp_path / "b", about=ABOUT)
+    unaware = export_agents(trained.policy, tmp_path / "b", **options)
     assert read_record(unaware[0])["observation_normalization"] is None
-    with DecentralizedTeam(paths, seed=7, trust=True) as team:
+
+
+def test_a_team_of_processes_gets_raw_observations(far, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    train(far("scaled"))
+    trained = load_agent(tmp_path / "run", trust=True)
+    env = trained.make_env(4, seed=0)
+    options = {"latent": "mean", "about": ABOUT, "format": "onnx"}
+    maps = affine_observation(env)
+    paths = export_agents(trained.policy, tmp_path / "a", normalization=maps, **options)
+    with DecentralizedTeam(paths, seed=7) as team:
         found = evaluate(team, env, max_steps=6, seed=7)
-    joint = evaluate(trained.policy, env, max_steps=6, seed=7, latent="synchronized")
+    joint = evaluate(trained.policy, env, max_steps=6, seed=7, latent="mean")
     assert found.mean == pytest.approx(joint.mean, abs=1e-4)
 
 

@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from contracts.programs import RECIPES, run_recipe
 from contracts.training import equal, leaves, run_until
 
 pytest.importorskip("vmas")
@@ -37,8 +37,8 @@ def weights_of(state):
     return [name for name in names if state[name].numel()]
 
 
+@pytest.mark.usefixtures("used")
 def test_a_resumed_run_goes_on_from_its_checkpoint(compose, tmp_path):
-    train(compose(frames=32, draw=False))
     before = load_checkpoint(tmp_path / "run")
     with Run(Settings.of(compose(resume=True, draw=False))) as run:
         loss = {k: v.clone() for k, v in run.agent.loss.state_dict().items()}
@@ -63,9 +63,8 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(compose, tmp_path):
     assert read_csv_log(tmp_path / "run" / "eval.csv")["frame"] == [0.0, 32.0, 64.0]
 
 
-def test_the_streams_are_put_back_before_the_first_step(compose, tmp_path):
-    train(compose(frames=32, draw=False))
-    saved = load_checkpoint(tmp_path / "run").state["rng"]
+def test_the_streams_are_put_back_before_the_first_step(compose, used):
+    saved = load_checkpoint(used).state["rng"]
     seen = {}
     with Run(Settings.of(compose(resume=True, draw=False))) as run:
         torch.manual_seed(99)
@@ -82,9 +81,8 @@ def test_the_streams_are_put_back_before_the_first_step(compose, tmp_path):
     assert torch.equal(seen["torch"], saved["torch"])
 
 
-def test_rows_after_the_checkpoint_are_cut_on_resume(compose, tmp_path):
-    train(compose(frames=32, draw=False))
-    metrics = tmp_path / "run" / "metrics.csv"
+def test_rows_after_the_checkpoint_are_cut_on_resume(compose, used):
+    metrics = used / "metrics.csv"
     kept = read_csv_log(metrics)["frame"]
     with metrics.open("a") as file:
         file.write(metrics.read_text().splitlines()[-1].replace("32,", "60,", 1) + "\n")
@@ -142,13 +140,13 @@ def test_a_run_killed_among_its_random_frames_goes_on_with_them(compose):
 
 def test_a_killed_run_goes_on(compose, tmp_path):
     run = tmp_path / "run"
-    script = Path(__file__).parents[2] / "recipes" / "train_continuous.py"
     pytest.importorskip("hydra")
     # The tiny configuration, with more frames than could be done before the kill.
     said = ["num_envs=4", "batch_size=8", "init_random_frames=16", "threads=1"]
     said += ["task.max_steps=6", "eval_episodes=2", "eval_every_frames=50000", "hidden=[8,8]"]
     said += ["checkpoint_every_frames=40", "information_rows=4", "information_latents=8"]
-    command = [sys.executable, str(script), *said, f"run_dir={run}", "frames=100000"]
+    said += [f"run_dir={run}"]
+    command = [sys.executable, str(RECIPES / "train_continuous.py"), *said, "frames=100000"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         for _ in range(600):
             if len(list((run / "checkpoint").glob("step_*"))) == 2:
@@ -158,8 +156,9 @@ def test_a_killed_run_goes_on(compose, tmp_path):
     assert has_checkpoint(run)
     frame = load_checkpoint(run).frame
     assert 40 <= frame < 100000
-    resumed = [*command[:-1], f"frames={frame + 40}", "resume=true", "draw=false"]
-    subprocess.run(resumed, check=True, capture_output=True)
+    said += [f"frames={frame + 40}", "resume=true", "draw=false"]
+    done = run_recipe("train_continuous.py", *said, place=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert load_checkpoint(run).frame == frame + 40
     assert (run / "summary.json").stat().st_size > 0
     frames = read_csv_log(run / "metrics.csv")["frame"]

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,12 @@ def kill(workers, worker=1):
 
 
 def children():
-    """Processes that this one has started and that are alive, multiprocessing's tracker aside."""
+    """Processes that this one has started and that are alive, multiprocessing's own two aside.
+
+    A worker started by the fork server is that one's child.
+    """
+    server = forkserver._forkserver._forkserver_pid
+    own = {os.getpid(), server}
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -73,8 +79,9 @@ def children():
             command = (status.parent / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
-        own = int(fields[1]) == os.getpid() and fields[0] != "Z"
-        if own and "resource_tracker" not in command:
+        if int(fields[1]) not in own or fields[0] == "Z":
+            continue
+        if "resource_tracker" not in command and int(status.parent.name) != server:
             found.append(command)
     return found
 

@@ -1,4 +1,4 @@
-r"""What a frozen team is worth against the best response of an adversary.
+r"""Value of a frozen team against the best response of an adversary.
 
 Shapes: ``D`` draws, ``N`` agents.
 

@@ -81,7 +81,7 @@ class EvaluationResult:
         return math.nan if won is None else float(won.mean())
 
     def beside(self) -> dict[str, float]:
-        """What greedy play came to, to stand beside drawn play; nothing without it."""
+        """Results of greedy play, named for a row beside those of drawn play; empty without it."""
         if self.greedy is None:
             return {}
         won = {"greedy_win_rate": self.greedy.win_rate} if "battle_won" in self.info else {}
@@ -206,7 +206,7 @@ def evaluate(
 
 
 def usual_actions(policy: Policy | None, plays: Plays) -> Actions:
-    """How evaluations act unless they are told: whole episodes of policies that draw, both ways.
+    """Default actions: both drawn and greedy for whole episodes of stochastic policies.
 
     Greedy play of a policy that is undecided is another policy than the one that was trained.
 

@@ -75,7 +75,7 @@ class Improvement(NamedTuple):
 
 
 class ReturnSummary(NamedTuple):
-    """What :func:`summarize_returns` says about the seeds of one algorithm."""
+    """Statistics over the seeds of one algorithm, from :func:`summarize_returns`."""
 
     seeds: int
     mean: Estimate

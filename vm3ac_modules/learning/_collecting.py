@@ -27,7 +27,7 @@ OWN_TRANSFORMS: dict[str, Any] = (
 
 
 class Collected(NamedTuple):
-    """What one turn of collecting brought."""
+    """The steps of one turn of collecting."""
 
     data: TensorDictBase
     """What is stored: steps ``[R]``, or episodes ``[R, L + 1]``."""

@@ -71,7 +71,7 @@ class ProcessWorkers(Workers):
         self.turns = iter(self.collector)
 
     def play(self, frames: int, random_frames: int) -> TensorDictBase:
-        """A round; all processes begin anew if one was killed."""
+        """Collect a batch of steps; restart all processes if one was killed."""
         for _ in range(TRIES):
             try:
                 self._send_weights()

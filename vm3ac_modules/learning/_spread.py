@@ -137,7 +137,7 @@ class Workers(ABC):
         return weights.update_(TensorDict.from_module(self.learned).data)
 
     def makers(self, frames: int, workers: Iterable[int]) -> list[Callable[[], EnvBase]]:
-        """What builds the environments of workers that start at a frame."""
+        """Builders of the environments of workers that start at a frame."""
         share, seed = self.spread.share, self.spread.seed
         return [
             partial(

@@ -1,4 +1,4 @@
-"""A trainable agent, whatever its algorithm: policy, loss, optimizers, and what they need."""
+"""A trainable agent of any algorithm: policy, loss, optimizers, hooks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_transforms(
 
 @dataclass
 class Agent:
-    """What an algorithm builds, and :func:`~vm3ac_modules.algorithms.build` returns.
+    """A trainable agent, as :func:`~vm3ac_modules.algorithms.build` returns it.
 
     Args:
         policy: the policy to collect with; ``policy.greedy()`` is the one to evaluate.

@@ -1,4 +1,4 @@
-"""A whole update as one CUDA graph: what takes hundreds of launches is one."""
+"""Capture a whole update as one CUDA graph, which replaces hundreds of launches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What an algorithm does beside its loss while environments are stepped.
+r"""Hooks: what an algorithm does while environments are stepped.
 
 Shapes: ``S`` seeds (1 in an ordinary run), ``R = S * B`` rows of the environment, seed by seed.
 
@@ -69,7 +69,7 @@ class Hook:
         return torch.empty(1, 0)
 
     def state_dict(self, seed: int) -> dict[str, Any]:
-        """What a checkpoint of one seed needs to hold.
+        """State of one seed for a checkpoint.
 
         Args:
             seed: index of the seed.
@@ -115,7 +115,7 @@ class Schedule(Hook):
         self.value = math.nan
 
     def before_collect(self, frames: int) -> None:
-        """Set it for what is collected next."""
+        """Set the value for the next steps."""
         if not self.late:
             self._set(frames)
 

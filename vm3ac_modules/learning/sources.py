@@ -1,4 +1,4 @@
-"""Where the batches of updates come from: what was just played, a replay, or both.
+"""Sources of batches: the newest episodes, a replay, or both.
 
 Shapes: ``S`` seeds, ``B`` batch, ``L`` time limit, ``T`` transitions of a batch's longest episode.
 Transitions go in as steps of all rows, seed by seed ``[S * rows]``; whole episodes as
@@ -238,7 +238,7 @@ class Replayed(Source):
         return self.replay.storage.get(index.to(self.sizes.device))
 
     def fill(self, seeds: Sequence[TensorDictBase], written: int) -> None:
-        """Put every item back where it lay, before anything else goes in.
+        """Restore every item to its place in an empty replay.
 
         Args:
             seeds: items of every seed, oldest first.

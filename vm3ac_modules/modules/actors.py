@@ -235,7 +235,7 @@ def make_deterministic_actor(
 def make_policy(
     sampler: TensorDictModuleBase | None, actor: ProbabilisticTensorDictSequential
 ) -> LatentPolicy:
-    """Put the latent's sampler before the actor: what a collector calls and our losses take.
+    """Put the latent's sampler before the actor, for collectors and for this package's losses.
 
     A stock TorchRL loss is handed ``policy.fresh()`` if it draws actions of its own, so that it
     draws a latent for s and another for s', or ``policy.replaying()`` if it scores stored actions.

@@ -139,7 +139,7 @@ class CategoricalPredictor(TensorDictModuleBase):
         return self.net.table(*self._inputs(situation, mask))
 
     def _inputs(self, situation: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the network reads: the flat situation and a mask."""
+        """Inputs of the network: the flat situation and a mask."""
         if situation.shape[-len(self.shape) :] != self.shape:
             raise ValueError(
                 f"{type(self).__name__}: the {self.situation} must end in {list(self.shape)}, got "

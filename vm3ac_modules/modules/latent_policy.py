@@ -30,7 +30,7 @@ __all__ = ["LatentPolicy", "StoredLatent"]
 
 
 class StoredLatent(TensorDictModuleBase):
-    """Say that the latent in the tensordict is meant: what stands where a sampler would draw.
+    """Stand in for a sampler and use the latent that the tensordict holds.
 
     Args:
         prior: the law that the latent was drawn from, where a loss needs further latents of it.
@@ -72,7 +72,7 @@ class StoredLatent(TensorDictModuleBase):
 
 
 class LatentPolicy(ProbabilisticTensorDictSequential):
-    """A sampler and an actor: what a collector calls, and what stock losses are handed parts of.
+    """A sampler and an actor in sequence; collectors call it, stock losses take parts of it.
 
     Called, it draws a latent and acts on it. Asked for a distribution it cannot know which latent
     is meant, so a stock loss is handed :meth:`fresh` or :meth:`replaying`; both share all
@@ -118,7 +118,7 @@ class LatentPolicy(ProbabilisticTensorDictSequential):
         return any(isinstance(module, LatentSampler) for module in self.module)
 
     def fresh(self) -> ProbabilisticTensorDictSequential:
-        """The policy for a loss that draws actions of its own: every call draws another latent."""
+        """The policy for losses that draw actions themselves: each call draws a fresh latent."""
         return ProbabilisticTensorDictSequential(*self.module)
 
     def replaying(self) -> ProbabilisticTensorDictSequential:

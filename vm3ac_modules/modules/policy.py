@@ -76,9 +76,9 @@ def policy_leaves(module: TensorDictModuleBase) -> Iterator[TensorDictModuleBase
 
 
 class Policy(TensorDictModuleBase):
-    """What a team plays: a latent sampler (or none), the actor, and what explores.
+    """The policy of a team: a latent sampler (or none), the actor, and exploration.
 
-    Whoever needs to know something of a policy asks here. It runs like the sequence that it holds.
+    It describes itself: latent, prior, sizes, bounds. Calling it runs the sequence that it holds.
 
     Args:
         module: the sequence to collect with: an optional
@@ -150,7 +150,7 @@ class Policy(TensorDictModuleBase):
 
     @property
     def sampler(self) -> LatentSampler | None:
-        """What draws or holds the latent; None without one, or where the policy cannot (MAVEN)."""
+        """The latent's sampler; None without a latent, or if the environment draws it (MAVEN)."""
         leaves = policy_leaves(self.module)
         return next((leaf for leaf in leaves if isinstance(leaf, LatentSampler)), None)
 

@@ -201,7 +201,7 @@ def make_recurrent_policy(
 
 
 def playing_sequence(actor: RecurrentActor, *before: TensorDictModuleBase) -> TensorDictSequential:
-    """An actor, the draw of an action from what it wrote, and its memory of that action.
+    """A recurrent actor with the draw of its action and the memory of it.
 
     Args:
         actor: the actor.

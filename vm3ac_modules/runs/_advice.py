@@ -1,4 +1,4 @@
-"""What a finished run says of its own settings: one sentence for each that kept it from learning.
+"""Advice about a finished run's settings: one sentence for each that kept it from learning.
 
 Shapes: ``E`` episodes, ``T`` transitions.
 """
@@ -29,7 +29,7 @@ VALUES = ("state_action_value", "state_value")
 
 
 def advise(run: RunBase) -> list[str]:
-    """What kept a finished run from learning, with the knob that changes it.
+    """List what kept a finished run from learning, with the option that changes it.
 
     Args:
         run: a run behind its last update; one without an update has nothing to say.

@@ -1,4 +1,4 @@
-"""What a run is made of: settings, agent, environment, source, counters and files.
+"""The parts of a run: settings, agent, environment, source of batches, counters and files.
 
 :class:`~vm3ac_modules.runs.Run` adds how it goes; saving, reports and evaluations work on this.
 """
@@ -163,7 +163,7 @@ class RunBase:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds of this run, what was done before a resume included."""
+        """Seconds that this run took, including those before a resume."""
         return self.seconds_before + time.monotonic() - self.started
 
     @property
@@ -173,7 +173,7 @@ class RunBase:
         return self.lost_before + now
 
     def note(self, text: str) -> None:
-        """Say something that whoever reads the results should know; ``summary.json`` has it too."""
+        """Log a note for readers of the results and add it to ``summary.json``."""
         LOG.warning("%s: %s.", self.training.run_dir, text)
         self.notes.append(text)
 
@@ -190,7 +190,7 @@ class RunBase:
         }
 
     def load_counters(self, state: Mapping[str, Any]) -> None:
-        """Put back what :meth:`counters` gave."""
+        """Restore the values that :meth:`counters` returned."""
         self.frames, self.updates = state["frames"], state["updates"]
         self.episodes, self.lost_before = state["episodes"], state["lost_episodes"]
         self.seconds_before, self.notes = state["wall_seconds"], list(state["notes"])

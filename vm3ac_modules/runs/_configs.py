@@ -23,7 +23,7 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What two configurations do not agree in, a sentence each."""
+    """List the differences of two configurations, one sentence each."""
     old, new = dict(_leaves(saved)), dict(_leaves(given))
     return [
         f"{key}: checkpoint has {old.get(key, 'nothing')}, this run has {new.get(key, 'nothing')}"

@@ -18,7 +18,7 @@ from vm3ac_modules.runs._report import evaluation_row, information, joined_summa
 
 
 class Evaluator:
-    """Plays a run's policy on the protocol's fixed starts, in an environment of its own."""
+    """Evaluate a run's policy on fixed starts, in a separate environment."""
 
     def __init__(self, run: RunBase) -> None:
         self.run = run

@@ -22,7 +22,7 @@ NEVER_TRIM = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep memory that tensors gave back, instead of fetching it anew at each update.
+    """Make glibc keep freed memory, so that updates do not fetch it again.
 
     Linux hands out fresh pages one by one and zeroed, which takes a tenth to a quarter of an update
     (docs/performance.md). The process then stays as large as it ever was.

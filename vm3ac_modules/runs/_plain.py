@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: plain values and tensors, which load without running code."""
+"""Check that a checkpoint holds plain values and tensors alone, which load without running code."""
 
 from __future__ import annotations
 

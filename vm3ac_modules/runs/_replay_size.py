@@ -1,4 +1,4 @@
-"""Whether the replay of a training fits where it shall lie, known before the first step."""
+"""Check before the first step that the replay fits into memory or onto the disk."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_replay(
     *,
     free: Callable[[str, Path | None], int | None] | None = None,
 ) -> None:
-    """Refuse a replay that is larger than what is free.
+    """Raise if a replay is larger than the free space.
 
     Args:
         items: items that it will hold.

@@ -1,4 +1,4 @@
-"""What a run says of itself: rows of eval.csv, and its summary.
+"""Rows of eval.csv and the summary of a run.
 
 Shapes: ``S`` seeds.
 """
@@ -94,7 +94,7 @@ def _exact_information(run: RunBase, source: Replayed) -> dict[str, float]:
 def summary(
     run: RunBase, settings: Settings, result: EvaluationResult, random: EvaluationResult
 ) -> dict[str, Any]:
-    """What is known of one seed at its end."""
+    """Summarize one seed at its end."""
     battles = run.task.plays == "episodes"
     about = dict(run.task.about)
     counts = {"episodes": run.episodes} if battles else {}

@@ -90,7 +90,7 @@ def spread_of(run: Any, task: Task) -> Spread | None:
 
 
 def check_spread(spread: Spread, agent: Agent, env: EnvBase) -> None:
-    """Refuse what needs all rows in one process.
+    """Reject options that need all rows in one process.
 
     Args:
         spread: how rows are spread.

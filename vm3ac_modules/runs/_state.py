@@ -1,4 +1,4 @@
-"""Everything that a checkpoint of a run holds, and how it is put back.
+"""Save and restore the whole state of a run.
 
 Every seed's checkpoint has the form of a run alone, in a directory of its own.
 """
@@ -51,7 +51,7 @@ NOT_IN_HASH = frozenset(
 
 
 def hashed_config(settings: Settings) -> dict[str, Any]:
-    """What a resumed run must agree with."""
+    """The part of the configuration that a resumed run must share."""
     return {k: v for k, v in settings.to_dict().items() if k not in NOT_IN_HASH}
 
 
@@ -61,7 +61,7 @@ def completed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(run: RunBase) -> None:
-    """Refuse what no checkpoint could hold before the run begins, not after its first hours."""
+    """Check before the run begins that a checkpoint can hold its state."""
     for state in _states(run):
         check_plain(state, "state")
 
@@ -80,7 +80,7 @@ def save(run: RunBase) -> None:
 
 
 def _states(run: RunBase) -> Iterator[dict[str, Any]]:
-    """What every seed's checkpoint holds besides the replay."""
+    """Yield the state of each seed's checkpoint, without the replay."""
     agent, seeds = run.agent, run.agent.seeds
     losses = split_state(dict(agent.loss.state_dict()), _template(run), seeds)
     optimizers = {n: split_optimizer(o.state_dict(), seeds) for n, o in _optimizers(run)}

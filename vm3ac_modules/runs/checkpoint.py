@@ -55,7 +55,7 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoint(NamedTuple):
-    """What :func:`load_checkpoint` returns: all tensors are on the CPU."""
+    """A loaded checkpoint; all tensors are on the CPU."""
 
     frame: int
     state: dict[str, Any]
@@ -153,7 +153,7 @@ def has_checkpoint(run_dir: Path | str) -> bool:
 
 
 def checkpoint_identity(run_dir: Path | str) -> dict[str, Any]:
-    """What tells a run's last checkpoint from all others.
+    """Identify a run's last checkpoint.
 
     Args:
         run_dir: directory of the run.

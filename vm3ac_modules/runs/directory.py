@@ -111,7 +111,7 @@ class RunLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let others in."""
+        """Release the directory to other processes."""
         self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""What a configuration says of the task: by name, or by the map of a battle."""
+"""Read the task from a configuration: its name, or the map of a battle."""
 
 from __future__ import annotations
 

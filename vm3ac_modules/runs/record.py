@@ -1,4 +1,4 @@
-"""What a run leaves behind: its directory, CSV and TensorBoard logs, versions and JSON files."""
+"""Files of a run: its directory, CSV and TensorBoard logs, versions and JSON."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class Run(RunBase):
                 part.load_state({})
 
     def store(self, collected: Collected) -> None:
-        """Give what was collected to the source of batches and to the hooks."""
+        """Store collected steps in the source of batches and pass them to the hooks."""
         self.source.add(collected.data)
         self.guard.watch("rewards", collected.rewards)
         self.guard.watch("observations", *self._observed(collected))
@@ -198,7 +198,7 @@ class Run(RunBase):
             yield batch if self.task.plays == "steps" else batch.to(self.training.device)
 
     def learned(self, losses: Mapping[str, Tensor]) -> None:
-        """Count an update and what it returned; write a row of metrics at fixed updates."""
+        """Count an update, log its losses, and write a row of metrics at fixed updates."""
         self.threads.end()
         self.updates += 1
         self.metrics.add(losses)

@@ -1,4 +1,4 @@
-"""All that a training run is told: run, loop, task and algorithm, checked in one place.
+"""Settings of a training: run, loop, task and algorithm, checked in one place.
 
 The command line, a saved ``config.yaml`` and Python come together here as one nested mapping
 (:meth:`Settings.of`), so a sweep's job is checked like any other.
@@ -179,7 +179,7 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run is told, checked.
+    """The checked settings of a run.
 
     Args:
         training: options of the run and its loop.

@@ -1,4 +1,4 @@
-"""Train as a configuration says: the loop around a run."""
+"""Train from a configuration: the loop around a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["train"]
 
 
 def train(config: Mapping[str, Any] | Settings) -> dict[str, Any]:
-    """Train as a configuration says.
+    """Train from a configuration.
 
     Args:
         config: see :meth:`~vm3ac_modules.runs.Settings.of`, or what it gives.

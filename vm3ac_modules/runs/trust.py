@@ -1,4 +1,4 @@
-"""Code that a file names is run only if somebody vouches for the file."""
+"""Code that a file names runs only if the caller trusts the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["UntrustedError"]
 
 
 class UntrustedError(ValueError):
-    """A file names code that would have to be run, and nobody said that it may."""
+    """A file names code to run, and the caller did not trust the file."""
 
 
 def check_trusted(config: Mapping[str, Any], where: Any, trust: bool) -> None:

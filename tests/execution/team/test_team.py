@@ -254,13 +254,15 @@ def test_recurrent_agents_keep_their_memory_where_they_are(tmp_path):
 
 
 def test_a_latent_that_is_given_is_handed_to_every_agent(tmp_path):
-    files = export_agents(gaussian_team(), tmp_path, latent="given", about=ABOUT)
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    files = export_agents(gaussian_team(), tmp_path, format="onnx", latent="given", about=ABOUT)
     td = moment(0).set("latent", torch.randn(ROWS, 5))
-    with DecentralizedTeam(files, trust=True) as team:
+    with DecentralizedTeam(files) as team:
         joint = team(td)["agents", "action"]
         for index, path in enumerate(files):
             seen = td["agents", "observation"][:, index].numpy()
-            own = DeployedAgent(path, trust=True).act(seen, latent=td["latent"].numpy())
+            own = DeployedAgent(path).act(seen, latent=td["latent"].numpy())
             assert joint[:, index].numpy().tobytes() == own.tobytes()
         with pytest.raises(MissingKeysError, match="latent"):
             team(moment(0))

@@ -74,10 +74,10 @@ class SmaxGame:
     """
 
     def __init__(
-        self, units: SmaxMap, max_steps: int, sparse: SparseReward | None, walls_cause_death: bool
+        self, units: SmaxMap, sparse: SparseReward | None, walls_cause_death: bool
     ) -> None:
         jax, simulator, scenario = load_jax()
-        self.jax, self.max_steps, self.sparse = jax, max_steps, sparse
+        self.jax, self.sparse = jax, sparse
         self.num_agents, self.num_enemies = len(units.allies), len(units.enemies)
         types, random = jax.numpy.array(units.unit_ids, jax.numpy.uint8), units.random
         self.env = simulator(
@@ -109,17 +109,20 @@ class SmaxGame:
         start, course = self.jax.random.split(self.jax.random.PRNGKey(seed))
         return course, self.env.reset(start)[1]
 
-    def _reset_rows(self, state: Any, seeds: Any, mask: Any) -> tuple[Any, dict[str, Any]]:
+    # The time limit is an argument: another one is no other program to compile.
+    def _reset_rows(
+        self, state: Any, seeds: Any, mask: Any, limit: Any
+    ) -> tuple[Any, dict[str, Any]]:
         jax = self.jax
 
         def row(old: Any, seed: Any, replace: Any) -> Any:
             new = jax.tree.map(lambda a, b: jax.numpy.where(replace, a, b), self._fresh(seed), old)
-            return new, self._observe(new[1])
+            return new, self._observe(new[1], limit)
 
         out: tuple[Any, dict[str, Any]] = jax.vmap(row)(state, seeds, mask)
         return out
 
-    def _step_rows(self, state: Any, action: Any) -> tuple[Any, dict[str, Any]]:
+    def _step_rows(self, state: Any, action: Any, limit: Any) -> tuple[Any, dict[str, Any]]:
         jax, jnp = self.jax, self.jax.numpy
 
         def row(before: Any, joint: Any) -> Any:
@@ -127,10 +130,10 @@ class SmaxGame:
             key = jax.random.fold_in(course, old.state.step)
             actions = dict(zip(self.env.agents, joint, strict=True))
             _, new, rewards, _, _ = self.env.step_env(key, old, actions)
-            over = self._over(old)
+            over = self._over(old, limit)
             reward = jnp.where(over, 0.0, self._reward(old, new, rewards))
             new = jax.tree.map(lambda a, b: jnp.where(over, b, a), new, old)
-            seen = self._observe(new) | {"reward": jnp.full((self.num_agents, 1), reward)}
+            seen = self._observe(new, limit) | {"reward": jnp.full((self.num_agents, 1), reward)}
             return (course, new), seen
 
         out: tuple[Any, dict[str, Any]] = jax.vmap(row)(state, action)
@@ -148,8 +151,8 @@ class SmaxGame:
         allies, enemies = self._sides(state)
         return ~allies.any() | ~enemies.any()
 
-    def _over(self, state: Any) -> Any:
-        return self._terminated(state) | (state.state.step >= self.max_steps)
+    def _over(self, state: Any, limit: Any) -> Any:
+        return self._terminated(state) | (state.state.step >= limit)
 
     def _reward(self, old: Any, new: Any, rewards: dict[str, Any]) -> Any:
         if self.sparse is None:
@@ -159,12 +162,12 @@ class SmaxGame:
         ]
         return self.sparse(died[1], died[0], self._won(new))
 
-    def _observe(self, state: Any) -> dict[str, Any]:
+    def _observe(self, state: Any, limit: Any) -> dict[str, Any]:
         jnp, agents = self.jax.numpy, self.env.agents
         seen, legal = self.env.get_obs(state), self.env.get_avail_actions(state)
         allies, enemies = self._sides(state)
         terminated = self._terminated(state)
-        truncated = (state.state.step >= self.max_steps) & ~terminated
+        truncated = (state.state.step >= limit) & ~terminated
         numbers = jnp.stack([self._won(state), (~allies).sum(), (~enemies).sum()])
         return {
             "observation": jnp.stack([seen[name] for name in agents]),
@@ -215,8 +218,6 @@ class SmaxGame:
 
 
 @cache
-def smax_game(
-    units: SmaxMap, max_steps: int, sparse: SparseReward | None, walls_cause_death: bool
-) -> SmaxGame:
+def smax_game(units: SmaxMap, sparse: SparseReward | None, walls_cause_death: bool) -> SmaxGame:
     """The game of these rules: one per process, since compiling it takes seconds."""
-    return SmaxGame(units, max_steps, sparse, walls_cause_death)
+    return SmaxGame(units, sparse, walls_cause_death)

@@ -102,7 +102,7 @@ class SMAXEnv(SeededRowsEnv, BattleEnv):
         self.max_steps = units.max_steps if max_steps is None else max_steps
         if self.max_steps < 1:
             raise ValueError(f"SMAXEnv: max_steps must be at least 1, got {max_steps}")
-        self._game = smax_game(units, self.max_steps, sparse, walls_cause_death)
+        self._game = smax_game(units, sparse, walls_cause_death)
         self._set_battle_specs(self._game.sizes)
         self._state = self._game.blank(num_envs)
         self._mask = torch.zeros(num_envs, self._game.sizes.num_agents, 0)
@@ -125,7 +125,7 @@ class SMAXEnv(SeededRowsEnv, BattleEnv):
         rows = self._starting(tensordict)
         mask, seeds = np.zeros(self.numel(), bool), np.zeros(self.numel(), np.uint32)
         mask[rows], seeds[rows] = True, [self._seeds.draw(row) for row in rows]
-        self._state, seen = self._game.reset(self._state, seeds, mask)
+        self._state, seen = self._game.reset(self._state, seeds, mask, self.max_steps)
         return self._tensordict(seen)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -133,7 +133,8 @@ class SMAXEnv(SeededRowsEnv, BattleEnv):
         action = tensordict.get(Keys().action).cpu()
         check_legal(action, self._mask, "SMAXEnv")
         # a copy, since JAX may read it later than this
-        self._state, seen = self._game.step(self._state, action.numpy().astype(np.int32))
+        numbers = action.numpy().astype(np.int32)
+        self._state, seen = self._game.step(self._state, numbers, self.max_steps)
         return self._tensordict(seen)
 
     def _tensordict(self, seen: dict[str, Any]) -> TensorDictBase:

@@ -37,7 +37,7 @@ ONNX_OPSET = 20
 
 
 def default_latent(policy: TensorDictModuleBase) -> LatentInput:
-    """The agents' own clock where they can draw the latent alone; a policy may have none."""
+    """Default source of the latent: synchronized if agents can draw it, else given or none."""
     asked = Policy.of(policy)
     if asked.latent_dim == 0:
         return "none"

@@ -68,7 +68,7 @@ class Disturbance:
         return (seed + (self.seed_offset if agent == self.agent else 0)) % 2**64
 
     def episode_of(self, agent: int, episode: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What an agent takes the episode for.
+        """Number of the episode that an agent believes in.
 
         Args:
             agent: which.

@@ -33,7 +33,7 @@ __all__ = ["DecentralizedTeam"]
 
 @dataclass
 class _Tally:
-    """What happened while a team played."""
+    """Counts of what happened while a team played."""
 
     steps: int = 0
     killed_at: int | None = None
@@ -160,7 +160,7 @@ class DecentralizedTeam(TensorDictModuleBase):
             agent.stop()
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Let every agent act on its own observation.
+        """Send each agent its own observation and collect the actions.
 
         Args:
             tensordict: observations ``[R, N, O]``, the reference clock ``"episode"`` and
