@@ -53,7 +53,14 @@ from vm3ac_modules.execution.team.team import DecentralizedTeam
 from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, OptionsError, option
-from vm3ac_modules.runs import TrainedAgent, checkpoint_identity, git_commit, load_agent, versions
+from vm3ac_modules.runs import (
+    TrainedAgent,
+    agent_identity,
+    files_directory,
+    git_commit,
+    load_agent,
+    versions,
+)
 
 __all__ = ["Decentralized", "main"]
 
@@ -62,7 +69,7 @@ __all__ = ["Decentralized", "main"]
 class Decentralized(Options):
     """Options of ``vm3ac decentralize``."""
 
-    run_dir: str | None = option(None, "directory of a run")
+    run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
     format: str | None = option(
         None, "of the agents' files; null: onnx where it is installed", choices=tuple(FORMATS)
     )
@@ -102,11 +109,12 @@ class Bench:
     """One run, its environment and its agents' files."""
 
     def __init__(self, options: Decentralized) -> None:
-        self.options, self.run_dir = options, Path(str(options.run_dir))
+        self.options, self.source = options, Path(str(options.run_dir))
         best = "onnx" if find_spec("onnx") and find_spec("onnxruntime") else "torch"
         self.format = options.format or best
-        self.identity = checkpoint_identity(self.run_dir)
-        self.trained: TrainedAgent = load_agent(self.run_dir, trust=options.trust)
+        self.identity = agent_identity(self.source)
+        self.run_dir = files_directory(self.source)
+        self.trained: TrainedAgent = load_agent(self.source, trust=options.trust)
         own = evaluation_seed(self.trained.seed)
         self.seed = own if options.seed is None else options.seed
         env = self.trained.make_env(options.episodes, seed=self.seed)
@@ -128,7 +136,7 @@ class Bench:
             raise AgentFileError(f"{folder} holds no agent_*{suffix}.")
         # Code that lies there is not believed but written again.
         if folder != given and not (found and self.vouched(latent)):
-            export(self.run_dir, self.trained, self.format, latent, folder)
+            export(self.source, self.trained, self.format, latent, folder)
             self.exported.add(latent)
             return self.files(latent)
         records = check_team(found)
@@ -141,7 +149,7 @@ class Bench:
         if records[0]["checkpoint"]["sha256"] != self.identity["sha256"]:
             raise AgentFileError(
                 f"{folder} holds agents of another checkpoint (frame "
-                f"{records[0]['checkpoint']['frame']}) than {self.run_dir} (frame "
+                f"{records[0]['checkpoint']['frame']}) than {self.source} (frame "
                 f"{self.identity['frame']}): export them again with vm3ac export."
             )
         return found

@@ -12,7 +12,8 @@ the states that were visited: the mutual information of every pair's actions fro
 above (with coordination_latents extra latents), and the correlation of the actions, each given the
 state (docs/metrics.md).
 
-It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png.
+It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png; of an agent of the
+zoo (run_dir=zoo/<name>) into runs/zoo/<name>.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.options import Options, option
-from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
+from vm3ac_modules.runs import TrainedAgent, files_directory, git_commit, load_agent, versions
 
 __all__ = ["Evaluation", "main"]
 
@@ -57,7 +58,7 @@ MODES: tuple[str, ...] = get_args(LatentMode)
 class Evaluation(Options):
     """Options of ``vm3ac evaluate``."""
 
-    run_dir: str | None = option(None, "directory of a run")
+    run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
     episodes: int = option(20, "episodes of every mode", least=1)
     latent: str = option("all", "where the latent comes from", choices=(*MODES, "all"))
     actions: str | None = option(
@@ -77,12 +78,14 @@ class Evaluation(Options):
 
 def _evaluate(options: Evaluation) -> None:
     found = report(options)
-    write_json(f"{options.run_dir}/evaluation.json", found)
+    place = files_directory(str(options.run_dir))
+    write_json(place / "evaluation.json", found)
     sys.stdout.write(text_of(found))
     title = f"{found['algorithm']} on {found['task']}"
     try:
-        picture = f"{options.run_dir}/evaluation.png"
-        evaluation_figure(picture, found["results"], found["coordination"], title=title)
+        evaluation_figure(
+            place / "evaluation.png", found["results"], found["coordination"], title=title
+        )
     except ImportError as error:
         sys.stdout.write(f"No figure: {error}\n")
 

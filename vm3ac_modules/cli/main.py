@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": ("vm3ac_modules.cli.evaluate:main", "play a trained run, measure coordination"),
     "export": ("vm3ac_modules.cli.export:main", "write one file per agent"),
     "decentralize": ("vm3ac_modules.cli.decentralize:main", "a process per agent, and faults"),
+    "pack": ("vm3ac_modules.cli.pack:main", "make a run two small files that others can load"),
     "reproduce": ("vm3ac_modules.cli.reproduce:main", "redo a figure or table of the paper"),
     "doctor": ("vm3ac_modules.doctor:main", "what is installed, what is missing, what to do"),
     "completion": ("vm3ac_modules.cli.completion:main", "completion for bash or zsh"),
