@@ -22,6 +22,7 @@ COMMANDS = {
         "train on battles and small games of discrete actions",
     ),
     "evaluate": ("vm3ac_modules.cli.evaluate:main", "play a trained run, measure coordination"),
+    "play": ("vm3ac_modules.cli.play:main", "draw how a trained agent plays, latent included"),
     "export": ("vm3ac_modules.cli.export:main", "write one file per agent"),
     "decentralize": ("vm3ac_modules.cli.decentralize:main", "a process per agent, and faults"),
     "pack": ("vm3ac_modules.cli.pack:main", "make a run two small files that others can load"),

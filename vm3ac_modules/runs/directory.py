@@ -22,7 +22,9 @@ _FILES = (
     "evaluation.*",
     "decentralized.*",
     "curve.png",
-    "rollout.*",
+    "rollout*.gif",
+    "rollout*.mp4",
+    "report.html",
     "events.out.tfevents.*",
     ".tmp_*",
 )
