@@ -6,10 +6,12 @@ import importlib.util
 
 import pytest
 
-iio = pytest.importorskip("imageio.v3")
+pytest.importorskip("imageio")
 pytest.importorskip("matplotlib")
 pytest.importorskip("hydra")
 pytest.importorskip("safetensors")
+
+import imageio.v3 as iio
 
 from vm3ac_modules.cli import play
 from vm3ac_modules.runs import _pictures
