@@ -14,6 +14,7 @@ from vm3ac_modules.options import Options, OptionsError, Row
 
 __all__ = ["ERRORS", "run"]
 
+FIGURES = ("png", "svg", "pdf")
 _Options = TypeVar("_Options", bound=Options)
 _Result = TypeVar("_Result")
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, RuntimeError, OSError)
@@ -85,6 +86,14 @@ def program(
         run(function, program, doc, options, given, of_run=True)
 
     return main
+
+
+def figure_forms(text: str) -> list[str]:
+    """Endings of a figure's files, of an option such as ``figures=png,svg``."""
+    forms = text.split(",")
+    if wrong := [form for form in forms if form not in FIGURES]:
+        raise OptionsError(f"figures must be of {', '.join(FIGURES)}, got {wrong[0]!r}.")
+    return forms
 
 
 def parse(

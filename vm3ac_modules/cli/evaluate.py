@@ -28,13 +28,14 @@ from typing import Any, get_args
 import torch
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.cli.arguments import program
+from vm3ac_modules.cli.arguments import figure_forms, program
 from vm3ac_modules.evaluation import (
     coordination_table,
     evaluate,
     evaluation_figure,
     measure_coordination,
 )
+from vm3ac_modules.evaluation.names import algorithm_title, task_title
 from vm3ac_modules.evaluation.protocol import Actions, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
@@ -74,6 +75,11 @@ class Evaluation(Options):
     coordination_rows: int = option(256, "states to look at, at most", least=2)
     coordination_latents: int = option(1024, "extra latents of the estimates", least=2)
     coordination_draws: int = option(64, "joint actions per state", least=2)
+    figures: str = option("png", "forms of the figure, separated by commas: png, svg, pdf")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        figure_forms(self.figures)
 
 
 def _evaluate(options: Evaluation) -> None:
@@ -81,11 +87,10 @@ def _evaluate(options: Evaluation) -> None:
     place = files_directory(str(options.run_dir))
     write_json(place / "evaluation.json", found)
     sys.stdout.write(text_of(found))
-    title = f"{found['algorithm']} on {found['task']}"
+    title = f"{algorithm_title(found['algorithm'])} on {task_title(found['task'])}"
+    pictures = [place / f"evaluation.{form}" for form in figure_forms(options.figures)]
     try:
-        evaluation_figure(
-            place / "evaluation.png", found["results"], found["coordination"], title=title
-        )
+        evaluation_figure(pictures, found["results"], found["coordination"], title=title)
     except ImportError as error:
         sys.stdout.write(f"No figure: {error}\n")
 

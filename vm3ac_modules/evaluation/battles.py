@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.evaluation.figures import COLORS
-from vm3ac_modules.evaluation.film import Paths, canvas, film_figure, write_film
+from vm3ac_modules.evaluation.figures import COLORS, Paths
+from vm3ac_modules.evaluation.film import canvas, film_figure, write_film
 
 __all__ = ["battle_gif", "unit_trace"]
 

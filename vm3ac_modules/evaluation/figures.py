@@ -15,6 +15,8 @@ from vm3ac_modules.extras import require_extra
 
 __all__ = ["learning_curve"]
 
+Paths = Path | str | Sequence[Path | str]
+"""A file, or several of one picture; the ending says the form: png, svg, pdf."""
 # Okabe and Ito's colors: told apart by color-blind readers, and of unequal lightness.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 
@@ -29,8 +31,14 @@ def new_figure(size: tuple[float, float], dpi: int) -> Any:
     return figure
 
 
+def save(figure: Any, paths: Paths) -> None:
+    """Write a figure to every path."""
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        figure.savefig(path)
+
+
 def learning_curve(
-    path_png: Path | str,
+    path_png: Paths,
     eval_rows: Mapping[str, Sequence[float]],
     *,
     baseline: float | None,
@@ -39,7 +47,7 @@ def learning_curve(
     """Draw the mean return of the evaluations over frames, with its 95 % band.
 
     Args:
-        path_png: the picture to write.
+        path_png: the picture to write; several for several forms (.png, .svg, .pdf).
         eval_rows: columns ``frame``, ``return_mean`` and ``return_ci95`` (half-width), and
             ``greedy_return_mean`` where drawn actions have greedy play beside them; empty before
             the first evaluation.
@@ -66,7 +74,8 @@ def learning_curve(
     from matplotlib.ticker import EngFormatter
 
     axes = figure.add_subplot()
-    axes.fill_between(frames, mean - half, mean + half, color="0.75", lw=0, label="95 % interval")
+    band = {"color": "0.75", "lw": 0, "label": "95 % interval over episodes"}
+    axes.fill_between(frames, mean - half, mean + half, **band)
     axes.plot(frames, mean, color="black", marker="o", ms=3, lw=1.4, label="mean return")
     if "greedy_return_mean" in eval_rows:
         greedy = np.asarray(eval_rows["greedy_return_mean"], dtype=float)
@@ -74,7 +83,7 @@ def learning_curve(
     if baseline is not None:
         axes.axhline(baseline, color="0.35", ls="--", lw=1.2, label="random policy")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set(xlabel="environment frames", ylabel="return per episode", title=title)
+    axes.set(xlabel="environment steps", ylabel="return", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path_png)
+    save(figure, path_png)

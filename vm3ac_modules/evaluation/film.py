@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vm3ac_modules.evaluation.figures import COLORS, new_figure
+from vm3ac_modules.evaluation.figures import COLORS, Paths, new_figure
 from vm3ac_modules.extras import require_extra
 
 __all__ = ["Area", "LatentPanel", "check_film", "rollout_gif", "write_film"]
@@ -24,7 +24,6 @@ _CODEC: dict[str, Any] = {
     "pixelformat": "yuv420p",
     "macro_block_size": 2,
 }
-Paths = Path | str | Sequence[Path | str]
 
 
 class Area(NamedTuple):

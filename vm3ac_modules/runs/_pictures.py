@@ -13,9 +13,10 @@ from vm3ac_modules.envs.guard import GuardEnv
 from vm3ac_modules.envs.rng import innermost
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.battles import battle_gif, unit_trace
-from vm3ac_modules.evaluation.figures import learning_curve
-from vm3ac_modules.evaluation.film import Area, Paths, rollout_gif
+from vm3ac_modules.evaluation.figures import Paths, learning_curve
+from vm3ac_modules.evaluation.film import Area, rollout_gif
 from vm3ac_modules.evaluation.joint_actions import best_response
+from vm3ac_modules.evaluation.names import algorithm_title
 from vm3ac_modules.evaluation.protocol import EvaluationResult
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._logs import SeedFiles
@@ -74,7 +75,7 @@ def draw_all(
 def film_title(algorithm: str, task: Task, seed: int) -> str:
     """The first line of a picture."""
     backend = f" ({task.about['backend'].upper()})" if "backend" in task.about else ""
-    return f"{algorithm} on {task.title}{backend}, seed {seed}"
+    return f"{algorithm_title(algorithm)} on {task.title}{backend}, seed {seed}"
 
 
 def draw_episode(
