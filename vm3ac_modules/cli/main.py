@@ -23,6 +23,7 @@ COMMANDS = {
     ),
     "evaluate": ("vm3ac_modules.cli.evaluate:main", "play a trained run, measure coordination"),
     "play": ("vm3ac_modules.cli.play:main", "draw how a trained agent plays, latent included"),
+    "report": ("vm3ac_modules.cli.report:main", "one page on one run or many"),
     "export": ("vm3ac_modules.cli.export:main", "write one file per agent"),
     "decentralize": ("vm3ac_modules.cli.decentralize:main", "a process per agent, and faults"),
     "pack": ("vm3ac_modules.cli.pack:main", "make a run two small files that others can load"),

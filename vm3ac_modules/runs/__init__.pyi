@@ -22,6 +22,8 @@ from vm3ac_modules.runs.record import read_csv_log as read_csv_log
 from vm3ac_modules.runs.record import read_yaml as read_yaml
 from vm3ac_modules.runs.record import to_yaml as to_yaml
 from vm3ac_modules.runs.record import versions as versions
+from vm3ac_modules.runs.reporting import marl_eval_results as marl_eval_results
+from vm3ac_modules.runs.reporting import report_page as report_page
 from vm3ac_modules.runs.run import Run as Run
 from vm3ac_modules.runs.settings import LOOPS as LOOPS
 from vm3ac_modules.runs.settings import BattleTraining as BattleTraining
