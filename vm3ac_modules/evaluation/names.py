@@ -37,11 +37,11 @@ _METRICS = {
     "return_mean": "return",
     "win_rate": "win rate",
     "greedy_win_rate": "win rate, greedy",
-    "best_response_value": "value against the best response",
-    "mi_upper_bound": "mutual information from above (nats)",
-    "mi_lower_bound": "mutual information from below (nats)",
-    "mutual_information": "mutual information (nats)",
-    "latent_share": "share of z in the action variance",
+    "best_response_value": "best-response value",
+    "mi_upper_bound": "MI from above, nats",
+    "mi_lower_bound": "MI from below, nats",
+    "mutual_information": "MI, nats",
+    "latent_share": "share of z",
 }
 
 

@@ -41,6 +41,7 @@ th {{ background: var(--fill); }}
 figure {{ margin: 1rem 0; }}
 .pair {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
 .pair figure {{ flex: 0 1 24rem; margin: .5rem 0; }}
+img.figure {{ min-width: 36rem; }}
 img {{ max-width: 100%; height: auto; display: block; border-radius: .3rem; background: #ffffff; }}
 pre {{ overflow-x: auto; background: var(--fill); padding: .7rem; font-size: .8rem; }}
 details > summary {{ cursor: pointer; color: var(--soft); }}
@@ -93,7 +94,7 @@ def picture(path: Path, caption: str, *, drawing: bool = True) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     kind = ' class="figure"' if drawing else ""
     return (
-        f'<figure><img{kind} alt="{escape(caption)}" '
+        f'<figure><div class="wide"><img{kind} alt="{escape(caption)}" '
         f'src="data:{KINDS[path.suffix]};base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
+        f"</div><figcaption>{escape(caption)}</figcaption></figure>\n"
     )

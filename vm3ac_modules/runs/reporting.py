@@ -123,11 +123,9 @@ def _results(found: Experiments) -> Iterator[str]:
         "Several seeds: mean over them and its 95 % interval in brackets. One seed: +- is half the "
         "95 % interval of the mean over its evaluation episodes, which says nothing of other seeds."
     )
-    notes = [
-        f"{run.source}: {note}" for run in _all(found) for note in run.summary.get("notes", ())
-    ]
-    for note in notes:
-        yield _page.paragraph(f"Note. {note}.")
+    for label, runs in found.items():
+        for note in dict.fromkeys(n for run in runs for n in run.summary.get("notes", ())):
+            yield _page.paragraph(f"{label}: {note}.")
     for run in _all(found):
         if run.log and not run.summary:
             yield _page.paragraph(f"{run.source} has no summary: it goes on, or was stopped.")
@@ -162,7 +160,7 @@ def _curves(found: Experiments, columns: Sequence[str], title: str, place: Path)
         for label, runs in found.items():
             curves = [curve for run in runs if (curve := _known(run, column))]
             if curves:
-                panel = f"{task_title(runs[0].task)}: {metric_title(column).partition(' (')[0]}"
+                panel = f"{task_title(runs[0].task)}: {metric_title(column).partition(',')[0]}"
                 panels.setdefault(panel, {})[label] = aggregate_curves(curves)
                 ylabels[panel] = metric_title(column)
     if not panels:
