@@ -21,7 +21,8 @@ rows play the same starts:
 
 A game of one step has no row that is about a later one.
 
-The table is printed and written to RUN_DIR/decentralized.json and decentralized.csv: mean return,
+Rows about z that all equal synchronized are one line: the agents do not use z. The table is
+printed and written to RUN_DIR/decentralized.json and decentralized.csv: mean return,
 its 95% interval, and the difference from synchronized on the same starts with its own; of games
 with an adversary also what the team is worth against the best response.
 
@@ -34,6 +35,7 @@ what happened; with it the agent is started again and goes on, in step with the 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +65,9 @@ from vm3ac_modules.runs import (
 )
 
 __all__ = ["Decentralized", "main"]
+
+OF_LATENT = ("independent", "late", "missed_episode", "wrong_seed", "mean", "constant")
+"""Rows that differ from synchronized by the agents' z alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,14 +305,29 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
     ]
     # Returns of games of one step are shares of 1.
     digits = 1 if max(abs(line["return_mean"]) for line in rows) >= 10 else 3
+    alike = unused(rows)
     for line in rows:
+        if line["latent"] in alike:
+            continue
         won = f"  win rate {line['win_rate']:.2f}" if "win_rate" in line else ""
         if "best_response_value" in line:
             won = f"  against the best response {line['best_response_value']:.3f}"
         apart = f"{line['difference']:+8.{digits}f} +- {line['difference_ci95']:.{digits}f}"
         own = f"{line['return_mean']:8.{digits}f} +- {line['return_ci95']:.{digits}f}"
         lines.append(f"  {line['latent']:20s} return {own:18s} against synchronized {apart}{won}")
+    if alike:
+        lines.append(f"  {', '.join(alike)}: as synchronized, so z changes nothing here")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def unused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows about z and its clock, where all of them play exactly what synchronized agents play.
+
+    Nothing where any of them differs, or only one is there.
+    """
+    about = [line for line in rows if line["latent"] in OF_LATENT]
+    same = all(line["difference"] == 0 and line["difference_ci95"] == 0 for line in about)
+    return [line["latent"] for line in about] if same and len(about) > 1 else []
 
 
 def killed(text: str) -> tuple[int, int]:
