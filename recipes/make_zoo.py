@@ -2,7 +2,7 @@
 
     python recipes/make_zoo.py [names=guard,predator_prey_2] [runs=runs/zoo_runs] [out=zoo]
 
-A run that is finished already is packed as it is. The package's own entries lie in
+A run that has a checkpoint already is packed as it is. The package's own entries lie in
 vm3ac_modules/runs/trained; out=vm3ac_modules/runs/trained replaces them. The five take about forty
 CPU minutes.
 """
@@ -10,6 +10,8 @@ CPU minutes.
 import subprocess
 import sys
 from pathlib import Path
+
+from vm3ac_modules.runs import has_checkpoint
 
 # The settings of loop=demo, one thread. Sizes are what a CPU can do, not what is best.
 DEMO = "loop=demo threads=1 replay_checkpoint_bytes=0"
@@ -31,22 +33,21 @@ ENTRIES = {
         100,
     ),
     "predator_prey_4": (
-        f"train {DEMO} task=predator_prey_4 algorithm=vm3ac algorithm.beta=0.02 frames=192000 "
+        f"train {DEMO} task=predator_prey_4 algorithm=vm3ac algorithm.beta=0.02 frames=128064 "
         "algorithm.share_params=true task.agent_index=true information_rows=16",
         "Four predators with one network; a prey needs two of them at once.",
         100,
     ),
     "cooperative_navigation_3": (
-        f"train {DEMO} task=cooperative_navigation_3 algorithm=vm3ac frames=160000 "
-        "information_rows=16",
+        f"train {DEMO} task=cooperative_navigation_3 algorithm=vm3ac frames= information_rows=16",
         "Three agents cover three landmarks.",
         100,
     ),
     "battle_3m": (
-        "battle algorithm=fop_cpu map=3m reward=sparse frames=100000 eval_every_frames=15000 "
+        "battle algorithm=fop_cpu map=3m reward=sparse frames=67102 eval_every_frames=15000 "
         "threads=1 replay_checkpoint_bytes=0",
         "Three marines against three, on SMAX; FOP, a baseline, which has no latent.",
-        128,
+        64,
     ),
 }
 VM3AC = [sys.executable, "-m", "vm3ac_modules.cli.main"]
@@ -56,7 +57,7 @@ def make(name: str, runs: Path, out: Path) -> None:
     """Train an entry unless its run is finished, and pack it."""
     words, about, episodes = ENTRIES[name]
     run_dir = runs / name
-    if not (run_dir / "summary.json").exists():
+    if not has_checkpoint(run_dir):
         subprocess.run([*VM3AC, *words.split(), f"run_dir={run_dir}"], check=True)
     said = [f"out={out / name}", f"episodes={episodes}", f"about={about}"]
     subprocess.run([*VM3AC, "pack", str(run_dir), *said], check=True)

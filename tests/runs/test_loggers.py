@@ -66,7 +66,7 @@ def test_a_run_without_tensorboard_needs_none(tmp_path, monkeypatch):
     place = tmp_path / "run"
     train(tiny(place, logger=["csv"], progress="off"))
     assert not list(place.glob("events*"))
-    scalars = {path.stem: path for path in (place / "logs/csv/scalars").glob("*.csv")}
+    scalars = {path.stem: path for path in (place / "logs/csv/scalars").glob("**/*.csv")}
     [last] = [path for name, path in scalars.items() if name.endswith("return_mean")]
     steps = [int(line.split(",")[0]) for line in last.read_text().splitlines()]
     assert steps == [0, 64]

@@ -26,7 +26,7 @@ def test_a_line_a_minute(capsys):
             progress.update(10)
         # Two lines would be due at the third and the sixth call.
         [line] = capsys.readouterr().err.splitlines()
-        assert line == "130 of 1,000 steps, 0 per second, 42:02 left, return 3.0 +- 0.1"
+        assert line == "130 of 1,000 steps, 0 per second, 42:03 left, return 3.0 +- 0.1"
     assert capsys.readouterr().err.startswith("140 of 1,000 steps")
 
 

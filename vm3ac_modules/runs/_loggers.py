@@ -55,7 +55,7 @@ class TorchRLLog:
     def __init__(self, name: str, run_dir: Path, title: str, settings: Mapping[str, Any]) -> None:
         place = run_dir / FOLDER
         place.mkdir(parents=True, exist_ok=True)
-        self.logger = _make(name, place, title)
+        self.name, self.logger = name, _make(name, place, title)
         self.logger.log_hparams(dict(_flat(settings)))
 
     def write(self, row: Mapping[str, float | int | str]) -> None:
@@ -66,14 +66,15 @@ class TorchRLLog:
 
     def close(self) -> None:
         """End the logger's run."""
-        experiment = self.logger.experiment
-        end = getattr(experiment, "finish", None) or getattr(experiment, "close", None)
-        if end is not None:
-            end()
-        else:
+        if self.name == "wandb":
+            self.logger.experiment.finish()
+        elif self.name == "mlflow":
             import mlflow
 
             mlflow.end_run()
+        else:
+            for file in self.logger.experiment.files.values():
+                file.close()
 
 
 def _make(name: str, place: Path, title: str) -> Any:
