@@ -39,7 +39,8 @@ ENTRIES = {
         100,
     ),
     "cooperative_navigation_3": (
-        f"train {DEMO} task=cooperative_navigation_3 algorithm=vm3ac frames=65792 information_rows=16",
+        f"train {DEMO} task=cooperative_navigation_3 algorithm=vm3ac frames=65792 "
+        "information_rows=16",
         "Three agents cover three landmarks.",
         100,
     ),
