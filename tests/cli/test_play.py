@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,8 +57,9 @@ def test_what_cannot_be_drawn_is_said(arguments, said, capsys, monkeypatch):
     assert said in capsys.readouterr().err
 
 
-def test_an_agent_without_a_sampled_latent(capsys):
-    pytest.importorskip("jaxmarl")
+def test_an_agent_without_a_sampled_latent(capsys, monkeypatch):
+    without = SimpleNamespace(policy=SimpleNamespace(sampler=None))
+    monkeypatch.setattr(play, "load_agent", lambda *_, **__: without)
     with pytest.raises(SystemExit):
         play.main(["zoo/battle_3m", "latent=mean"])
     assert "zoo/battle_3m has no sampled latent" in capsys.readouterr().err

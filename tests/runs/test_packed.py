@@ -39,7 +39,7 @@ def change(folder, **values):
 
 def test_the_zoo_is_small_and_says_what_it_is():
     sizes = [file.stat().st_size for file in ZOO.rglob("*") if file.is_file()]
-    assert sum(sizes) < 2 * 2**20
+    assert sum(sizes) < 2_000_000
     for name in zoo_names():
         card = read_card(name)
         assert {"command", "licence", "about", "evaluation", "trained_by"} <= card.keys()

@@ -53,7 +53,12 @@ def _report(options: Report) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "vm3ac report") -> None:
-    """Read a command line, and do what it says."""
+    """Read a command line, and do what it says.
+
+    Args:
+        arguments: the command line; that of the process by default.
+        program: its name, for help.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     run(_report, program, __doc__, Report, given, of_run=True, many=True)
 
