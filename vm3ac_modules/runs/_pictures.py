@@ -32,7 +32,8 @@ def observer(task: Task, env: EnvBase) -> Callable[[EnvBase], Tensor] | None:
     """What is to be watched for a picture of an episode; None where the simulator shows nothing."""
     base: Any = innermost(env)
     if task.picture == "battle":
-        return unit_trace if hasattr(base, "units") else None
+        # Asked of the class: there are no units before the first reset.
+        return unit_trace if hasattr(type(base), "units") else None
     if isinstance(base, GuardEnv):
         # An episode is one step: the film shows one game after the other.
         return (
