@@ -25,12 +25,13 @@ PACKAGE = "vm3ac-modules"
 CORE = ("torch", "torchrl", "tensordict")
 EXTRAS = (
     *("vmas", "pettingzoo", "smax", "recipes", "testing", "reproduce", "export", "ray", "sweep"),
+    *("video", "wandb", "mlflow"),
 )
 # What --import imports for an extra; the rest goes by the names of the distributions.
 PROBES: dict[str, tuple[str, ...]] = {
     "vmas": ("vmas",),
     "pettingzoo": ("pettingzoo", "Box2D", "mpe2"),
-    "recipes": ("hydra", "tqdm", "matplotlib", "tensorboard", "imageio", "scipy"),
+    "recipes": ("hydra", "tqdm", "matplotlib", "tensorboard", "imageio", "scipy", "safetensors"),
     "testing": ("hypothesis",),
     "reproduce": ("rliable", "pandas"),
     "export": ("onnx", "onnxscript", "onnxruntime"),

@@ -145,7 +145,7 @@ class _Field(typing.NamedTuple):
     kinds: tuple[type, ...]
     """int, float, bool, str, tuple, NoneType."""
     item: type
-    """Of what a tuple is made: int or float."""
+    """Of what a tuple is made: int, float or str, which then is one of the choices."""
     unit: str
     meaning: str
     source: str
@@ -158,6 +158,8 @@ class _Field(typing.NamedTuple):
         words = [str(choice) for choice in self.choices]
         items = "integers" if self.item is int else "numbers"
         numbers = {int: "an integer", float: "a number", tuple: f"a list of {items}"}
+        if self.item is str:
+            return f"a list of {', '.join(words)}"
         for kind, word in numbers.items():
             if kind in self.kinds:
                 limits = [(">=", self.least), (">", self.above), ("<=", self.most)]
@@ -172,6 +174,10 @@ class _Field(typing.NamedTuple):
         return " or ".join(words) if len(words) < 3 else ", ".join(words)
 
     def accept(self, value: Any) -> Any:
+        if self.item is str:
+            parts = (value,) if isinstance(value, str) else value
+            known = isinstance(parts, (list, tuple)) and all(p in self.choices for p in parts)
+            return tuple(dict.fromkeys(parts)) if known else self._refuse(value)
         if isinstance(value, (list, tuple)) and tuple in self.kinds:
             return tuple(self._number(self.item, part) for part in value) or self._refuse(value)
         if value is None and types.NoneType in self.kinds:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from vm3ac_modules.cli import arguments
-from vm3ac_modules.options import Options, option
+from vm3ac_modules.options import Options, OptionsError, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,3 +135,12 @@ def test_what_cannot_be_done_ends_with_one_sentence(kind, capsys):
         arguments.run(function, "mine", "", Mine, ["seed=3"])
     assert (ended.value.code, capsys.readouterr().err) == (2, "no 3\n")
     assert arguments.run(lambda options: options.seed, "mine", "", Mine, ["seed=3"]) == 3
+
+
+def test_forms_of_figures():
+    from vm3ac_modules.cli.arguments import figure_forms
+    from vm3ac_modules.cli.evaluate import Evaluation
+
+    assert figure_forms("png,pdf") == ["png", "pdf"]
+    with pytest.raises(OptionsError, match="figures must be of png, svg, pdf, got 'jpg'"):
+        Evaluation(figures="png,jpg")

@@ -219,3 +219,14 @@ def test_what_cannot_be_meant_is_refused(runs, tmp_path, monkeypatch, capsys):
     }
     for arguments, said in wrong.items():
         assert said in fails(decentralize, [runs / "0", *arguments], capsys)
+
+
+def test_rows_of_an_unused_latent_are_one_line():
+    def line(name, difference=0.0):
+        return {"latent": name, "difference": difference, "difference_ci95": abs(difference)}
+
+    rows = [line("centralized"), line("independent"), line("restarted"), line("mean")]
+    assert decentralize.unused(rows) == ["independent", "mean"]
+    # One that differs shows that z is used, so all are shown.
+    assert decentralize.unused([*rows, line("late", -0.5)]) == []
+    assert decentralize.unused(rows[:3]) == []

@@ -148,8 +148,8 @@ def test_positions(tmp_path, drawn):
     rows = {"vm3ac": {"seed 0": places, "seed 1": places}, "ma_sac": {"seed 1": places}}
     positions_figure(tmp_path / "a.png", rows, preys, half_width=0.5)
     titles = [title for title, _, options in drawn["scatter"] if options["c"] == "black"]
-    assert titles == ["vm3ac, seed 0", "vm3ac, seed 1", "ma_sac, seed 0", "ma_sac, seed 1"]
-    panel = [(a, o) for title, a, o in drawn["scatter"] if title == "vm3ac, seed 0"]
+    assert titles == ["VM3-AC, seed 0", "VM3-AC, seed 1", "MA-SAC, seed 0", "MA-SAC, seed 1"]
+    panel = [(a, o) for title, a, o in drawn["scatter"] if title == "VM3-AC, seed 0"]
     # Preys; then, for each of two agents, the other episodes and the first.
     assert [len(np.atleast_1d(x)) for (x, _), _ in panel] == [1, 2, 1, 2, 1]
     assert panel[0][1]["marker"] == "s"
@@ -157,7 +157,7 @@ def test_positions(tmp_path, drawn):
     x, y = panel[4][0]
     assert (float(x[0]), float(y[0])) == pytest.approx((0.1, -0.2))
     # A run that is missing leaves its panel to the preys.
-    assert len([t for t, *_ in drawn["scatter"] if t == "ma_sac, seed 0"]) == 1
+    assert len([t for t, *_ in drawn["scatter"] if t == "MA-SAC, seed 0"]) == 1
 
 
 def test_nothing_to_draw(tmp_path):
@@ -188,3 +188,69 @@ def test_no_display_is_touched(tmp_path):
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_algorithms_go_by_their_papers_names_and_bands_are_explained(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    said = []
+    monkeypatch.setattr(
+        Figure, "legend", lambda self, handles, names, **style: said.append((names, style))
+    )
+    comparison_figure(tmp_path / "a.png", {"one": {"vm3ac": curve(0), "mine": curve(1)}})
+    assert said[-1][0] == ["VM3-AC, 3 seeds", "mine, 3 seeds"]
+    assert said[-1][1]["title"] == "mean over seeds; shaded: its 95 % interval"
+    comparison_figure(tmp_path / "a.png", {"one": {"vm3ac": curve(0, math.nan, seeds=1)}})
+    # Nothing is shaded, nothing is explained.
+    assert "title" not in said[-1][1]
+    bars_figure(tmp_path / "b.png", {"one": {"ma_sac": Estimate(1, 0, 2)}}, ylabel="y")
+    assert said[-1][0] == ["MA-SAC"]
+    assert "whiskers" in said[-1][1]["title"]
+
+
+def test_compared_panels_have_one_scale(tmp_path, monkeypatch):
+    limits = []
+    original = axes.Axes.grid
+
+    def record(self, *args, **kwargs):
+        self.figure.canvas.draw()
+        limits.append(self.get_ylim())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(axes.Axes, "grid", record)
+    bars = {"low": {"a": Estimate(1, 0, 2)}, "high": {"a": Estimate(10, 9, 11)}}
+    bars_figure(tmp_path / "a.png", bars, ylabel="y", shared=True)
+    alone = limits[-1]
+    bars_figure(tmp_path / "a.png", dict(reversed(bars.items())), ylabel="y", shared=True)
+    # Whichever is drawn last, the scale is that of the highest.
+    assert limits[-1] == alone
+    bars_figure(tmp_path / "a.png", dict(reversed(bars.items())), ylabel="y")
+    assert limits[-1] != alone
+
+
+def test_a_figure_in_several_forms(tmp_path):
+    paths = [tmp_path / f"a.{form}" for form in ("png", "svg", "pdf")]
+    comparison_figure(paths, {"one": {"a": curve(0)}})
+    starts = [path.read_bytes()[:5] for path in paths]
+    assert [start[:4] for start in starts] == [b"\x89PNG", b"<?xm", b"%PDF"]
+
+
+def test_positions_have_axes_and_a_legend(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    said = []
+    monkeypatch.setattr(
+        Figure, "legend", lambda self, handles, names, **style: said.append((names, style["title"]))
+    )
+    labels = []
+    original = Figure.savefig
+
+    def save(self, path):
+        labels.extend((a.get_xlabel(), a.get_ylabel(), list(a.get_xticks())) for a in self.axes)
+        original(self, path)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    panels = {"vm3ac": {"seed 0": torch.zeros(2, 2, 2)}}
+    positions_figure(tmp_path / "a.png", panels, torch.ones(1, 2), half_width=2.0)
+    assert said == [(["prey", "agent 0", "agent 1"], "filled: the first episode; pale: the others")]
+    assert labels == [("x", "y", [-2.0, 0.0, 2.0])]

@@ -119,7 +119,7 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
 
 def test_no_plotting_library_is_imported_before_use():
     code = (
-        "import sys, vm3ac_modules.evaluation.figures, vm3ac_modules.runs.record\n"
+        "import sys, vm3ac_modules.evaluation.film, vm3ac_modules.runs.record\n"
         "found = {'matplotlib', 'imageio', 'tensorboard'} & set(sys.modules)\n"
         "assert not found, found"
     )

@@ -14,6 +14,7 @@ from vm3ac_modules.options import Options, OptionsError, Row
 
 __all__ = ["ERRORS", "run"]
 
+FIGURES = ("png", "svg", "pdf")
 _Options = TypeVar("_Options", bound=Options)
 _Result = TypeVar("_Result")
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, RuntimeError, OSError)
@@ -52,6 +53,7 @@ def run(
     arguments: Sequence[str],
     *,
     of_run: bool = False,
+    many: bool = False,
 ) -> _Result:
     """Read a command line and do what it says; answer what cannot be done with one sentence.
 
@@ -62,11 +64,13 @@ def run(
         options: its options.
         arguments: the command line.
         of_run: whether it needs ``run_dir``, which may then be given without its name.
+        many: whether several may be given so; they are then lines of its text.
 
     Returns:
         What the function returns.
     """
-    chosen = parse(program, doc, options, arguments, positional="run_dir" if of_run else None)
+    positional = "run_dir" if of_run else None
+    chosen = parse(program, doc, options, arguments, positional=positional, many=many)
     if of_run and chosen.to_dict()["run_dir"] is None:
         fail("say which run: run_dir=<directory of a run>.")
     try:
@@ -87,6 +91,14 @@ def program(
     return main
 
 
+def figure_forms(text: str) -> list[str]:
+    """Endings of a figure's files, of an option such as ``figures=png,svg``."""
+    forms = text.split(",")
+    if wrong := [form for form in forms if form not in FIGURES]:
+        raise OptionsError(f"figures must be of {', '.join(FIGURES)}, got {wrong[0]!r}.")
+    return forms
+
+
 def parse(
     program: str,
     doc: str | None,
@@ -94,9 +106,10 @@ def parse(
     arguments: Sequence[str],
     *,
     positional: str | None = None,
+    many: bool = False,
 ) -> _Options:
     """Read a command line; end with one sentence if it cannot be meant."""
-    chosen, rest = parse_some(program, doc, options, arguments, positional=positional)
+    chosen, rest = parse_some(program, doc, options, arguments, positional=positional, many=many)
     try:
         return chosen.changed(rest, program)
     except OptionsError as error:
@@ -110,6 +123,7 @@ def parse_some(
     arguments: Sequence[str],
     *,
     positional: str | None = None,
+    many: bool = False,
 ) -> tuple[_Options, dict[str, str]]:
     """Read a command line that also has keys which are no options of the program: text by key."""
     defaults = options()
@@ -117,7 +131,7 @@ def parse_some(
         say(f"usage: {program} [key=value ...]\n\n{(doc or '').strip()}\n")
         say("options (key=value, or --key value):\n" + table(defaults.table()))
         sys.exit(0)
-    given = _pairs(arguments, defaults, positional)
+    given = _pairs(arguments, defaults, positional, many)
     own = {key: given.pop(key) for key in list(given) if key in options.names()}
     try:
         typed = {key: _typed(defaults, key, text) for key, text in own.items()}
@@ -126,15 +140,19 @@ def parse_some(
         fail(str(error))
 
 
-def _pairs(arguments: Sequence[str], options: Options, positional: str | None) -> dict[str, str]:
+def _pairs(
+    arguments: Sequence[str], options: Options, positional: str | None, many: bool
+) -> dict[str, str]:
     """Text by key."""
     found: dict[str, str] = {}
     for text in spelled(arguments, options):
         key, separator, value = text.partition("=")
         if not separator or "/" in key:
-            if positional is None or positional in found:
+            if positional is None or (positional in found and not many):
                 fail(f"{text!r} is not of the form key=value; see --help.")
             key, value = positional, text
+        if many and key == positional and key in found:
+            value = f"{found[key]}\n{value}"
         found[key] = value
     return found
 

@@ -21,7 +21,8 @@ rows play the same starts:
 
 A game of one step has no row that is about a later one.
 
-The table is printed and written to RUN_DIR/decentralized.json and decentralized.csv: mean return,
+Rows about z that all equal synchronized are one line: the agents do not use z. The table is
+printed and written to RUN_DIR/decentralized.json and decentralized.csv: mean return,
 its 95% interval, and the difference from synchronized on the same starts with its own; of games
 with an adversary also what the team is worth against the best response.
 
@@ -34,6 +35,7 @@ what happened; with it the agent is started again and goes on, in step with the 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,16 +55,26 @@ from vm3ac_modules.execution.team.team import DecentralizedTeam
 from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, OptionsError, option
-from vm3ac_modules.runs import TrainedAgent, checkpoint_identity, git_commit, load_agent, versions
+from vm3ac_modules.runs import (
+    TrainedAgent,
+    agent_identity,
+    files_directory,
+    git_commit,
+    load_agent,
+    versions,
+)
 
 __all__ = ["Decentralized", "main"]
+
+OF_LATENT = ("independent", "late", "missed_episode", "wrong_seed", "mean", "constant")
+"""Rows that differ from synchronized by the agents' z alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decentralized(Options):
     """Options of ``vm3ac decentralize``."""
 
-    run_dir: str | None = option(None, "directory of a run")
+    run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
     format: str | None = option(
         None, "of the agents' files; null: onnx where it is installed", choices=tuple(FORMATS)
     )
@@ -102,11 +114,12 @@ class Bench:
     """One run, its environment and its agents' files."""
 
     def __init__(self, options: Decentralized) -> None:
-        self.options, self.run_dir = options, Path(str(options.run_dir))
+        self.options, self.source = options, Path(str(options.run_dir))
         best = "onnx" if find_spec("onnx") and find_spec("onnxruntime") else "torch"
         self.format = options.format or best
-        self.identity = checkpoint_identity(self.run_dir)
-        self.trained: TrainedAgent = load_agent(self.run_dir, trust=options.trust)
+        self.identity = agent_identity(self.source)
+        self.run_dir = files_directory(self.source)
+        self.trained: TrainedAgent = load_agent(self.source, trust=options.trust)
         own = evaluation_seed(self.trained.seed)
         self.seed = own if options.seed is None else options.seed
         env = self.trained.make_env(options.episodes, seed=self.seed)
@@ -128,7 +141,7 @@ class Bench:
             raise AgentFileError(f"{folder} holds no agent_*{suffix}.")
         # Code that lies there is not believed but written again.
         if folder != given and not (found and self.vouched(latent)):
-            export(self.run_dir, self.trained, self.format, latent, folder)
+            export(self.source, self.trained, self.format, latent, folder)
             self.exported.add(latent)
             return self.files(latent)
         records = check_team(found)
@@ -141,7 +154,7 @@ class Bench:
         if records[0]["checkpoint"]["sha256"] != self.identity["sha256"]:
             raise AgentFileError(
                 f"{folder} holds agents of another checkpoint (frame "
-                f"{records[0]['checkpoint']['frame']}) than {self.run_dir} (frame "
+                f"{records[0]['checkpoint']['frame']}) than {self.source} (frame "
                 f"{self.identity['frame']}): export them again with vm3ac export."
             )
         return found
@@ -292,14 +305,29 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
     ]
     # Returns of games of one step are shares of 1.
     digits = 1 if max(abs(line["return_mean"]) for line in rows) >= 10 else 3
+    alike = unused(rows)
     for line in rows:
+        if line["latent"] in alike:
+            continue
         won = f"  win rate {line['win_rate']:.2f}" if "win_rate" in line else ""
         if "best_response_value" in line:
             won = f"  against the best response {line['best_response_value']:.3f}"
         apart = f"{line['difference']:+8.{digits}f} +- {line['difference_ci95']:.{digits}f}"
         own = f"{line['return_mean']:8.{digits}f} +- {line['return_ci95']:.{digits}f}"
         lines.append(f"  {line['latent']:20s} return {own:18s} against synchronized {apart}{won}")
+    if alike:
+        lines.append(f"  {', '.join(alike)}: as synchronized, so z changes nothing here")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def unused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows about z and its clock, where all of them play exactly what synchronized agents play.
+
+    Nothing where any of them differs, or only one is there.
+    """
+    about = [line for line in rows if line["latent"] in OF_LATENT]
+    same = all(line["difference"] == 0 and line["difference_ci95"] == 0 for line in about)
+    return [line["latent"] for line in about] if same and len(about) > 1 else []
 
 
 def killed(text: str) -> tuple[int, int]:

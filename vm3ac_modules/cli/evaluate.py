@@ -12,7 +12,8 @@ the states that were visited: the mutual information of every pair's actions fro
 above (with coordination_latents extra latents), and the correlation of the actions, each given the
 state (docs/metrics.md).
 
-It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png.
+It prints tables and writes run_dir/evaluation.json and run_dir/evaluation.png; of an agent of the
+zoo (run_dir=zoo/<name>) into runs/zoo/<name>.
 """
 
 from __future__ import annotations
@@ -27,20 +28,21 @@ from typing import Any, get_args
 import torch
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.cli.arguments import program
+from vm3ac_modules.cli.arguments import figure_forms, program
 from vm3ac_modules.evaluation import (
     coordination_table,
     evaluate,
     evaluation_figure,
     measure_coordination,
 )
+from vm3ac_modules.evaluation.names import algorithm_title, task_title
 from vm3ac_modules.evaluation.protocol import Actions, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
 from vm3ac_modules.options import Options, option
-from vm3ac_modules.runs import TrainedAgent, git_commit, load_agent, versions
+from vm3ac_modules.runs import TrainedAgent, files_directory, git_commit, load_agent, versions
 
 __all__ = ["Evaluation", "main"]
 
@@ -57,7 +59,7 @@ MODES: tuple[str, ...] = get_args(LatentMode)
 class Evaluation(Options):
     """Options of ``vm3ac evaluate``."""
 
-    run_dir: str | None = option(None, "directory of a run")
+    run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
     episodes: int = option(20, "episodes of every mode", least=1)
     latent: str = option("all", "where the latent comes from", choices=(*MODES, "all"))
     actions: str | None = option(
@@ -73,16 +75,22 @@ class Evaluation(Options):
     coordination_rows: int = option(256, "states to look at, at most", least=2)
     coordination_latents: int = option(1024, "extra latents of the estimates", least=2)
     coordination_draws: int = option(64, "joint actions per state", least=2)
+    figures: str = option("png", "forms of the figure, separated by commas: png, svg, pdf")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        figure_forms(self.figures)
 
 
 def _evaluate(options: Evaluation) -> None:
     found = report(options)
-    write_json(f"{options.run_dir}/evaluation.json", found)
+    place = files_directory(str(options.run_dir))
+    write_json(place / "evaluation.json", found)
     sys.stdout.write(text_of(found))
-    title = f"{found['algorithm']} on {found['task']}"
+    title = f"{algorithm_title(found['algorithm'])} on {task_title(found['task'])}"
+    pictures = [place / f"evaluation.{form}" for form in figure_forms(options.figures)]
     try:
-        picture = f"{options.run_dir}/evaluation.png"
-        evaluation_figure(picture, found["results"], found["coordination"], title=title)
+        evaluation_figure(pictures, found["results"], found["coordination"], title=title)
     except ImportError as error:
         sys.stdout.write(f"No figure: {error}\n")
 

@@ -18,7 +18,8 @@ latent says where the agents have their latent from:
 
 Every file is then run beside the joint policy on the run's own task; a difference above 1e-5 is an
 error, and the files are not put in place. The largest one is printed and written to
-parity_<format>.json beside the files.
+parity_<format>.json beside the files. Files of an agent of the zoo (run_dir=zoo/<name>) go to
+runs/zoo/<name>/agents.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ from vm3ac_modules.execution.runtime.agent_file import FORMATS, AgentFileError
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, option
-from vm3ac_modules.runs import CheckpointError, TrainedAgent, checkpoint_identity, load_agent
+from vm3ac_modules.runs import (
+    CheckpointError,
+    TrainedAgent,
+    agent_identity,
+    files_directory,
+    load_agent,
+)
 
 __all__ = ["Export", "main"]
 
@@ -52,7 +59,7 @@ ROWS, STEPS = 16, 20
 class Export(Options):
     """Options of ``vm3ac export``."""
 
-    run_dir: str | None = option(None, "directory of a run")
+    run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
     format: str = option("torch", "format of the files", choices=tuple(FORMATS))
     latent: str | None = option(
         None, "source of the latent; null: by itself if an agent can", choices=get_args(LatentInput)
@@ -66,7 +73,7 @@ def export(
     run_dir: Path, trained: TrainedAgent, kind: str, latent: LatentInput, folder: Path
 ) -> float:
     """Write the files of all agents; the largest difference from the joint policy."""
-    identity = checkpoint_identity(run_dir)
+    identity = agent_identity(run_dir)
     if identity["frame"] != trained.frame:
         raise CheckpointError(
             f"{run_dir} wrote a checkpoint while it was read (frame {trained.frame}, now "
@@ -112,10 +119,11 @@ def report(options: Export) -> str:
     torch.set_num_threads(options.threads)
     run_dir = Path(str(options.run_dir))
     # The run's own complaint about a missing checkpoint, before anything is built.
-    checkpoint_identity(run_dir)
+    agent_identity(run_dir)
     trained = load_agent(run_dir, trust=options.trust)
     latent: Any = default_latent(trained.policy) if options.latent is None else options.latent
-    folder = run_dir / "agents" / latent if options.out is None else Path(options.out)
+    usual = files_directory(run_dir) / "agents" / latent
+    folder = usual if options.out is None else Path(options.out)
     found = export(run_dir, trained, options.format, latent, folder)
     number = trained.policy.sizes.num_agents
     lines = [

@@ -20,7 +20,9 @@ from vm3ac_modules.evaluation.coordination.result import Coordination as Coordin
 from vm3ac_modules.evaluation.curves import AggregatedCurve as AggregatedCurve
 from vm3ac_modules.evaluation.curves import aggregate_curves as aggregate_curves
 from vm3ac_modules.evaluation.figures import learning_curve as learning_curve
-from vm3ac_modules.evaluation.figures import rollout_gif as rollout_gif
+from vm3ac_modules.evaluation.film import Area as Area
+from vm3ac_modules.evaluation.film import rollout_gif as rollout_gif
+from vm3ac_modules.evaluation.film import write_film as write_film
 from vm3ac_modules.evaluation.games import evaluate_guard as evaluate_guard
 from vm3ac_modules.evaluation.games import guard_actions as guard_actions
 from vm3ac_modules.evaluation.joint_actions import joint_actions_figure as joint_actions_figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.evaluation.figures import COLORS, new_figure
-from vm3ac_modules.extras import require_extra
+from vm3ac_modules.evaluation.figures import COLORS, Paths
+from vm3ac_modules.evaluation.film import canvas, film_figure, write_film
 
 __all__ = ["battle_gif", "unit_trace"]
 
@@ -35,7 +34,13 @@ def unit_trace(env: EnvBase) -> Tensor:
 
 
 def battle_gif(
-    path_gif: Path | str, trace: Tensor, *, title: str, size: float = 32.0, fps: int = 8
+    paths: Paths,
+    trace: Tensor,
+    *,
+    title: str,
+    size: float = 32.0,
+    fps: int = 8,
+    latents: Tensor | None = None,
 ) -> None:
     """Draw a battle from above: units with their health, and a line to whom each attacks.
 
@@ -43,14 +48,17 @@ def battle_gif(
     stay as crosses.
 
     Args:
-        path_gif: the picture to write.
+        paths: the film to write, .gif or .mp4; or several.
         trace: one row of :func:`unit_trace` over time, ``[T, N + M, 7]``.
         title: first line of the title.
         size: side of the map.
         fps: pictures per second.
+        latents: of each step, ``[T, Z]``, or ``[T, N, Z]`` where each agent has its own; shown
+            beside the battle.
 
     Raises:
-        ImportError: if matplotlib or imageio is not installed; names the extra.
+        ImportError: if matplotlib or imageio, or ffmpeg for an MP4, is not installed; names the
+            extra.
         ValueError: for a trace of another shape.
 
     Example:
@@ -61,27 +69,26 @@ def battle_gif(
     """
     if trace.ndim != 3 or trace.shape[-1] != 7 or len(trace) == 0:
         raise ValueError(f"trace must be [T, units, 7] with T > 0, got {list(trace.shape)}.")
-    require_extra("imageio", "recipes", "Writing a GIF")
-    import imageio.v3 as iio
-
     frames = trace.detach().cpu().numpy()
 
     def pictures() -> Iterator[np.ndarray]:
         for step, units in enumerate(frames):
-            yield _picture(units, f"{title}\nstep {step}", size)
+            yield _picture(units, f"{title}\nstep {step}", size, latents, step)
 
-    iio.imwrite(path_gif, list(pictures()), extension=".gif", duration=1000 / fps, loop=0)
+    write_film(paths, pictures(), fps)
 
 
-def _picture(units: np.ndarray, title: str, size: float) -> np.ndarray:
-    figure = new_figure((4.0, 4.2), 70)
-    axes = figure.add_subplot()
+def _picture(
+    units: np.ndarray, title: str, size: float, latents: Tensor | None, step: int
+) -> np.ndarray:
+    figure, axes, panel = film_figure(latents)
+    if panel is not None:
+        panel.draw(step)
     axes.set(xlim=(0, size), ylim=(0, size), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title, fontsize=9)
     for unit in units:
         _draw_unit(axes, unit, units)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    return canvas(figure)
 
 
 def _draw_unit(axes: Any, unit: np.ndarray, units: np.ndarray) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
-from vm3ac_modules.evaluation.figures import COLORS, new_figure
+from vm3ac_modules.evaluation.figures import COLORS, Paths, new_figure, save
+from vm3ac_modules.evaluation.names import titles
 from vm3ac_modules.evaluation.statistics import Estimate
 from vm3ac_modules.files import csv_text, write_text
 
@@ -37,26 +38,27 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---")
 
 
 def comparison_figure(
-    path_png: Path | str,
+    path_png: Paths,
     panels: Mapping[str, Mapping[str, AggregatedCurve]],
     *,
     statistic: Literal["mean", "iqm"] = "mean",
     columns: int = 4,
-    ylabel: str = "average return",
+    ylabel: str | Mapping[str, str] = "return",
     xlabel: str = "environment steps",
     logarithmic: bool = False,
 ) -> None:
     """Draw one panel of learning curves per task: a line per label and its shaded interval.
 
     The form of Figure 3 of Kim et al. 2023, https://arxiv.org/abs/2303.00451. One seed has no
-    interval, so nothing is shaded there; the legend says how many seeds a line stands for.
+    interval, so nothing is shaded there; the legend says how many seeds a line stands for, what
+    the line is and what is shaded. Algorithms go by the names that papers give them.
 
     Args:
-        path_png: the picture to write.
+        path_png: the picture to write; several for several forms (.png, .svg, .pdf).
         panels: title of each panel -> label -> its curve.
         statistic: what the line is.
         columns: panels side by side.
-        ylabel: what the curves are.
+        ylabel: what the curves are; or by title of the panel, where they differ.
         xlabel: what they are drawn over.
         logarithmic: whether that axis is logarithmic.
 
@@ -76,7 +78,7 @@ def comparison_figure(
     figure, places = _grid(list(panels), columns, (3.1, 2.6))
     from matplotlib.ticker import EngFormatter
 
-    for axes, curves in zip(places, panels.values(), strict=True):
+    for axes, (title, curves) in zip(places, panels.items(), strict=True):
         for label, curve in curves.items():
             middle, low, high = (getattr(curve, statistic + end) for end in ("", "_low", "_high"))
             color, marker, line = _style(labels.index(label))
@@ -88,11 +90,16 @@ def comparison_figure(
             axes.set_xscale("log")
         else:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set(xlabel=xlabel, ylabel=ylabel if isinstance(ylabel, str) else ylabel[title])
         axes.grid(alpha=0.3)
     counts = {label: {c[label].seeds for c in panels.values() if label in c} for label in labels}
-    _legend(figure, places, labels, {k: f"{k}, {_range(v)}" for k, v in counts.items()})
-    figure.savefig(path_png)
+    named = titles(labels)
+    texts = {k: f"{named[k]}, {_range(v)}" for k, v in counts.items()}
+    middle = "mean" if statistic == "mean" else "interquartile mean"
+    several = max(max(v) for v in counts.values()) > 1
+    note = f"{middle} over seeds; shaded: its 95 % interval" if several else ""
+    _legend(figure, places, labels, texts, note)
+    save(figure, path_png)
 
 
 def write_curves(path_csv: Path | str, panels: Mapping[str, Mapping[str, AggregatedCurve]]) -> None:
@@ -154,21 +161,23 @@ def write_comparison(
 
 
 def bars_figure(
-    path_png: Path | str,
+    path_png: Paths,
     panels: Mapping[str, Mapping[str, Estimate]],
     *,
     ylabel: str,
     columns: int = 4,
     lines: Mapping[str, Mapping[str, float]] | None = None,
+    shared: bool = False,
 ) -> None:
     """Draw one panel of bars per case, each bar with its interval.
 
     Args:
-        path_png: the picture to write.
+        path_png: the picture to write; several for several forms (.png, .svg, .pdf).
         panels: title of each panel -> label -> its estimate; a nan interval is not drawn.
         ylabel: what the heights are.
         columns: panels side by side.
         lines: title of a panel -> label -> a height that is known, drawn across its bars.
+        shared: one scale for all panels, where their heights are to be compared.
 
     Raises:
         ImportError: if matplotlib is not installed; names the extra.
@@ -183,7 +192,7 @@ def bars_figure(
     """
     labels = _labels(panels, "bar")
     most = max(map(len, panels.values()))
-    figure, places = _grid(list(panels), columns, (3.1, 2.8))
+    figure, places = _grid(list(panels), columns, (3.1, 2.8), shared)
     for axes, (title, bars) in zip(places, panels.items(), strict=True):
         for index, (text, height) in enumerate((lines or {}).get(title, {}).items()):
             axes.axhline(height, color="black", ls=_LINES[1 + index % 3], lw=1.2)
@@ -199,12 +208,14 @@ def bars_figure(
         axes.axhline(0.0, color="black", lw=0.8)
         axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=ylabel)
         axes.grid(axis="y", alpha=0.3)
-    _legend(figure, places, labels, {label: label for label in labels})
-    figure.savefig(path_png)
+    several = any(math.isfinite(b.low + b.high) for bars in panels.values() for b in bars.values())
+    note = "bars: mean over seeds; whiskers: its 95 % interval" if several else ""
+    _legend(figure, places, labels, titles(labels), note)
+    save(figure, path_png)
 
 
 def positions_figure(
-    path_png: Path | str,
+    path_png: Paths,
     panels: Mapping[str, Mapping[str, Tensor]],
     preys: Tensor,
     *,
@@ -215,8 +226,10 @@ def positions_figure(
     The form of Figure 5 of Kim et al. 2023, https://arxiv.org/abs/2303.00451. The first episode is
     drawn filled, the others pale behind it.
 
+    The legend names agents and preys; positions are in the arena's unit.
+
     Args:
-        path_png: the picture to write.
+        path_png: the picture to write; several for several forms (.png, .svg, .pdf).
         panels: label of each row -> title of each column -> positions ``[E, N, 2]``.
         preys: positions of the preys ``[M, 2]``.
         half_width: half of the arena's width.
@@ -232,29 +245,42 @@ def positions_figure(
         >>> with tempfile.TemporaryDirectory() as root:
         ...     positions_figure(f"{root}/a.png", still, torch.ones(1, 2), half_width=1.0)
     """
-    figure, places = plane_grid(panels, half_width)
+    figure, places = plane_grid(panels, half_width, labeled=True)
     for axes, positions in places:
-        axes.scatter(*preys.cpu().numpy().T, s=22, c="black", marker="s", zorder=1)
+        spots = {"s": 22, "c": "black", "marker": "s", "zorder": 1, "label": "prey"}
+        axes.scatter(*preys.cpu().numpy().T, **spots)
         if positions is not None:
             _draw_agents(axes, positions)
-    figure.savefig(path_png)
+    drawn = [axes.get_legend_handles_labels()[1] for axes, _ in places]
+    labels = list(dict.fromkeys(label for names in drawn for label in names))
+    note = "filled: the first episode; pale: the others"
+    _legend(figure, [axes for axes, _ in places], labels, {k: k for k in labels}, note)
+    save(figure, path_png)
 
 
 def plane_grid(
-    panels: Mapping[str, Mapping[str, Tensor]], half_width: float
+    panels: Mapping[str, Mapping[str, Tensor]], half_width: float, *, labeled: bool = False
 ) -> tuple[Any, list[tuple[Any, Tensor | None]]]:
-    """A square of the plane per label (rows) and title (columns), and what is to be drawn there."""
-    titles = list(dict.fromkeys(title for row in panels.values() for title in row))
-    if not titles:
+    """A square of the plane per label (rows) and title (columns), and what is to be drawn there.
+
+    With ``labeled`` there are coordinates on its edges.
+    """
+    named = titles(panels)
+    columns = list(dict.fromkeys(title for row in panels.values() for title in row))
+    if not columns:
         raise ValueError("the figure needs at least one panel.")
-    figure = new_figure((2.3 * len(titles) + 0.3, 2.5 * len(panels)), 120)
-    grid = figure.subplots(len(panels), len(titles), squeeze=False)
+    figure = new_figure((2.3 * len(columns) + 0.3, 2.5 * len(panels)), 120)
+    grid = figure.subplots(len(panels), len(columns), squeeze=False)
     places = []
     for line, (label, row) in zip(grid, panels.items(), strict=True):
-        for axes, title in zip(line, titles, strict=True):
+        for axes, title in zip(line, columns, strict=True):
             axes.set(xlim=(-half_width, half_width), ylim=(-half_width, half_width))
-            axes.set(aspect="equal", xticks=[], yticks=[])
-            axes.set_title(f"{label}, {title}", fontsize="small")
+            ticks = (-half_width, 0.0, half_width) if labeled else ()
+            axes.set(aspect="equal", xticks=ticks, yticks=ticks)
+            if labeled:
+                axes.set(xlabel="x", ylabel="y")
+                axes.tick_params(labelsize=7)
+            axes.set_title(f"{named[label]}, {title}", fontsize="small")
             places.append((axes, row.get(title)))
     return figure, places
 
@@ -266,6 +292,7 @@ def _draw_agents(axes: Any, positions: Tensor) -> None:
         color, marker, _ = _style(agent)
         axes.scatter(*path[:, 1:], s=16, c=color, marker=marker, alpha=0.35, lw=0, zorder=2)
         first = {"s": 48, "c": color, "marker": marker, "edgecolors": "black", "zorder": 3}
+        first["label"] = f"agent {agent}"
         axes.scatter(*path[:, :1], **first)
 
 
@@ -281,24 +308,29 @@ def _style(index: int) -> tuple[str, str, Any]:
     return _LINE_COLORS[index % 7], _MARKERS[index % 8], _LINES[index % 8]
 
 
-def _grid(titles: list[str], columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    width = min(columns, len(titles))
-    height = math.ceil(len(titles) / width)
+def _grid(
+    names: list[str], columns: int, size: tuple[float, float], shared: bool = False
+) -> tuple[Any, list[Any]]:
+    width = min(columns, len(names))
+    height = math.ceil(len(names) / width)
     # A single panel is as wide as two columns of its legend.
     figure = new_figure((max(size[0] * width, 4.4), size[1] * height + 0.5), 120)
-    places = figure.subplots(height, width, squeeze=False).ravel()
-    for axes in places[len(titles) :]:
+    places = figure.subplots(height, width, squeeze=False, sharey=shared).ravel()
+    for axes in places[len(names) :]:
         axes.remove()
-    for axes, title in zip(places, titles, strict=False):
+    for axes, title in zip(places, names, strict=False):
         axes.set_title(title, fontsize="medium")
-    return figure, list(places[: len(titles)])
+    return figure, list(places[: len(names)])
 
 
-def _legend(figure: Any, places: Iterable[Any], labels: list[str], texts: dict[str, str]) -> None:
+def _legend(
+    figure: Any, places: Iterable[Any], labels: list[str], texts: dict[str, str], note: str
+) -> None:
     drawn = [axes.get_legend_handles_labels() for axes in places]
     found = {label: handle for pair in drawn for handle, label in zip(*pair, strict=True)}
     handles, names = [found[label] for label in labels], [texts[label] for label in labels]
     style = {"frameon": False, "fontsize": "small", "handlelength": 3.6}
+    style |= {"title": note, "title_fontsize": "small"} if note else {}
     columns = min(len(labels), max(2, int(figure.get_figwidth() / 1.9)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, **style)
 

@@ -6,7 +6,6 @@ Shapes: ``D`` joint actions, ``N`` agents, ``M`` modes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from vm3ac_modules.envs.guard import GuardEnv
 from vm3ac_modules.evaluation.comparison import plane_grid
-from vm3ac_modules.evaluation.figures import COLORS
+from vm3ac_modules.evaluation.figures import COLORS, Paths, save
 from vm3ac_modules.testing.games import guard_value
 
 __all__ = ["joint_actions_figure"]
@@ -24,7 +23,7 @@ _GUARDED = "#D55E00"
 
 
 def joint_actions_figure(
-    path_png: Path | str,
+    path_png: Paths,
     panels: Mapping[str, Mapping[str, Tensor]],
     game: GuardEnv,
     *,
@@ -63,7 +62,7 @@ def joint_actions_figure(
     for axes, actions in places:
         if actions is not None:
             _draw(axes, actions.detach().cpu(), game, shown)
-    figure.savefig(path_png)
+    save(figure, path_png)
 
 
 def best_response(choices: Tensor, num_modes: int) -> int:

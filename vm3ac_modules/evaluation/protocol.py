@@ -10,9 +10,9 @@ Source: Kim et al. 2023, arXiv:2303.00451, Section 6 and Appendix H.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -51,6 +51,9 @@ class EvaluationResult:
         lengths: steps of each episode, ``[E]``.
         info: what the environment reported at each episode's end, each ``[E]``.
         trace: what the observer saw before every step, ``[E, T, ...]``, if there was one.
+        moves: what happened besides, if there was an observer: ``"rewards"`` ``[E, T]``,
+            ``"actions"`` ``[E, T, N, ...]`` and, of policies with one, ``"latents"``
+            ``[E, T, ...]``.
         greedy: beside drawn actions, the same starts played with the policies' means (the likeliest
             of discrete actions), if both were asked for.
     """
@@ -60,6 +63,7 @@ class EvaluationResult:
     info: dict[str, Tensor]
     trace: Tensor | None = None
     greedy: EvaluationResult | None = None
+    moves: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -100,9 +104,12 @@ class EvaluationResult:
         parts = zip(self.returns.chunk(seeds), self.lengths.chunk(seeds), traces, strict=True)
         info = {name: values.chunk(seeds) for name, values in self.info.items()}
         greedy = [None] * seeds if self.greedy is None else self.greedy.split(seeds)
+        moves = {name: values.chunk(seeds) for name, values in self.moves.items()}
         return [
             EvaluationResult(
-                returns, lengths, {name: part[k] for name, part in info.items()}, trace, greedy[k]
+                *(returns, lengths, {name: part[k] for name, part in info.items()}, trace),
+                greedy=greedy[k],
+                moves={name: part[k] for name, part in moves.items()},
             )
             for k, (returns, lengths, trace) in enumerate(parts)
         ]
@@ -202,7 +209,7 @@ def evaluate(
     returns = torch.cat([one.returns for one in played])[:wanted]
     lengths = torch.cat([one.lengths for one in played])[:wanted]
     info = {name: torch.cat([one.info[name] for one in played])[:wanted] for name in first.info}
-    return EvaluationResult(returns, lengths, info, first.trace)
+    return EvaluationResult(returns, lengths, info, first.trace, moves=first.moves)
 
 
 def usual_actions(policy: Policy | None, plays: Plays) -> Actions:
@@ -249,13 +256,25 @@ def _play_episodes(
     observer: Callable[[EnvBase], Tensor] | None,
 ) -> EvaluationResult:
     decides = isinstance(policy, Policy) and policy.draws_actions and policy.recurrent
-    read = [keys.logits, keys.action_mask, keys.mask] if decides else []
+    read: list[NestedKey] = [keys.logits, keys.action_mask, keys.mask] if decides else []
+    if observer is not None:
+        read += [keys.action, keys.latent]
     played = EpisodeCollector(env, policy, max_steps, read, keys=keys).play(observer)
     info = played.info
     if decides:
-        logits, legal, happened = (played.episodes.get(key) for key in read)
+        logits, legal, happened = (played.episodes.get(key) for key in read[:3])
         info = {**info, **decidedness(logits, legal, happened.squeeze(-1))}
-    return EvaluationResult(played.returns, played.lengths, info, played.trace)
+    moves = {} if observer is None else _moves(played.episodes, played.episodes, keys)
+    return EvaluationResult(played.returns, played.lengths, info, played.trace, moves=moves)
+
+
+def _moves(steps: TensorDictBase, after: TensorDictBase, keys: Keys) -> dict[str, Tensor]:
+    """Rewards, actions and latents of all steps, ``[E, T, ...]``."""
+    paid = after.get(keys.task_reward, None)
+    paid = after.get(keys.reward) if paid is None else paid
+    found = {"rewards": paid.flatten(2).mean(-1), "actions": steps.get(keys.action)}
+    latents = steps.get(keys.latent, None)
+    return found if latents is None else {**found, "latents": latents}
 
 
 def _play_steps(
@@ -279,7 +298,10 @@ def _play_steps(
         auto_reset=False,
         tensordict=start,
     )
-    return _summarize(steps, keys, torch.stack(seen, 1) if seen else None)
+    result = _summarize(steps, keys)
+    if not seen:
+        return result
+    return replace(result, trace=torch.stack(seen, 1), moves=_moves(steps, steps["next"], keys))
 
 
 @contextmanager
@@ -305,7 +327,7 @@ def first_episodes(steps: TensorDictBase, keys: Keys) -> Tensor:
     return done.cumsum(-1) - done.long() == 0
 
 
-def _summarize(steps: TensorDictBase, keys: Keys, trace: Tensor | None) -> EvaluationResult:
+def _summarize(steps: TensorDictBase, keys: Keys) -> EvaluationResult:
     first = first_episodes(steps, keys)
     # What the task pays, not what a transform of the environment makes of it.
     paid = steps.get(("next", keys.task_reward), None)
@@ -321,4 +343,4 @@ def _summarize(steps: TensorDictBase, keys: Keys, trace: Tensor | None) -> Evalu
             for name, value in flat.items()
             if value.shape == (*first.shape, 1)
         }
-    return EvaluationResult(torch.where(first, rewards, 0.0).sum(-1), lengths, info, trace)
+    return EvaluationResult(torch.where(first, rewards, 0.0).sum(-1), lengths, info)

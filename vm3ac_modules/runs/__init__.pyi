@@ -10,6 +10,11 @@ from vm3ac_modules.runs.directory import RunDirectoryError as RunDirectoryError
 from vm3ac_modules.runs.directory import open_run_directory as open_run_directory
 from vm3ac_modules.runs.loading import TrainedAgent as TrainedAgent
 from vm3ac_modules.runs.loading import load_agent as load_agent
+from vm3ac_modules.runs.packed import agent_identity as agent_identity
+from vm3ac_modules.runs.packed import files_directory as files_directory
+from vm3ac_modules.runs.packed import pack_agent as pack_agent
+from vm3ac_modules.runs.packed import read_card as read_card
+from vm3ac_modules.runs.packed import zoo_names as zoo_names
 from vm3ac_modules.runs.record import CsvLog as CsvLog
 from vm3ac_modules.runs.record import TensorBoardLog as TensorBoardLog
 from vm3ac_modules.runs.record import git_commit as git_commit
@@ -17,6 +22,8 @@ from vm3ac_modules.runs.record import read_csv_log as read_csv_log
 from vm3ac_modules.runs.record import read_yaml as read_yaml
 from vm3ac_modules.runs.record import to_yaml as to_yaml
 from vm3ac_modules.runs.record import versions as versions
+from vm3ac_modules.runs.reporting import marl_eval_results as marl_eval_results
+from vm3ac_modules.runs.reporting import report_page as report_page
 from vm3ac_modules.runs.run import Run as Run
 from vm3ac_modules.runs.settings import LOOPS as LOOPS
 from vm3ac_modules.runs.settings import BattleTraining as BattleTraining

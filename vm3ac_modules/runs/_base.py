@@ -24,6 +24,7 @@ from vm3ac_modules.learning.guards import FiniteGuard
 from vm3ac_modules.learning.seeding import seed_everything
 from vm3ac_modules.learning.sources import SourceSizes
 from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs._loggers import check_loggers
 from vm3ac_modules.runs._logs import MetricsLog, SeedFiles
 from vm3ac_modules.runs._machine import Threads, keep_freed_memory
 from vm3ac_modules.runs._replay_size import FOLDER, check_replay, item_bytes
@@ -45,6 +46,7 @@ class RunBase:
         training = self.training
         check_device(training.device)
         require_intervals(training.seeds)
+        check_loggers(training.logger)
         check_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
         keep_freed_memory()
         self.threads = Threads(training.threads, training.device)

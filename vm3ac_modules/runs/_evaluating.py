@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,9 @@ class Evaluator:
             with self.run.writing("eval.csv"):
                 files.write_evaluation(rows[-1])
         if len(rows) > 1:
-            return "returns " + " ".join(f"{row['return_mean']:.0f}" for row in rows)
+            return "returns " + " ".join(_short(row["return_mean"]) for row in rows)
         [row] = rows
-        won = f"win rate {row['win_rate']:.2f}, " if "win_rate" in row else ""
-        if "greedy_win_rate" in row:
-            won = f"win rate {row['win_rate']:.2f} (greedy {row['greedy_win_rate']:.2f}), "
-        return f"{won}return {row['return_mean']:.1f} +- {row['return_ci95']:.1f}"
+        return said_of(row)
 
     def finish(self) -> dict[str, Any]:
         """Evaluate a last time, draw, write every summary.json; return the run's."""
@@ -130,3 +128,22 @@ class Evaluator:
                 f"update needs {least} (start_episodes, batch_size); give more frames"
             )
         return "no update was made: all frames were random ones (init_random_frames)"
+
+
+NATS = ("mutual_information", "mi_upper_bound")
+
+
+def said_of(row: Mapping[str, Any]) -> str:
+    """A row of eval.csv in a few words: win rate, return, information in nats."""
+    won = f"win rate {row['win_rate']:.2f}, " if "win_rate" in row else ""
+    if "greedy_win_rate" in row:
+        won = f"win rate {row['win_rate']:.2f} (greedy {row['greedy_win_rate']:.2f}), "
+    if "best_response_value" in row:
+        won = f"against the best response {row['best_response_value']:.3f}, "
+    nats = next((row[name] for name in NATS if math.isfinite(row.get(name, math.nan))), None)
+    end = "" if nats is None else f", MI {nats + 0.0:.2f} nats"
+    return f"{won}return {_short(row['return_mean'])} +- {_short(row['return_ci95'])}{end}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: metrics.csv, eval.csv and TensorBoard, one set per seed.
+"""What a run writes while it goes on: metrics.csv, eval.csv and loggers, one set per seed.
 
 Shapes: ``S`` seeds.
 """
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.episodes import Round
-from vm3ac_modules.runs.record import CsvLog, TensorBoardLog, read_csv_log, write_config
+from vm3ac_modules.runs._loggers import make_logs
+from vm3ac_modules.runs.record import CsvLog, read_csv_log, write_config
 from vm3ac_modules.runs.settings import Settings
 
 
@@ -33,7 +34,9 @@ class SeedFiles:
         kept = (None, None) if frame is None else rows
         self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_rows=kept[0])
         self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_rows=kept[1])
-        self.board = TensorBoardLog(self.run_dir, resume_frame=frame)
+        title = f"{settings.name} on {settings.task.title}, seed {settings.training.seed}"
+        names, config = settings.training.logger, settings.to_dict()
+        self.logs = make_logs(names, self.run_dir, title, config, frame)
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -47,18 +50,23 @@ class SeedFiles:
         return frames[-1]
 
     def write_metrics(self, row: Mapping[str, Any]) -> None:
-        """A row of metrics.csv and TensorBoard."""
+        """A row of metrics.csv and of every logger."""
         self.metrics.write(row)
-        self.board.write({"frame": row["frame"], **{f"train/{k}": v for k, v in row.items()}})
+        self._log("train", row)
 
     def write_evaluation(self, row: Mapping[str, Any]) -> None:
-        """A row of eval.csv and TensorBoard."""
+        """A row of eval.csv and of every logger."""
         self.evaluations.write(row)
-        self.board.write({"frame": row["frame"], **{f"eval/{k}": v for k, v in row.items()}})
+        self._log("eval", row)
+
+    def _log(self, kind: str, row: Mapping[str, Any]) -> None:
+        named = {"frame": row["frame"], **{f"{kind}/{k}": v for k, v in row.items()}}
+        for log in self.logs:
+            log.write(named)
 
     def close(self) -> None:
         """Close the logs."""
-        for log in (self.metrics, self.evaluations, self.board):
+        for log in (self.metrics, self.evaluations, *self.logs):
             log.close()
 
 

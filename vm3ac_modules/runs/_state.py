@@ -42,6 +42,7 @@ LOG = logging.getLogger("vm3ac_modules")
 NOT_IN_HASH = frozenset(
     (
         *("run_dir", "resume", "overwrite", "frames", "threads", "device", "draw", "seeds"),
+        *("logger", "progress"),
         *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
         *("information_rows", "information_latents", "replay_checkpoint_bytes"),
         *("info_per_agent", "trust", "cudagraph"),

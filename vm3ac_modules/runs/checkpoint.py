@@ -64,6 +64,8 @@ class Checkpoint(NamedTuple):
     files: ReplayFiles | None
     """Where the replay lies."""
     config: dict[str, Any]
+    written_by: Mapping[str, Any] = {}
+    """Versions and commit of what wrote it."""
 
 
 class ReplayItems(NamedTuple):
@@ -242,7 +244,8 @@ def load_checkpoint(
     except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         raise _damaged(step / STATE, f"holds no state of a run ({error})") from error
     files, items = _read_replay(step, meta["replay"], replay)
-    return Checkpoint(meta["frame"], state, items, files, meta["config"])
+    by = meta.get("written_by", {})
+    return Checkpoint(meta["frame"], state, items, files, meta["config"], by)
 
 
 def _read_replay(

@@ -22,7 +22,9 @@ _FILES = (
     "evaluation.*",
     "decentralized.*",
     "curve.png",
-    "rollout.*",
+    "rollout*.gif",
+    "rollout*.mp4",
+    "report.html",
     "events.out.tfevents.*",
     ".tmp_*",
 )
@@ -133,7 +135,7 @@ def _remove_run(path: Path) -> None:
         for file in path.glob(pattern):
             if file.is_file() or file.is_symlink():
                 file.unlink()
-    whole = [path / "checkpoint", path / "agents"]
+    whole = [path / name for name in ("checkpoint", "agents", "logs")]
     for folder in [*whole, *_seeds(path)]:
         # A link is the run's, what it points to may not be.
         if folder.is_symlink():

@@ -15,7 +15,8 @@ from vm3ac_modules.envs.carried import load_carried
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.policy import Policy
-from vm3ac_modules.runs.checkpoint import CheckpointError, load_checkpoint
+from vm3ac_modules.runs.checkpoint import CheckpointError
+from vm3ac_modules.runs.packed import LEFT_OUT, read_agent
 from vm3ac_modules.runs.settings import Settings, check_device
 from vm3ac_modules.runs.trust import check_trusted
 
@@ -26,7 +27,7 @@ class TrainedAgent(NamedTuple):
     """A trained agent and what it was trained on."""
 
     agent: Agent
-    """Policy, loss and fresh optimizers."""
+    """Policy, loss and fresh optimizers; critics are fresh as well in agents of the zoo."""
     settings: Settings
     """The run's settings."""
     frame: int
@@ -76,10 +77,11 @@ class TrainedAgent(NamedTuple):
 def load_agent(
     run_dir: Path | str, *, device: torch.device | str = "cpu", trust: bool = False
 ) -> TrainedAgent:
-    """Load the agent of a run's last checkpoint.
+    """Load the agent of a run's last checkpoint, a packed agent, or one of the zoo.
 
     Args:
-        run_dir: directory of a run.
+        run_dir: directory of a run or of a packed agent, or ``zoo/<name>``
+            (:func:`~vm3ac_modules.runs.zoo_names` lists them).
         device: where the networks shall live.
         trust: import the module of a task ``python:<module>:<function>`` that the directory names.
             Importing runs code; give it for directories of your own only.
@@ -88,28 +90,39 @@ def load_agent(
         The agent, the run's settings and the frame of the checkpoint.
 
     Raises:
-        CheckpointError: if there is no readable checkpoint.
+        CheckpointError: if there is no readable checkpoint, or a packed agent is damaged or of a
+            newer format.
         UntrustedError: if it names a module to import, and ``trust`` is not given.
         ValueError: for a device that is not here.
         ImportError: if what the task needs is not installed; names the extra.
 
     Example:
-        >>> trained = load_agent("runs/demo")  # doctest: +SKIP
-        >>> policy = trained.policy  # doctest: +SKIP
+        >>> import pytest
+        >>> _ = pytest.importorskip("vmas"), pytest.importorskip("safetensors")
+        >>> trained = load_agent("zoo/predator_prey_2")  # or load_agent("runs/demo")
+        >>> env = trained.make_env(4, seed=0)
+        >>> env.rollout(5, trained.policy)["next", "agents", "reward"].shape
+        torch.Size([4, 5, 2, 1])
     """
     check_device(device)
-    saved = load_checkpoint(run_dir, replay=False)
+    saved = read_agent(run_dir)
     check_trusted(saved.config, run_dir, trust)
     settings = _settings(saved.config, run_dir, device)
     env = settings.task.make(1, device=device, seed=0)
     agent = build_from(settings.algorithm, env, name=settings.name, device=device)
+    expected = [k for k in agent.loss.state_dict() if not k.startswith(LEFT_OUT)]
+    if saved.acts_only and (apart := {*expected} ^ saved.loss.keys()):
+        raise CheckpointError(
+            f"{run_dir} holds networks of another form than its configuration says: "
+            f"{', '.join(sorted(apart)[:3])}."
+        )
     try:
-        agent.loss.load_state_dict(saved.state["loss"])
+        agent.loss.load_state_dict(saved.loss, strict=not saved.acts_only)
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{run_dir} holds networks of another form than its configuration says: {error}"
         ) from error
-    carried = saved.state.get("carried")
+    carried = saved.carried
     if not isinstance(carried, dict):
         raise CheckpointError(f"{run_dir} does not say what its environment's transforms hold.")
     return TrainedAgent(agent, settings, saved.frame, carried)

@@ -31,7 +31,7 @@ from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs._machine import cores_here
-from vm3ac_modules.runs._progress import ProgressBar
+from vm3ac_modules.runs._progress import make_progress
 from vm3ac_modules.runs._signals import Stopping
 from vm3ac_modules.runs._spreading import crowded
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
@@ -83,6 +83,8 @@ class Run(RunBase):
         self.guard = FiniteGuard(self.frames)
         self.workers: SpreadCollecting | None = None
         self.saved_frame = self.frames if resumed is not None else -1
+        # Of the last evaluation, for whoever watches.
+        self.said = ""
 
     def __exit__(
         self,
@@ -117,8 +119,10 @@ class Run(RunBase):
         try:
             # A run that was stopped behind its first evaluation has it already.
             if self.frames == 0 and self.files[0].last_evaluation != 0:
-                self.evaluate()
-            with ProgressBar(self.frames_total, self.frames) as self.bar:
+                self.said = self.evaluate()
+            progress = make_progress(self.training.progress, self.frames_total, self.frames)
+            with progress as self.bar:
+                self.bar.say(self.said)
                 turns = iter(steps)
                 while self.frames < self.frames_total and self.stopping.asked is None:
                     for hook in self.agent.hooks:
@@ -210,7 +214,8 @@ class Run(RunBase):
         """Evaluate and save when a multiple of so many frames was passed."""
         self.bar.update(collected.frames)
         if self._crossed(collected.frames, self.training.eval_every_frames):
-            self.bar.say(self.evaluate())
+            self.said = self.evaluate()
+            self.bar.say(self.said)
         if self._crossed(collected.frames, self.training.checkpoint_every_frames):
             self.save()
 

@@ -81,6 +81,17 @@ class Training(Options):
         1_000_000_000, "largest replay that goes into a checkpoint", unit="bytes", least=0
     )
     draw: bool = option(True, "draw the learning curve and an episode at the end")
+    logger: tuple[str, ...] = option(
+        ("tensorboard",),
+        "what logs besides metrics.csv and eval.csv; [] for none; wandb is offline unless "
+        "WANDB_MODE says otherwise",
+        choices=("tensorboard", "csv", "wandb", "mlflow"),
+    )
+    progress: str = option(
+        "auto",
+        "a bar, a line a minute, or nothing; auto: a bar in a terminal, lines elsewhere",
+        choices=("auto", "bar", "lines", "off"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +281,8 @@ class Settings:
                     f"batch_size={run.batch_size} is more than buffer_size={run.buffer_size} "
                     "holds: take a smaller batch or a larger replay."
                 )
+        if run.seeds > 1 and "mlflow" in run.logger:
+            raise OptionsError("logger=mlflow keeps one run in a process: use seeds=1.")
         if run.seeds > 1 and self.task.plays == "episodes":
             raise OptionsError(f"battles are trained one seed at a time, got seeds={run.seeds}.")
 

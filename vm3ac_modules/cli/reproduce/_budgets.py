@@ -4,23 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TITLES = {
-    "multiwalker_3": "MW (N=3)",
-    "multiwalker_4": "MW (N=4)",
-    "predator_prey_2": "PP (N=2)",
-    "predator_prey_3": "PP (N=3)",
-    "predator_prey_4": "PP (N=4)",
-    "treasure_collection_4": "CTC (N=4)",
-    "treasure_collection_5": "CTC (N=5)",
-    "cooperative_navigation_3": "CN (N=3)",
-}
-"""The tasks of the paper's Figure 3, in its order, and what it calls them."""
-
-
-def titled(task: str) -> str:
-    """What the paper calls a task."""
-    return TITLES.get(task, task)
-
 
 class Budget(NamedTuple):
     """How much is trained."""

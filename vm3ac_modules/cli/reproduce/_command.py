@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vm3ac_modules.cli.arguments import ERRORS, fail, parse_some
+from vm3ac_modules.cli.arguments import ERRORS, fail, figure_forms, parse_some
 from vm3ac_modules.cli.reproduce._budgets import CONTINUOUS, Budget, Program
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import Options, OptionsError, option
@@ -40,6 +40,11 @@ class Study(Options):
         "for continuous tasks, else out",
     )
     draw_only: bool = option(False, "train nothing, use the runs that are there")
+    figures: str = option("png", "forms of every figure, separated by commas: png, svg, pdf")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        figure_forms(self.figures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,10 @@ class Command:
     def out(self) -> Path:
         """Directory to write into."""
         return Path(self.options.out)
+
+    def figure(self, name: str) -> list[Path]:
+        """Files of a figure, in every form that is asked for."""
+        return [self.out / f"{name}.{form}" for form in figure_forms(self.options.figures)]
 
     @property
     def runs(self) -> Path:

@@ -108,7 +108,7 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]]) -> None:
         for title, panel in panels.items()
     }
     comparison_figure(
-        command.out / "beta_sweep.png",
+        command.figure("beta_sweep"),
         {title: {n: c for n, c in panel.items() if c} for title, panel in curves.items()},
         columns=2,
         ylabel="value against the best response",

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce._budgets import titled
 from vm3ac_modules.cli.reproduce._cases import grid
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
 from vm3ac_modules.cli.reproduce._results import Row
 from vm3ac_modules.cli.reproduce._trainings import log_of, plays_of, trained_panels
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
+from vm3ac_modules.evaluation.names import algorithm_title, task_title
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv
 from vm3ac_modules.options import option
@@ -82,7 +82,7 @@ def make(command: Command) -> None:
     for task, by_name in runs.items():
         for algorithm, rows in by_name.items():
             for name, said in QUANTITIES.items():
-                title = f"{titled(task)}: {said}"
+                title = f"{task_title(task)}: {said}"
                 panels.setdefault(title, {})[algorithm] = information(command, rows, name)
             for row in rows:
                 known = {"task": task, "algorithm": algorithm, "seed": row["seed"]}
@@ -90,8 +90,11 @@ def make(command: Command) -> None:
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "information.csv", panels)
     write_csv(command.out / "intervention.csv", table)
-    comparison_figure(command.out / "coordination.png", panels, columns=3, ylabel="estimate")
-    bars_figure(command.out / "intervention.png", bars(table), ylabel="average return", columns=3)
+    ylabels = {title: title.rpartition(": ")[2] for title in panels}
+    comparison_figure(command.figure("coordination"), panels, columns=3, ylabel=ylabels)
+    bars_figure(
+        command.figure("intervention"), bars(table), ylabel="return", columns=3, shared=True
+    )
     say(f"-> {command.out}/coordination.png, intervention.png, information.csv, intervention.csv")
 
 
@@ -99,7 +102,7 @@ def bars(table: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean return per task, algorithm and way to come by z."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in table:
-        title = f"{titled(row['task'])}: {row['algorithm']}"
+        title = f"{task_title(row['task'])}: {algorithm_title(row['algorithm'])}"
         by_mode = found.setdefault(title, {})
         by_mode.setdefault(MODES[row["latent"]], []).append(row["return_mean"])
     return {

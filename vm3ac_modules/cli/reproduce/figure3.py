@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce._budgets import TITLES, titled
 from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
 from vm3ac_modules.cli.reproduce._results import (
@@ -47,6 +46,7 @@ from vm3ac_modules.cli.reproduce._results import (
 from vm3ac_modules.cli.reproduce._trainings import curve_of, trained, trained_panels
 from vm3ac_modules.cli.reproduce._tuning import Own, choose, for_updates
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
+from vm3ac_modules.evaluation.names import TASK_TITLES, task_title
 from vm3ac_modules.evaluation.statistics import Improvement
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import OptionsError, option
@@ -68,7 +68,7 @@ class Figure3(Comparison):
 
     own_runs: ClassVar[bool] = True
 
-    tasks: str = ",".join(TITLES)
+    tasks: str = ",".join(TASK_TITLES)
     algorithms: str = ",".join(ALGORITHMS)
     out: str = "runs/reproduce/figure3"
     updates: int | None = option(
@@ -95,7 +95,7 @@ def make(command: Command) -> None:
     write_csv(command.out / "statistics.csv", statistics(grouped))
     if tried:
         write_csv(command.out / "tuning.csv", tried)
-    comparison_figure(command.out / "figure3.png", panels)
+    comparison_figure(command.figure("figure3"), panels)
     text = markdown(grouped, tried)
     write_text(command.out / "figure3.md", text)
     names = "figure3.png, figure3.md, curves.csv, statistics.csv"
@@ -113,7 +113,7 @@ def cases_of(command: Command) -> tuple[dict[str, dict[str, Case]], list[dict[st
     found: dict[str, dict[str, Case]] = {}
     tried: list[dict[str, Any]] = []
     for task in command.tasks:
-        cases = found.setdefault(titled(task), {})
+        cases = found.setdefault(task_title(task), {})
         for name in command.algorithms:
             own: Own = {}
             if tuning:

@@ -74,7 +74,8 @@ def make(command: Command) -> None:
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "curves.csv", panels)
     write_csv(command.out / "statistics.csv", statistics(command, grouped))
-    comparison_figure(command.out / "figure4.png", panels, ylabel="evaluation")
+    ylabels = {title: title.rpartition(": ")[2] for title in panels}
+    comparison_figure(command.figure("figure4"), panels, ylabel=ylabels)
     say(f"-> {command.out}/figure4.png, curves.csv, statistics.csv; {command.runs}/results.csv")
 
 

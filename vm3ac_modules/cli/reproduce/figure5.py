@@ -108,9 +108,9 @@ def make(command: Command) -> None:
                 panels.setdefault(algorithm, {})[f"seed {row['seed']}"] = positions
                 measured.append({**known, "episodes": chosen.episodes, **distances(positions)})
                 places += table_of(known, positions)
-        picture = command.out / f"figure5_{task}.png"
+        picture = command.figure(f"figure5_{task}")
         positions_figure(picture, panels, preys, half_width=HALF_WIDTH)
-        say(f"-> {picture}")
+        say(f"-> {picture[0]}")
     write_csv(command.out / "positions.csv", places)
     write_csv(command.out / "distances.csv", measured)
     say(f"-> {command.out}/positions.csv, distances.csv")

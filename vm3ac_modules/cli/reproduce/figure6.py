@@ -20,12 +20,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce._budgets import titled
 from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Study, program
 from vm3ac_modules.cli.reproduce._results import cells, final_returns
 from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
+from vm3ac_modules.evaluation.names import task_title
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.files import write_csv
 
@@ -49,7 +49,7 @@ def cases_of(command: Command) -> dict[str, dict[str, Case]]:
     """Title of each panel -> label -> case; the ablations of the latent first, as in the paper."""
     latent, temperature = {}, {}
     for task in command.tasks:
-        title = titled(task)
+        title = task_title(task)
         latent[title] = {name: make_case(command, task, name) for name in LATENT}
         temperature[f"{title}, beta"] = {
             f"vm3ac, beta={beta:g}": beta_case(command, task, beta) for beta in BETAS
@@ -79,7 +79,7 @@ def make(command: Command) -> None:
     }
     command.out.mkdir(parents=True, exist_ok=True)
     write_curves(command.out / "curves.csv", curves)
-    comparison_figure(command.out / "figure6.png", curves, columns=2)
+    comparison_figure(command.figure("figure6"), curves, columns=2)
     table = [
         {"panel": title, "label": label, "seeds": found.seeds}
         | cells("mean", found.mean)
@@ -89,7 +89,7 @@ def make(command: Command) -> None:
     ]
     write_csv(command.out / "statistics.csv", table)
     bars = {title: {k: found.mean for k, found in panel.items()} for title, panel in finals.items()}
-    bars_figure(command.out / "figure6_final.png", bars, ylabel="final average return", columns=2)
+    bars_figure(command.figure("figure6_final"), bars, ylabel="final return", columns=2)
     say(f"-> {command.out}/figure6.png, figure6_final.png, curves.csv, statistics.csv")
 
 

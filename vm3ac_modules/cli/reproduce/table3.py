@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce._budgets import titled
 from vm3ac_modules.cli.reproduce._cases import make_case
 from vm3ac_modules.cli.reproduce._command import Command, Study, program
 from vm3ac_modules.cli.reproduce._results import cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import plays_of, trained
+from vm3ac_modules.evaluation.names import task_title
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import option
 
@@ -85,12 +85,12 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     for mode, numbers in PAPER.items():
         lines.append([f"paper, {MODES[mode]}", *(str(numbers.get(task, "-")) for task in tasks)])
     counts = {task: len({row["seed"] for row in table if row["task"] == task}) for task in tasks}
-    seeds = ", ".join(f"{titled(task)}: {count}" for task, count in counts.items())
+    seeds = ", ".join(f"{task_title(task)}: {count}" for task, count in counts.items())
     note = (
         f"{table[0]['episodes']} episodes per seed, mean actions. Seeds: {seeds}. "
         "Brackets: 95% interval over seeds. The paper's are means over 7 seeds.\n"
     )
-    return markdown_table(["mean return", *map(titled, tasks)], lines) + "\n" + note
+    return markdown_table(["mean return", *map(task_title, tasks)], lines) + "\n" + note
 
 
 main = program(make, Table3, __doc__, __name__)

@@ -109,7 +109,7 @@ def make(command: Command) -> None:
     for title, by_name in runs.items() if command.tasks == ["guard"] else ():
         draw_joint_actions(command, games[title], by_name)
     ylabel = "value against the best response"
-    comparison_figure(command.out / "curves.png", curves, columns=3, ylabel=ylabel)
+    comparison_figure(command.figure("curves"), curves, columns=3, ylabel=ylabel)
     say(markdown(table, games) + f"\n-> {command.out}/value_of_correlation.png, values.csv")
 
 
@@ -129,7 +129,7 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[st
         for row in table
         if row["algorithm"] in several and row["actions"] == "mean"
     ]
-    said = {"ylabel": "value against the best response"}
+    ylabel = "value against the best response"
     # Mean and drawn actions of a game stand side by side.
     for name, columns, panels in (
         ("value_of_correlation", 2, common),
@@ -137,8 +137,8 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[st
     ):
         if panels:
             lines = {title: games[title.partition(":")[0]].values for title in panels}
-            path = command.out / f"{name}.png"
-            bars_figure(path, panels, columns=columns, lines=lines, **said)
+            path = command.figure(name)
+            bars_figure(path, panels, columns=columns, lines=lines, ylabel=ylabel)
 
 
 def draw_joint_actions(command: Command, game: Game, by_name: Mapping[str, Sequence[Row]]) -> None:
@@ -154,7 +154,7 @@ def draw_joint_actions(command: Command, game: Game, by_name: Mapping[str, Seque
     if panels:
         usual = game.width == default_width(game.num_agents)
         sizes = (game.num_modes, game.num_agents, *(() if usual else (game.width,)))
-        picture = command.out / f"joint_actions_{'_'.join(map(str, sizes))}.png"
+        picture = command.figure(f"joint_actions_{'_'.join(map(str, sizes))}")
         joint_actions_figure(picture, panels, env)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vm3ac_modules.evaluation.figures import new_figure
+from vm3ac_modules.evaluation.figures import Paths, new_figure, save
 
 __all__ = ["coordination_table", "evaluation_figure"]
 
@@ -134,7 +133,7 @@ def _with_error(x: float, error: float) -> str:
 
 
 def evaluation_figure(
-    path_png: Path | str,
+    path_png: Paths,
     results: Mapping[str, Mapping[str, float]],
     summary: Mapping[str, Any] | None,
     *,
@@ -143,7 +142,7 @@ def evaluation_figure(
     """Draw the returns by latent, the information of every pair and the action correlation.
 
     Args:
-        path_png: the picture to write.
+        path_png: the picture to write; several for several forms (.png, .svg, .pdf).
         results: where the latent came from -> its ``return_mean`` and ``return_ci95``
             (half-width); ``random`` is the random policy.
         summary: of :meth:`~vm3ac_modules.evaluation.Coordination.summary`; None draws returns
@@ -168,7 +167,7 @@ def evaluation_figure(
     if summary is not None:
         _draw_information(figure, axes[1], summary)
         _draw_correlation(figure, axes[2], summary)
-    figure.savefig(path_png)
+    save(figure, path_png)
 
 
 def _draw_returns(axes: Any, results: Mapping[str, Mapping[str, float]]) -> None:
@@ -183,7 +182,9 @@ def _draw_returns(axes: Any, results: Mapping[str, Mapping[str, float]]) -> None
     axes.bar(places, means, yerr=halves, width=0.65, color=colors, edgecolor="black", capsize=4)
     axes.set_xticks(places, labels, rotation=35, ha="right")
     axes.axhline(0.0, color="black", lw=0.8)
-    axes.set_title("return by source of the latent, 95 % intervals", fontsize="small")
+    axes.set_ylabel("return")
+    said = "bars: mean over episodes; whiskers: its 95 % interval"
+    axes.set_title(f"return by source of the latent\n{said}", fontsize="small")
     axes.grid(axis="y", alpha=0.3)
 
 
@@ -214,14 +215,19 @@ def _draw_correlation(figure: Any, axes: Any, summary: Mapping[str, Any]) -> Non
         _say(axes, summary["note"])
         return
     values = _numbers(summary["common"]["action_correlation"])
-    short = [name.replace("agent ", "").replace(" action ", ".") for name in summary["components"]]
+    names = list(summary["components"])
+    if len(names) > _NUMBERED:
+        names = [name.replace("agent ", "").replace(" action ", ".") for name in names]
     scale = ("Greys", (0.0, 1.0)) if summary["exact"] else ("RdBu_r", (-1.0, 1.0))
-    _heat(figure, axes, values, short, *scale)
+    _heat(figure, axes, values, names, *scale)
     each = len(values) // len(summary["agents"])
     for edge in range(each, len(values), each):
         axes.axhline(edge - 0.5, color="black", lw=1.0)
         axes.axvline(edge - 0.5, color="black", lw=1.0)
-    axes.set(xlabel="agent" if summary["exact"] else "agent.action")
+    if len(names) > _NUMBERED:
+        axes.set(xlabel="agent" if summary["exact"] else "agent.action")
+    elif not summary["exact"]:
+        axes.tick_params(axis="x", rotation=60)
 
 
 def _heat(

@@ -1,0 +1,177 @@
+"""Reports: what is on the page, that it is safe, and marl-eval's form."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("yaml")
+pytest.importorskip("scipy")
+
+from vm3ac_modules.files import write_csv, write_json
+from vm3ac_modules.runs import RunDirectoryError, marl_eval_results, report_page
+from vm3ac_modules.runs.record import write_config
+
+
+def make_run(place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.5, **summary):
+    """The files of a run that was never trained."""
+    place.mkdir(parents=True)
+    named = {"name": algorithm, "lr": lr, "hidden": [8]}
+    config = {"seed": seed, "run_dir": str(place), "frames": 100, "task": {"name": task}}
+    write_config(place / "config.yaml", {**config, "algorithm": named})
+    rows = [
+        {"frame": frame, "return_mean": value, "return_ci95": 0.1, "mi_upper_bound": "nan"}
+        for frame, value in ((0, 0.1), (100, last))
+    ]
+    rows[1]["mi_upper_bound"] = 0.25
+    write_csv(place / "eval.csv", rows)
+    known = {"frames": 100, "eval_return_mean": last, "eval_return_ci95": 0.1, "notes": []}
+    known |= {"versions": {"torch": "9.9"}, "git_commit": "abc", "random_return_mean": 0.05}
+    write_json(place / "summary.json", {**known, **summary})
+    return place
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def test_seeds_are_one_experiment_with_an_interval(tmp_path):
+    for seed, last in enumerate((0.4, 0.5, 0.6)):
+        make_run(tmp_path / "a" / f"seed_{seed}", seed=seed, last=last)
+    other = make_run(tmp_path / "b", lr=1e-4, last=0.2)
+    found = Reader(report_page([tmp_path / "a", other]))
+    assert not found.open
+    assert "guard: VM3-AC lr=0.001, VM3-AC lr=0.0001" in found.text
+    # Student's t of three seeds: 0.5 +- 4.303 * 0.1 / sqrt(3).
+    assert "0.500 [0.252, 0.748]" in found.text
+    assert "0.200 +- 0.100" in found.text
+    assert "algorithm.lr 0.001 0.0001" in found.text
+    assert "abc 9.9 4" in found.text
+    figures = [attributes for tag, attributes in found.tags if tag == "img"]
+    # Returns, and the information that was logged.
+    assert len(figures) == 2
+    assert all(one["alt"] for one in figures)
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(tmp_path):
+    page = report_page([make_run(tmp_path / "a")])
+    found = Reader(page)
+    for tag, attributes in found.tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        assert not any(name.startswith("on") for name in attributes)
+        assert attributes.get("src", "data:image/").startswith("data:image/")
+    assert "url(" not in page.partition("</style>")[0]
+    policy = next(a["content"] for _, a in found.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+    assert re.search(r"@media \(prefers-color-scheme: dark\)", page)
+    assert any(a.get("name") == "viewport" for _, a in found.tags)
+
+
+def test_every_text_is_escaped(tmp_path):
+    evil = "<script>alert('x')</script>"
+    run = make_run(tmp_path / "a", task=evil, algorithm=f"{evil}&", notes=[evil])
+    summary = json.loads((run / "summary.json").read_text())
+    write_json(run / "summary.json", {**summary, "versions": {evil: evil}})
+    found = Reader(report_page([run]))
+    assert "script" not in [tag for tag, _ in found.tags]
+    # In the title, the heading, the tables and the note.
+    assert found.text.count("alert('x')") >= 5
+
+
+def test_a_packed_agent_shows_what_its_card_found():
+    pytest.importorskip("safetensors")
+    found = Reader(report_page(["zoo/guard"]))
+    assert "VM3-AC tight" in found.text
+    assert "0.714" in found.text
+    assert "MI from above" in found.text
+    assert "vm3ac play zoo/guard draws one" in found.text
+
+
+def test_a_film_is_inside(tmp_path):
+    run = make_run(tmp_path / "a")
+    (run / "rollout.gif").write_bytes(b"GIF89a")
+    page = report_page([run])
+    assert 'src="data:image/gif;base64,R0lGODlh"' in page
+    assert "vm3ac evaluate run_dir=" in page
+
+
+def test_a_run_that_goes_on(tmp_path):
+    run = make_run(tmp_path / "a")
+    (run / "summary.json").unlink()
+    text = Reader(report_page([run])).text
+    assert "has no summary: it goes on, or was stopped" in text
+    assert "0.500 +- 0.100" in text
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"holds no run \(no config\.yaml\)"):
+        report_page([tmp_path])
+    with pytest.raises(ValueError, match="at least one run"):
+        report_page([])
+    run = make_run(tmp_path / "a")
+    (run / "evaluation.json").write_text("{")
+    with pytest.raises(RunDirectoryError, match=r"evaluation\.json is damaged"):
+        report_page([run])
+
+
+def test_the_form_of_marl_eval(tmp_path):
+    runs = [make_run(tmp_path / str(seed), seed=seed, task="predator_prey_2") for seed in (0, 1)]
+    assert marl_eval_results(runs) == {
+        "vm3ac_modules": {
+            "PP (N=2)": {
+                "VM3-AC": {
+                    f"seed_{seed}": {
+                        "step_0": {"step_count": 0, "return": [0.1]},
+                        "step_1": {"step_count": 100, "return": [0.5]},
+                        "absolute_metrics": {"return": [0.5]},
+                    }
+                    for seed in (0, 1)
+                }
+            }
+        }
+    }
+    with pytest.raises(ValueError, match="seed 0 of VM3-AC is given twice"):
+        marl_eval_results([runs[0], runs[0]])
+    with pytest.raises(ValueError, match="has no evaluations"):
+        marl_eval_results(["zoo/guard"])
+
+
+def test_the_program(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("hydra")
+    from vm3ac_modules.cli import report
+
+    monkeypatch.chdir(tmp_path)
+    runs = [make_run(tmp_path / name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.2))]
+    report.main([str(runs[0])])
+    assert (runs[0] / "report.html").read_text().startswith("<!doctype html>")
+    report.main([str(runs[0]), f"run_dir={runs[1]}", "marl_eval=m.json"])
+    assert "2 runs" in (tmp_path / "report.html").read_text()
+    assert "-> m.json" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "m.json").read_text())["vm3ac_modules"]) == {"guard"}
+    with pytest.raises(SystemExit):
+        report.main([str(runs[0]), "out=page.txt"])
+    assert "out must end in .html" in capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""What runs and packed agents left behind, read for a report: settings, curves, results."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vm3ac_modules.runs.directory import RunDirectoryError
+from vm3ac_modules.runs.packed import CARD, files_directory, located, read_card
+from vm3ac_modules.runs.record import read_config, read_csv_log
+
+APART = (
+    "run_dir",
+    "seed",
+    "seeds",
+    "resume",
+    "overwrite",
+    "trust",
+    "threads",
+    "replay_checkpoint_bytes",
+)
+"""Settings that do not tell one experiment from another."""
+
+
+class Shown(NamedTuple):
+    """One seed's run, or a packed agent."""
+
+    source: str
+    algorithm: str
+    task: str
+    seed: int
+    settings: dict[str, Any]
+    """By dotted name, without those of :data:`APART`."""
+    log: dict[str, list[float]]
+    """Columns of eval.csv; empty for a packed agent."""
+    summary: dict[str, Any]
+    """Of summary.json; empty while the run goes on."""
+    evaluation: dict[str, Any] | None
+    """Of ``vm3ac evaluate``."""
+    versions: dict[str, str]
+    film: Path | None
+
+    @property
+    def frames(self) -> int:
+        """Environment steps so far."""
+        known = self.summary.get("frames")
+        return int(known if known is not None else (self.log.get("frame") or [0])[-1])
+
+    def last(self, column: str) -> float:
+        """The last value of a column of eval.csv; nan without one."""
+        return (self.log.get(column) or [math.nan])[-1]
+
+
+def read_runs(sources: Sequence[Path | str]) -> list[Shown]:
+    """Read what the sources hold; a directory of several seeds is a run for each.
+
+    Args:
+        sources: directories of runs or packed agents, or names of the zoo.
+
+    Raises:
+        RunDirectoryError: if a source holds nothing of a run.
+        CheckpointError: for a damaged card or an unknown name of the zoo.
+        ValueError: for a damaged configuration.
+    """
+    return [shown for source in sources for shown in _read(source)]
+
+
+def _read(source: Path | str) -> Iterator[Shown]:
+    where = located(source)
+    if (where / CARD).is_file():
+        yield _packed(source, where)
+        return
+    seeds = sorted(
+        (p for p in where.glob("seed_*") if (p / "config.yaml").is_file()),
+        key=lambda p: (len(p.name), p.name),
+    )
+    if not seeds and not (where / "config.yaml").is_file():
+        raise RunDirectoryError(
+            f"{source} holds no run (no config.yaml) and no packed agent: give directories that "
+            "vm3ac train, battle or pack wrote, or zoo/<name>."
+        )
+    for place in seeds or [where]:
+        yield _run(place)
+
+
+def _run(place: Path) -> Shown:
+    config = read_config(place / "config.yaml")
+    summary = _json(place / "summary.json") or {}
+    log = place / "eval.csv"
+    versions = {**summary.get("versions", {}), "commit": str(summary.get("git_commit") or "-")}
+    return Shown(
+        str(place),
+        *_names(config),
+        _settings(config),
+        read_csv_log(log) if log.is_file() else {},
+        summary,
+        _json(place / "evaluation.json"),
+        versions if summary else {},
+        _film(place),
+    )
+
+
+def _packed(source: Path | str, where: Path) -> Shown:
+    card = read_card(where)
+    found = card.get("evaluation")
+    by = dict(card["trained_by"])
+    versions = {k: str(v) for k, v in by.items() if k != "git_commit"}
+    versions["commit"] = str(by.get("git_commit") or "-")
+    return Shown(
+        str(source),
+        *_names(card["config"]),
+        _settings(card["config"]),
+        {},
+        {**_results(found), "frames": card["frame"]},
+        found,
+        versions,
+        _film(files_directory(source) if where != Path(source) else where),
+    )
+
+
+def _results(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An evaluation in the words of summary.json."""
+    if found is None:
+        return {}
+    results = found["results"]
+    own = results.get("sample", results.get("none", {}))
+    names = {"eval_return_mean": "return_mean", "eval_return_ci95": "return_ci95"}
+    names |= {"win_rate": "battle_won", "best_response_value": "best_response_value"}
+    summary = {name: own[key] for name, key in names.items() if key in own}
+    random = results.get("random", {}).get("return_mean")
+    return {**summary, "random_return_mean": random, "eval_episodes": found["episodes"]}
+
+
+def _names(config: Mapping[str, Any]) -> tuple[str, str, int]:
+    task = config.get("task")
+    named = task.get("name", "") if isinstance(task, Mapping) else ""
+    algorithm = config.get("algorithm")
+    own = algorithm.get("name", "") if isinstance(algorithm, Mapping) else ""
+    return str(own), str(named or config.get("map", "")), int(config.get("seed", 0))
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if prefix or key not in APART:
+            name = f"{prefix}{key}"
+            inner = isinstance(value, Mapping) and value
+            found |= _settings(value, f"{name}.") if inner else {name: value}
+    return found
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RunDirectoryError(f"{path} is damaged: {error}.") from error
+    return found if isinstance(found, dict) else None
+
+
+def _film(place: Path) -> Path | None:
+    path = place / "rollout.gif"
+    return path if path.is_file() else None
