@@ -221,8 +221,7 @@ def disturbances(agent: int, drop: float, steps: int, source: str) -> dict[str, 
     found["restarted"] = Disturbance(agent, kill_at=middle)
     if source == "synchronized":
         if steps > 1:
-            counting = Disturbance(agent, clock="own_count", kill_at=middle)
-            found["restarted_counting"] = counting
+            found["restarted_counting"] = Disturbance(agent, clock="own_count", kill_at=middle)
         found["wrong_seed"] = Disturbance(agent, seed_offset=1)
     found["dropped"] = Disturbance(dropped=drop)
     return found
@@ -238,9 +237,8 @@ def table(bench: Bench) -> list[dict[str, Any]]:
         steps = int(undisturbed.lengths.float().median())
         rows = disturbances(options.agent, options.drop, steps, bench.latent)
         if options.deadline is not None:
-            rows["delayed"] = Disturbance(
-                options.agent, delay=options.delay, delayed=options.delayed
-            )
+            delayed = Disturbance(options.agent, delay=options.delay, delayed=options.delayed)
+            rows["delayed"] = delayed
         results |= {name: bench.apart(team, what) for name, what in rows.items()}
     if bench.latent == "synchronized":
         # The mean of a categorical latent is none of its outcomes.
@@ -321,10 +319,7 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
 
 
 def unused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows about z and its clock, where all of them play exactly what synchronized agents play.
-
-    Nothing where any of them differs, or only one is there.
-    """
+    """Rows about z and its clock if all of them, and more than one, play as synchronized ones."""
     about = [line for line in rows if line["latent"] in OF_LATENT]
     same = all(line["difference"] == 0 and line["difference_ci95"] == 0 for line in about)
     return [line["latent"] for line in about] if same and len(about) > 1 else []

@@ -244,8 +244,8 @@ def load_checkpoint(
     except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         raise _damaged(step / STATE, f"holds no state of a run ({error})") from error
     files, items = _read_replay(step, meta["replay"], replay)
-    by = meta.get("written_by", {})
-    return Checkpoint(meta["frame"], state, items, files, meta["config"], by)
+    written_by = meta.get("written_by", {})
+    return Checkpoint(meta["frame"], state, items, files, meta["config"], written_by)
 
 
 def _read_replay(
@@ -293,13 +293,10 @@ def _damaged(path: Path, problem: str, step: Path | None = None) -> CheckpointEr
     folder = path.parent if path.parent.name == "checkpoint" else path.parent.parent
     # A file of the replay lies beside the steps that need it.
     bad = step or (path if path.parent == folder else path.parent)
-    others = [f"step_{step}" for step in steps(folder) if f"step_{step}" != bad.name]
-    advice = (
-        f"write its name into {folder / 'latest'} to resume from an older step "
-        f"({', '.join(others)})"
-        if others
-        else "no other step is left: start again with overwrite=true"
-    )
+    advice = "no other step is left: start again with overwrite=true"
+    if others := [f"step_{step}" for step in steps(folder) if f"step_{step}" != bad.name]:
+        named = ", ".join(others)
+        advice = f"write its name into {folder / 'latest'} to resume from an older step ({named})"
     return CheckpointError(f"{path} {problem}; {advice}.")
 
 
