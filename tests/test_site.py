@@ -20,6 +20,7 @@ PAGES = sorted(
     if not {"_build", "api"} & set(page.relative_to(ROOT).parts)
 )
 HOSTS = (
+    "https://www.contributor-covenant.org/",
     "https://arxiv.org/",
     "https://github.com/",
     "https://keepachangelog.com/",
