@@ -90,7 +90,8 @@ def find_test(file, path):
 
 
 def test_every_trap_has_a_guard_that_is_tested():
-    rows = [line for line in (DOCS / "traps.md").read_text().splitlines() if line.startswith("| ")]
+    guarded, _ = (DOCS / "traps.md").read_text().split("## What looks right and is not")
+    rows = [line for line in guarded.splitlines() if line.startswith("| ")]
     rows = [row for row in rows if not row.startswith("| trap |")]
     assert len(rows) > 30
     for row in rows:

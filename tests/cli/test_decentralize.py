@@ -166,8 +166,8 @@ def test_a_killed_agent_ends_the_run_or_rejoins(runs, capsys):
 
 
 def test_a_run_that_goes_on_is_not_exported(runs, tmp_path, monkeypatch, capsys):
-    original = export.checkpoint_identity
-    monkeypatch.setattr(export, "checkpoint_identity", lambda run: {**original(run), "frame": 99})
+    original = export.agent_identity
+    monkeypatch.setattr(export, "agent_identity", lambda run: {**original(run), "frame": 99})
     arguments = [runs / "0", "--latent", "given", "--out", tmp_path]
     said = fails(export, arguments, capsys)
     assert "wrote a checkpoint while it was read (frame 64, now 99)" in said
@@ -184,7 +184,7 @@ def test_agents_of_another_run_are_refused(runs, tmp_path, monkeypatch, capsys):
     assert "holds agents with latent 'given', but 'synchronized' is wanted: export them" in said
     shutil.copytree(runs / "0" / "agents" / "synchronized", tmp_path / "other")
     monkeypatch.setattr(
-        decentralize, "checkpoint_identity", lambda run: {"sha256": "f" * 64, "frame": 99}
+        decentralize, "agent_identity", lambda run: {"sha256": "f" * 64, "frame": 99}
     )
     run[2] = "onnx"
     said = fails(decentralize, [*run, tmp_path / "other"], capsys)

@@ -215,15 +215,14 @@ def test_nan_in_rewards_stops_and_keeps_the_last_good_checkpoint(compose, tmp_pa
 
     def poisoned(**options):
         env = original(**options)
-        calls, reward = [], env.scenario.reward
+        calls, rewards = [], env.scenario.rewards
 
-        def nan_later(agent):
+        def nan_later():
             calls.append(1)
-            value = reward(agent)
-            # Two agents are asked per step: from the 11th step on, after the checkpoint at 32.
-            return value * float("nan") if len(calls) > 20 else value
+            # From the 11th step on, after the checkpoint at 32.
+            return rewards() * float("nan") if len(calls) > 10 else rewards()
 
-        env.scenario.reward = nan_later
+        env.scenario.rewards = nan_later
         return env
 
     task = replace(settings.task, build=poisoned)

@@ -144,7 +144,9 @@ def read_agent(source: Path | str) -> SavedAgent:
     if (where / CARD).is_file():
         return _read_packed(where)
     saved = load_checkpoint(where, replay=False)
-    loss, carried = saved.state["loss"], saved.state.get("carried")
+    loss, carried = saved.state.get("loss"), saved.state.get("carried")
+    if not isinstance(loss, dict):
+        raise CheckpointError(f"{where} does not say what its networks hold.")
     return SavedAgent(saved.frame, loss, carried, saved.config, False, saved.written_by)
 
 

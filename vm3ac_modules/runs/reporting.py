@@ -46,7 +46,7 @@ def report_page(sources: Sequence[Path | str]) -> str:
         >>> import pytest
         >>> _ = pytest.importorskip("matplotlib"), pytest.importorskip("yaml")
         >>> page = report_page(["zoo/guard"])
-        >>> page.startswith("<!doctype html>"), "http" in page.split("<body>")[0]
+        >>> page.startswith("<!doctype html>"), "://" in page.split("<body>")[0]
         (True, False)
     """
     runs = read_runs(sources)
