@@ -22,7 +22,7 @@ from vm3ac_modules.envs import (
     VMASEnv,
 )
 from vm3ac_modules.envs.vmas._streams import RandomStreams
-from vm3ac_modules.envs.vmas.scenarios._common import SeededScenario
+from vm3ac_modules.envs.vmas.scenarios._common import DiscWorld, SeededScenario
 
 # Ours tell of all agents at once; their single agents, as VMAS asks for them, must say the same.
 OURS = {
@@ -138,3 +138,37 @@ def test_discs_move_as_vmas_moves_them(name, crowded):
             for env, td in ((ours, found), (theirs, expected))
         )
         assert_same(found, expected, CONTACTS.get(name, 0.0))
+
+
+def test_a_world_of_discs_takes_what_it_computes_with():
+    for options in ({"substeps": 2}, {"gravity": (0.0, -1.0)}, {"x_semidim": 1.0}):
+        with pytest.raises(TypeError, match=next(iter(options))):
+            DiscWorld(2, torch.device("cpu"), **options)
+    with pytest.raises(TypeError, match="drag"):
+        DiscWorld(2, torch.device("cpu")).add_discs([(0.1, 1.0)], drag=0.5)
+
+
+def test_a_joint_scenario_is_not_asked_agent_by_agent():
+    with pytest.raises(TypeError, match=r"Turned.process_action would not be called"):
+
+        class Turned(PredatorPrey):
+            def process_action(self, agent):
+                agent.action.u = -agent.action.u
+
+
+def test_what_a_scenario_keeps_is_not_what_is_recorded():
+    class Counting(PredatorPrey):
+        def observations(self):
+            self.kept = getattr(self, "kept", torch.zeros(4, 2, 1)).add_(1.0)
+            return self.kept
+
+        def pre_step(self):
+            self.began = getattr(self, "began", 0) + 1
+
+    env = VMASEnv(Counting(), num_envs=4, seed=0)
+    first = env.reset()["agents", "observation"]
+    before = first.clone()
+    td = env.rand_step(env.reset())
+    assert torch.equal(first, before)
+    assert not torch.equal(td["next", "agents", "observation"], before)
+    assert env.scenario.began == 1

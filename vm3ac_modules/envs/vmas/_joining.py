@@ -65,7 +65,7 @@ def told(scenario: Any, rewards: bool) -> TensorDictBase:
 
     Copies, since a reset of one row writes into what the scenario keeps.
     """
-    own: dict[str, Any] = {"observation": scenario.observations()}
+    own: dict[str, Any] = {"observation": scenario.observations().clone()}
     shape = own["observation"].shape[:2]
     if rewards:
         own["reward"] = scenario.rewards().unsqueeze(-1).clone()

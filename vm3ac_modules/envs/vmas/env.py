@@ -184,7 +184,7 @@ class VMASEnv(VmasEnv):
         done = scenario.done().unsqueeze(-1)
         entries = {"done": done.clone(), "terminated": done.clone(), group: told(scenario, rewards)}
         if self._has_state:
-            entries[Keys().state] = scenario.state()
+            entries[Keys().state] = scenario.state().clone()
         return TensorDict(entries, self.batch_size, device=self.device)
 
     def _entries(

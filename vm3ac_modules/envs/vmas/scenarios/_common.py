@@ -193,8 +193,20 @@ class JointScenario(SeededScenario):
     """A scenario that tells of all agents at once, in a :class:`DiscWorld`.
 
     A subclass gives :meth:`observations`, :meth:`rewards` and :meth:`metrics`. ``VMASEnv`` reads
-    them, and moves all agents together; what VMAS asks of one agent is taken from them.
+    them, and moves all agents together; what VMAS asks of one agent is taken from them. VMAS's
+    ``process_action`` would be called agent by agent: a subclass that has one is refused, and
+    changes actions in :meth:`advance`.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse what would not be called."""
+        super().__init_subclass__(**options)
+        if cls.process_action is not BaseScenario.process_action:
+            raise TypeError(
+                f"{cls.__name__}.process_action would not be called: a JointScenario moves all "
+                "agents at once. Change the actions in advance(action), or derive from "
+                "SeededScenario."
+            )
 
     @abstractmethod
     def observations(self) -> Tensor:
@@ -210,6 +222,7 @@ class JointScenario(SeededScenario):
 
     def advance(self, action: Tensor) -> None:
         """One step of all rows, by actions ``[B, N, 2]`` in [-1, 1]."""
+        self.pre_step()
         self.world.push(action)
         self.post_step()
 

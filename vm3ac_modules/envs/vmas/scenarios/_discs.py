@@ -26,21 +26,50 @@ class DiscWorld(World):
 
     VMAS moves entity by entity and asks about every pair whether any row has a contact, so that a
     device is waited for. :meth:`push` does the same arithmetic on ``[B, N, 2]`` and asks nothing:
-    forces of actions, contacts, drag, the greatest speed, walls. There is no gravity, friction,
-    joint or noise of actions. VMAS's own ``step`` still works and is what tests compare with.
+    forces of actions, contacts, drag, the greatest speed, walls. It knows nothing else of VMAS, and
+    nothing else can be asked for. VMAS's own ``step`` still works and is what tests compare with.
+
+    Args:
+        batch_dim: rows, ``B``.
+        device: device of the simulation.
+        dt: length of a step.
+        drag: share of the velocity that a step takes away.
+        half_width: walls of a square around the origin; None for none.
     """
 
-    def add_discs(self, discs: Sequence[tuple[float, float]], **body: Any) -> None:
+    def __init__(
+        self,
+        batch_dim: int,
+        device: torch.device,
+        *,
+        dt: float = 0.1,
+        drag: float = 0.25,
+        half_width: float | None = None,
+    ) -> None:
+        walls = {"x_semidim": half_width, "y_semidim": half_width}
+        super().__init__(batch_dim, device, dt=dt, drag=drag, **walls)
+        self.half_width = half_width
+
+    def add_discs(
+        self,
+        discs: Sequence[tuple[float, float]],
+        *,
+        collide: bool = True,
+        u_multiplier: float = 1.0,
+        max_speed: float | None = None,
+    ) -> None:
         """Add the agents ``agent_0``, ``agent_1``, .., once.
 
         Args:
             discs: radius and mass of each.
-            body: options of VMAS's ``Agent`` that all share: ``collide``, ``u_multiplier``,
-                ``max_speed``.
+            collide: whether discs that touch push each other.
+            u_multiplier: force of a full action.
+            max_speed: the greatest speed; None for any.
         """
+        body: dict[str, Any] = {"collide": collide, "u_multiplier": u_multiplier}
+        body |= {"max_speed": max_speed, "rotatable": False}
         for i, (radius, mass) in enumerate(discs):
-            shape = Sphere(radius)
-            self.add_agent(Agent(f"agent_{i}", shape=shape, mass=mass, rotatable=False, **body))
+            self.add_agent(Agent(f"agent_{i}", shape=Sphere(radius), mass=mass, **body))
         radii = torch.tensor([radius for radius, _ in discs], device=self.device)
         self._reach = radii.unsqueeze(-1) + radii
         self._mass = torch.tensor([mass for _, mass in discs], device=self.device).unsqueeze(-1)
@@ -70,8 +99,8 @@ class DiscWorld(World):
         if first.max_speed is not None:
             velocity = TorchUtils.clamp_with_norm(velocity, first.max_speed)
         position = position + velocity * self._sub_dt
-        if self._x_semidim is not None:
-            position = position.clamp(-self._x_semidim, self._x_semidim)
+        if self.half_width is not None:
+            position = position.clamp(-self.half_width, self.half_width)
         for i, agent in enumerate(agents):
             agent.state.pos, agent.state.vel = position[:, i], velocity[:, i]
 

@@ -108,8 +108,7 @@ class GuardedRendezvous(JointScenario):
         angles = torch.arange(self.num_modes, device=device) * (2 * math.pi / self.num_modes)
         self.shelters = RADIUS * torch.stack((angles.cos(), angles.sin()), dim=-1)
         # As in predator-prey: a drag of 1 erases the velocity, so that the motion is kinematic.
-        walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
-        world = DiscWorld(batch_dim, device, dt=0.1, drag=1.0, **walls)
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=1.0, half_width=HALF_WIDTH)
         discs = [(0.05, 1.0)] * self.num_agents
         world.add_discs(discs, collide=False, u_multiplier=STEP / 0.1**2)
         zeros = torch.zeros(batch_dim, device=device)

@@ -90,8 +90,7 @@ class PredatorPrey(JointScenario):
         self._pairs = torch.triu_indices(self.num_agents, self.num_agents, 1, device=device)
         # A drag of 1 erases the velocity each step, so that the motion is kinematic; the multiplier
         # times dt^2 is the step of 0.05.
-        walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
-        world = DiscWorld(batch_dim, device, dt=0.1, drag=1.0, **walls)
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=1.0, half_width=HALF_WIDTH)
         predators = [(PREDATOR_RADIUS, 1.0)] * self.num_agents
         world.add_discs(predators, collide=False, u_multiplier=5.0)
         self.alive = torch.ones(batch_dim, NUM_PREYS, dtype=torch.bool, device=device)

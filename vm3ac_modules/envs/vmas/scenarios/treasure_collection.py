@@ -100,8 +100,7 @@ class TreasureCollection(JointScenario):
         """Build the world; see the class for the options."""
         self._read_options(kwargs)
         self.start_stream(device)
-        walls = {"x_semidim": HALF_WIDTH, "y_semidim": HALF_WIDTH}
-        world = DiscWorld(batch_dim, device, dt=0.1, drag=0.25, **walls)
+        world = DiscWorld(batch_dim, device, dt=0.1, drag=0.25, half_width=HALF_WIDTH)
         hunters = [(HUNTER_RADIUS, HUNTER_MASS)] * self.num_hunters
         banks = [(BANK_RADIUS, BANK_MASS)] * NUM_BANKS
         world.add_discs(hunters + banks, collide=True, u_multiplier=1.5, max_speed=1.0)
