@@ -72,7 +72,7 @@ def run(
     positional = "run_dir" if of_run else None
     chosen = parse(program, doc, options, arguments, positional=positional, many=many)
     if of_run and chosen.to_dict()["run_dir"] is None:
-        fail("say which run: run_dir=<directory of a run>.")
+        fail("say which run: run_dir=<directory of a run, or zoo/<name>>.")
     try:
         return function(chosen)
     except ERRORS as error:

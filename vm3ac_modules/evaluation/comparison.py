@@ -261,7 +261,7 @@ def positions_figure(
 def plane_grid(
     panels: Mapping[str, Mapping[str, Tensor]], half_width: float, *, labeled: bool = False
 ) -> tuple[Any, list[tuple[Any, Tensor | None]]]:
-    """A square of the plane per label (rows) and title (columns), and what is to be drawn there.
+    """A square of the plane per label (rows) and title (columns), and a list of the panels.
 
     With ``labeled`` there are coordinates on its edges.
     """

@@ -1,4 +1,4 @@
-"""What the paper, or an algorithm's own, calls it: for legends and titles, instead of option names.
+"""Display names for legends and titles, from the VM3-AC paper or the algorithm's own.
 
 Source: Kim et al. 2023, arXiv:2303.00451, Figure 3 and Section 6.
 """

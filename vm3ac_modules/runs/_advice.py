@@ -93,7 +93,7 @@ def _untrained_critic(run: RunBase) -> Iterator[str]:
 
 
 def won_values(loss: EpisodicLoss, won: TensorDictBase, seed: int) -> tuple[float, float] | None:
-    r"""What a critic says of episodes, and what they returned, means over their steps.
+    r"""Mean predicted value and mean actual return of episodes, over their steps.
 
     Args:
         loss: tells the values of the team at the actions that were taken.

@@ -1,4 +1,4 @@
-"""How ``checkpoint/step_<n>/`` and ``checkpoint/latest`` change without a bad moment."""
+"""How ``checkpoint/step_<n>/`` and ``checkpoint/latest`` are replaced atomically."""
 
 from __future__ import annotations
 
