@@ -112,6 +112,9 @@ def test_a_newer_checkpoint_is_refused(packed):
     ("values", "said"),
     [
         ({"frame": "many"}, "frame is missing"),
+        ({"frame": True}, "frame is missing or of another kind"),
+        ({"size": -1}, "size is missing"),
+        ({"left_out": None}, "left_out is missing"),
         ({"config": {"seed": 1}}, "the hash of its configuration differs"),
     ],
 )
@@ -201,3 +204,63 @@ def test_an_agent_plays_without_its_critics():
     trained = load_agent("zoo/guard")
     played = trained.policy(trained.make_env(3, seed=0).reset())
     assert played["agents", "action"].shape == (3, 2, 2)
+
+
+def test_what_is_packed_again_says_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("hydra")
+    from vm3ac_modules.cli import pack
+
+    monkeypatch.chdir(tmp_path)
+    pack.main(["zoo/guard", "episodes=0"])
+    # A directory zoo/guard would hide the zoo's.
+    assert not (tmp_path / "zoo").exists()
+    again = read_card(tmp_path / "runs/zoo/guard/packed")
+    assert again["sha256"] == read_card("zoo/guard")["sha256"]
+    assert again["left_out"] == read_card("zoo/guard")["left_out"] != []
+
+
+def deep(folder):
+    (folder / CARD).write_text('{"a":' * 100_000)
+
+
+def nested(folder):
+    config = {"seed": 0}
+    for _ in range(100):
+        config = {"task": config}
+    change(folder, config=config)
+
+
+def cut(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+
+
+def long_header(folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + content[8:])
+
+
+def large_tensor(folder):
+    tensor = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
+    header = json.dumps({"loss|x": tensor}).encode()
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (deep, "is nested too deeply"),
+        (nested, "is nested too deeply"),
+        (cut, "cannot be read as safetensors"),
+        (long_header, "cannot be read as safetensors"),
+        (large_tensor, "cannot be read as safetensors"),
+    ],
+)
+def test_a_hostile_packed_agent_is_refused(packed, spoil, said):
+    from vm3ac_modules.runs._step_directory import fingerprint
+
+    spoil(packed)
+    if spoil not in (deep, nested):
+        # Who can write the weights can write their hash.
+        change(packed, **fingerprint(packed / WEIGHTS))
+    with pytest.raises(CheckpointError, match=said):
+        load_agent(packed)

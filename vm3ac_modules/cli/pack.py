@@ -20,7 +20,7 @@ from typing import Any
 from vm3ac_modules.cli.arguments import program
 from vm3ac_modules.cli.evaluate import Evaluation, report, text_of
 from vm3ac_modules.options import Options, OptionsError, option
-from vm3ac_modules.runs import Settings, load_agent, pack_agent, read_card
+from vm3ac_modules.runs import Settings, files_directory, load_agent, pack_agent, read_card
 
 __all__ = ["Pack", "command_of", "main"]
 
@@ -32,8 +32,10 @@ OWN = ("run_dir", "resume", "overwrite", "trust", "threads", "seed", "frames")
 class Pack(Options):
     """Options of ``vm3ac pack``."""
 
-    run_dir: str | None = option(None, "directory of a run")
-    out: str | None = option(None, "directory of the packed agent; null: run_dir/packed")
+    run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
+    out: str | None = option(
+        None, "directory of the packed agent; null: run_dir/packed, or runs/zoo/<name>/packed"
+    )
     episodes: int = option(100, "episodes of every mode of the card's evaluation", least=0)
     licence: str = option("MIT", "licence of the weights")
     about: str = option("", "a sentence on the agent, for its card")
@@ -89,11 +91,12 @@ def _word(value: Any) -> str:
 
 
 def _pack(options: Pack) -> None:
-    run_dir = Path(str(options.run_dir))
+    source = str(options.run_dir)
     if options.episodes == 1:
         raise OptionsError("episodes=1 has no interval: give more, or 0 for no evaluation.")
-    trained = load_agent(run_dir, trust=options.trust)
-    out = run_dir / "packed" if options.out is None else Path(options.out)
+    trained = load_agent(source, trust=options.trust)
+    # Not zoo/<name>/packed: a directory of that name would hide the zoo's agent.
+    out = files_directory(source) / "packed" if options.out is None else Path(options.out)
 
     def evaluation(place: Path) -> dict[str, Any]:
         found = report(
@@ -111,7 +114,7 @@ def _pack(options: Pack) -> None:
         "command": command_of(trained.settings, trained.frame),
         "licence": options.licence,
     }
-    pack_agent(run_dir, out, about=about, evaluation=evaluation if options.episodes else None)
+    pack_agent(source, out, about=about, evaluation=evaluation if options.episodes else None)
     card = read_card(out)
     sys.stdout.write(f"{out}: {card['size'] / 1000:.0f} kB, sha256 {card['sha256']}\n")
 
