@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -264,3 +265,30 @@ def test_a_hostile_packed_agent_is_refused(packed, spoil, said):
         change(packed, **fingerprint(packed / WEIGHTS))
     with pytest.raises(CheckpointError, match=said):
         load_agent(packed)
+
+
+def test_the_command_that_trains_the_same_is_read_as_it_was_meant():
+    pytest.importorskip("hydra")
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from vm3ac_modules.cli.pack import command_of
+
+    env = {
+        "gains": {"near": 1.5, "far": None, "names": ["a b", "c"]},
+        "word": "it's {1, 2} \\",
+        "text": "true",
+        "number": "3",
+    }
+    config = {
+        "task": {"name": "python:mine.env:make", "env": env},
+        "algorithm": {"name": "ma_sac", "hidden": [8, 8]},
+        "lr": 1e-5,
+    }
+    watched = {"logger": ["csv"], "progress": "off", "draw": False}
+    command = command_of(Settings.of({**config, **watched}), 64)
+    assert command == command_of(Settings.of(config), 64)
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("vm3ac", "train")
+    read = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(words)}
+    assert {key: read[f"task.env.{key}"] for key in env} == env
+    assert (read["lr"], read["hidden"], read["task"]) == (1e-5, [8, 8], "python:mine.env:make")
