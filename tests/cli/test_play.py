@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,10 @@ pytest.importorskip("safetensors")
 import imageio.v3 as iio
 
 from vm3ac_modules.cli import play
-from vm3ac_modules.runs import _pictures
+from vm3ac_modules.cli.evaluate import Evaluation, report
+from vm3ac_modules.runs import _pictures, read_card
+from vm3ac_modules.runs.packed import ZOO
+from vm3ac_modules.runs.record import write_config
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +51,7 @@ def test_it_draws_an_agent_of_the_zoo(tmp_path, capsys, monkeypatch):
         (["format=mp4"], "vm3ac-modules[video]"),
         (["format=avi"], "format must be"),
         (["episode=-1"], "episode must be"),
+        (["fps=51"], "fps must be an integer >= 1 and <= 50"),
         (["latent=other"], "latent must be"),
     ],
 )
@@ -63,3 +68,27 @@ def test_an_agent_without_a_sampled_latent(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         play.main(["zoo/battle_3m", "latent=mean"])
     assert "zoo/battle_3m has no sampled latent" in capsys.readouterr().err
+
+
+def test_the_film_is_an_episode_of_the_evaluations(tmp_path, monkeypatch):
+    pytest.importorskip("vmas")
+    seen = []
+    monkeypatch.setattr(play, "draw_episode", lambda *given, **_: seen.append(given[3]))
+
+    def played(source, episode):
+        play.main([str(source), f"episode={episode}", "format=gif"])
+        return seen[-1]
+
+    def evaluated(episodes):
+        options = {"latent": "sample", "actions": "mean", "coordination": False}
+        found = report(Evaluation(run_dir="zoo/predator_prey_2", episodes=episodes, **options))
+        return found["results"]["sample"]["return_mean"]
+
+    inside, behind = (played("zoo/predator_prey_2", episode) for episode in (3, 20))
+    assert inside.mean == evaluated(20)
+    assert (len(inside.returns), len(behind.returns)) == (20, 21)
+    # A run says itself how many episodes its evaluations have.
+    run = shutil.copytree(ZOO / "predator_prey_2", tmp_path / "run")
+    config = read_card(run)["config"]
+    write_config(run / "config.yaml", {**config, "eval_episodes": 3})
+    assert played(run, 1).mean == evaluated(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from types import SimpleNamespace
 
@@ -126,6 +127,14 @@ def test_what_wandb_is_told(tmp_path, monkeypatch):
     assert opened[1] == {"lr": 0.1, "algorithm.name": "vm3ac"}
     logs[0].close()
     assert opened[-1] == "end"
+    # Another training at the same path is another run.
+    make_logs(["wandb"], tmp_path, "a run", CONFIG, None)
+    assert opened[-2]["id"] != opened[0]["id"]
+    make_logs(["wandb"], tmp_path, "a run", CONFIG, 3)
+    assert opened[-2]["id"] == opened[-4]["id"]
+    (tmp_path / "logs/wandb_id").write_text("../spoiled")
+    make_logs(["wandb"], tmp_path, "a run", CONFIG, 3)
+    assert re.fullmatch("[0-9a-f]{32}", opened[-2]["id"])
 
 
 def test_what_mlflow_is_told(tmp_path, monkeypatch):

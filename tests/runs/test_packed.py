@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,9 @@ def test_a_newer_checkpoint_is_refused(packed):
     ("values", "said"),
     [
         ({"frame": "many"}, "frame is missing"),
+        ({"frame": True}, "frame is missing or of another kind"),
+        ({"size": -1}, "size is missing"),
+        ({"left_out": None}, "left_out is missing"),
         ({"config": {"seed": 1}}, "the hash of its configuration differs"),
     ],
 )
@@ -201,3 +205,90 @@ def test_an_agent_plays_without_its_critics():
     trained = load_agent("zoo/guard")
     played = trained.policy(trained.make_env(3, seed=0).reset())
     assert played["agents", "action"].shape == (3, 2, 2)
+
+
+def test_what_is_packed_again_says_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("hydra")
+    from vm3ac_modules.cli import pack
+
+    monkeypatch.chdir(tmp_path)
+    pack.main(["zoo/guard", "episodes=0"])
+    # A directory zoo/guard would hide the zoo's.
+    assert not (tmp_path / "zoo").exists()
+    again = read_card(tmp_path / "runs/zoo/guard/packed")
+    assert again["sha256"] == read_card("zoo/guard")["sha256"]
+    assert again["left_out"] == read_card("zoo/guard")["left_out"] != []
+
+
+def deep(folder):
+    (folder / CARD).write_text('{"a":' * 100_000)
+
+
+def nested(folder):
+    config = {"seed": 0}
+    for _ in range(100):
+        config = {"task": config}
+    change(folder, config=config)
+
+
+def cut(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+
+
+def long_header(folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + content[8:])
+
+
+def large_tensor(folder):
+    tensor = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
+    header = json.dumps({"loss|x": tensor}).encode()
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (deep, "is nested too deeply"),
+        (nested, "is nested too deeply"),
+        (cut, "cannot be read as safetensors"),
+        (long_header, "cannot be read as safetensors"),
+        (large_tensor, "cannot be read as safetensors"),
+    ],
+)
+def test_a_hostile_packed_agent_is_refused(packed, spoil, said):
+    from vm3ac_modules.runs._step_directory import fingerprint
+
+    spoil(packed)
+    if spoil not in (deep, nested):
+        # Who can write the weights can write their hash.
+        change(packed, **fingerprint(packed / WEIGHTS))
+    with pytest.raises(CheckpointError, match=said):
+        load_agent(packed)
+
+
+def test_the_command_that_trains_the_same_is_read_as_it_was_meant():
+    pytest.importorskip("hydra")
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from vm3ac_modules.cli.pack import command_of
+
+    env = {
+        "gains": {"near": 1.5, "far": None, "names": ["a b", "c"]},
+        "word": "it's {1, 2} \\",
+        "text": "true",
+        "number": "3",
+    }
+    config = {
+        "task": {"name": "python:mine.env:make", "env": env},
+        "algorithm": {"name": "ma_sac", "hidden": [8, 8]},
+        "lr": 1e-5,
+    }
+    watched = {"logger": ["csv"], "progress": "off", "draw": False}
+    command = command_of(Settings.of({**config, **watched}), 64)
+    assert command == command_of(Settings.of(config), 64)
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("vm3ac", "train")
+    read = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(words)}
+    assert {key: read[f"task.env.{key}"] for key in env} == env
+    assert (read["lr"], read["hidden"], read["task"]) == (1e-5, [8, 8], "python:mine.env:make")

@@ -5,8 +5,9 @@
 
 writes rollout.gif and rollout.mp4 into the run's directory, or into runs/zoo/<name> for an agent of
 the zoo (with another latent than sample, rollout_<latent>.gif). Without the extra video there is no
-ffmpeg, and no MP4. Starts are those of the run's evaluations: episode says which one. Games of one
-step are shown one after the other, the mode of the best response filled.
+ffmpeg, and no MP4. Starts are those of the run's evaluations, or of vm3ac evaluate's for a packed
+agent: episode says which one; behind the last one the starts are others. Games of one step are
+shown one after the other, the mode of the best response filled.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from vm3ac_modules.evaluation.film import check_film
 from vm3ac_modules.evaluation.protocol import EXPLORATION
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, OptionsError, option
-from vm3ac_modules.runs import files_directory, load_agent
+from vm3ac_modules.runs import TrainedAgent, files_directory, load_agent
 from vm3ac_modules.runs._pictures import GAMES, draw_episode, film_title, observer
+from vm3ac_modules.runs.record import read_config
 
 __all__ = ["Play", "main"]
 
@@ -43,7 +45,9 @@ class Play(Options):
         None, "of the film; null: gif, and mp4 where it can be", choices=("gif", "mp4", "both")
     )
     out: str | None = option(None, "directory of the films; null: run_dir")
-    fps: int | None = option(None, "pictures per second; null: as the task has it", least=1)
+    fps: int | None = option(
+        None, "pictures per second; null: as the task has it", least=1, most=50
+    )
     seed: int | None = option(None, "seed of the starts; null: that of evaluations", least=0)
     trust: bool = option(False, "import the module of a task that run_dir names (python:...)")
     threads: int = option(1, "intra-op threads of torch", least=1)
@@ -76,8 +80,7 @@ def _play(options: Play) -> None:
     paths, said = films(options, place)
     sys.stdout.write(said)
     seed = evaluation_seed(trained.seed) if options.seed is None else options.seed
-    rows = options.episode + 1 if trained.task.limit(trained.make_env(1)) > 1 else 16 * GAMES
-    env = trained.make_env(rows, seed=seed)
+    env = trained.make_env(rows_of(source, trained, options.episode), seed=seed)
     watched = observer(trained.task, env)
     if watched is None:
         raise OptionsError(f"the simulator of {trained.task_name} shows nothing to be drawn.")
@@ -100,6 +103,18 @@ def _play(options: Play) -> None:
         paths, trained.task, env, result, title=title, index=options.episode, fps=options.fps
     )
     sys.stdout.write(f"{said_of(result, options.episode)} -> {', '.join(map(str, paths))}\n")
+
+
+def rows_of(source: str, trained: TrainedAgent, episode: int) -> int:
+    """Rows to play in: those of the run's evaluations, since their number moves all draws."""
+    training, own = trained.settings.training, Path(source) / "config.yaml"
+    # Checkpoints do not say it, and packed agents have no config.yaml.
+    saved = read_config(own) if own.is_file() else {}
+    episodes = training.changed(
+        {k: v for k, v in saved.items() if k == "eval_episodes"}
+    ).eval_episodes
+    games = 16 * GAMES if trained.task.limit(trained.make_env(1)) == 1 else 1
+    return max(trained.task.rows(episodes, training.num_envs), episode + 1, games)
 
 
 def said_of(result: EvaluationResult, episode: int) -> str:

@@ -6,16 +6,18 @@ on exactly behind the checkpoint, which TorchRL's loggers cannot.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from vm3ac_modules.extras import require_extra
+from vm3ac_modules.files import write_text
 from vm3ac_modules.runs.record import TensorBoardLog
 
-FOLDER = "logs"
+FOLDER, WANDB_ID = "logs", "wandb_id"
 LOGGERS: dict[str, tuple[str, str]] = {
     "tensorboard": ("tensorboard", "recipes"),
     "csv": ("torchrl", "core"),
@@ -50,12 +52,15 @@ class TorchRLLog:
         run_dir: the run's directory; everything lies in its folder ``logs``.
         title: what the run is called.
         settings: the configuration, logged once.
+        resumed: whether it goes on with the run of this directory.
     """
 
-    def __init__(self, name: str, run_dir: Path, title: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, run_dir: Path, title: str, settings: Mapping[str, Any], resumed: bool
+    ) -> None:
         place = run_dir / FOLDER
         place.mkdir(parents=True, exist_ok=True)
-        self.name, self.logger = name, _make(name, place, title)
+        self.name, self.logger = name, _make(name, place, title, resumed)
         self.logger.log_hparams(dict(_flat(settings)))
 
     def write(self, row: Mapping[str, float | int | str]) -> None:
@@ -77,7 +82,7 @@ class TorchRLLog:
                 file.close()
 
 
-def _make(name: str, place: Path, title: str) -> Any:
+def _make(name: str, place: Path, title: str, resumed: bool) -> Any:
     from torchrl.record import loggers
 
     if name == "csv":
@@ -85,16 +90,26 @@ def _make(name: str, place: Path, title: str) -> Any:
     if name == "mlflow":
         uri = (place / "mlflow").resolve().as_uri()
         return loggers.mlflow.MLFlowLogger(exp_name=title, tracking_uri=uri)
-    # A resumed run goes on under the same id. Nothing leaves this machine unless it is asked to.
-    own = hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]
+    # Nothing leaves this machine unless it is asked to.
     return loggers.wandb.WandbLogger(
         exp_name=title,
         save_dir=str(place),
-        id=own,
+        id=_wandb_id(place / WANDB_ID, resumed),
         project="vm3ac-modules",
         mode=os.environ.get("WANDB_MODE", "offline"),
         reinit="create_new",
     )
+
+
+def _wandb_id(file: Path, resumed: bool) -> str:
+    """The id that a resumed run goes on under; another training, even at this path, has another."""
+    if resumed and file.is_file():
+        own = file.read_text(encoding="utf-8", errors="replace").strip()
+        if re.fullmatch("[0-9a-f]{32}", own):
+            return own
+    own = uuid.uuid4().hex
+    write_text(file, own + "\n")
+    return own
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -118,5 +133,5 @@ def make_logs(
         if name == "tensorboard":
             logs.append(TensorBoardLog(run_dir, resume_frame=resume_frame))
         else:
-            logs.append(TorchRLLog(name, run_dir, title, settings))
+            logs.append(TorchRLLog(name, run_dir, title, settings, resume_frame is not None))
     return logs

@@ -28,7 +28,7 @@ def read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_bytes())
     except RecursionError:
         raise ValueError("is nested too deeply") from None
-    if not isinstance(meta, dict) or not _whole(meta.get("version")):
+    if not isinstance(meta, dict) or not is_whole(meta.get("version")):
         raise ValueError("does not say its version")
     return meta
 
@@ -36,9 +36,9 @@ def read_meta(path: Path) -> dict[str, Any]:
 def check_meta(meta: Mapping[str, Any], state: str) -> None:
     """Check the fields that this version reads; a ValueError says which one is wrong."""
     files, config = meta.get("files"), meta.get("config")
-    if not _whole(meta.get("frame")):
+    if not is_whole(meta.get("frame")):
         raise ValueError("says no frame")
-    if not isinstance(config, dict) or _deeper(config, DEEPEST):
+    if not isinstance(config, dict) or is_deeper(config, DEEPEST):
         raise ValueError("holds no configuration")
     if not isinstance(meta.get("config_hash"), str):
         raise ValueError("says no hash of its configuration")
@@ -48,23 +48,25 @@ def check_meta(meta: Mapping[str, Any], state: str) -> None:
         raise ValueError("does not say what the replay holds")
 
 
-def _whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number from 0 on that 64 bits hold."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _is_mark(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and _whole(value.get("size"))
+        and is_whole(value.get("size"))
         and isinstance(value.get("sha256"), str)
     )
 
 
-def _deeper(value: Any, depth: int) -> bool:
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether mappings and lists are nested deeper than that."""
     if depth == 0:
         return True
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_deeper(part, depth - 1) for part in parts)
+    return any(is_deeper(part, depth - 1) for part in parts)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from vm3ac_modules.extras import require_extra
 from vm3ac_modules.files import write_bytes, write_json
 from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs._migrations import VERSION, migrated
-from vm3ac_modules.runs._reading import read_meta
+from vm3ac_modules.runs._reading import DEEPEST, is_deeper, is_whole, read_meta
 from vm3ac_modules.runs._step_directory import fingerprint
 from vm3ac_modules.runs.checkpoint import CheckpointError, checkpoint_identity, load_checkpoint
 from vm3ac_modules.runs.directory import RunDirectoryError
@@ -176,12 +176,17 @@ def read_card(source: Path | str) -> dict[str, Any]:
             f"{path.parent} has format version {card['version']}, this package reads {FORMAT}: "
             "update vm3ac-modules to read it."
         )
-    kinds = {"frame": int, "sha256": str, "size": int, "config": dict, "trained_by": dict}
-    kinds |= {"config_sha256": str, "checkpoint_version": int}
+    kinds = {"sha256": str, "config": dict, "trained_by": dict, "config_sha256": str}
+    kinds |= {"left_out": list}
     wrong = [key for key, kind in kinds.items() if not isinstance(card.get(key), kind)]
+    wrong += [key for key in ("frame", "size", "checkpoint_version") if not is_whole(card.get(key))]
+    if is_deeper(card, DEEPEST):
+        raise CheckpointError(f"{path} is nested too deeply. Get the directory again.")
     if wrong:
         named = ", ".join(wrong)
-        raise CheckpointError(f"{path} is damaged: {named} is missing. Get the directory again.")
+        raise CheckpointError(
+            f"{path} is damaged: {named} is missing or of another kind. Get the directory again."
+        )
     return card
 
 
@@ -238,7 +243,7 @@ def pack_agent(
     """Write the agent of a run's last checkpoint as two files: a card, and its weights.
 
     Args:
-        run_dir: directory of a run.
+        run_dir: directory of a run, or of a packed agent.
         out: directory of the packed agent; made if it is missing.
         about: what the card says besides, e.g. the algorithm, the command and the licence.
         evaluation: measures the packed agent in its directory; the card then says what it found.
@@ -258,6 +263,9 @@ def pack_agent(
     if (place / "checkpoint").exists():
         raise RunDirectoryError(f"{place} is a run's directory; give another one as out.")
     kept = {k: v for k, v in saved.loss.items() if not k.startswith(LEFT_OUT)}
+    left_out = {k.split(".")[0] for k in saved.loss if k not in kept}
+    if saved.acts_only:
+        left_out.update(map(str, read_card(run_dir)["left_out"]))
     tensors = {f"loss|{k}": v.contiguous() for k, v in kept.items() if isinstance(v, Tensor)}
     for part, state in saved.carried.items():
         tensors |= {f"carried|{part}|{key}": value.contiguous() for key, value in state.items()}
@@ -268,7 +276,7 @@ def pack_agent(
         "version": FORMAT,
         **(about or {}),
         "frame": saved.frame,
-        "left_out": sorted({k.split(".")[0] for k in saved.loss if k not in kept}),
+        "left_out": sorted(left_out),
         **fingerprint(place / WEIGHTS),
         "checkpoint_version": VERSION,
         "config_sha256": config_hash(config),
