@@ -119,6 +119,23 @@ def test_a_film_is_inside(tmp_path):
     assert "vm3ac evaluate run_dir=" in page
 
 
+def test_what_is_no_film_stays_outside(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "a")
+    film, secret = run / "rollout.gif", tmp_path / "secret"
+    secret.write_bytes(b"GIF89a secret")
+    film.symlink_to(secret)
+    assert "it is a link" in Reader(page := report_page([run])).text
+    assert "data:image/gif" not in page
+    film.unlink()
+    film.write_bytes(b"a secret")
+    assert "it is no GIF" in Reader(page := report_page([run])).text
+    assert "data:image/gif" not in page
+    monkeypatch.setattr("vm3ac_modules.runs._shown.LARGEST_FILM", 10)
+    film.write_bytes(b"GIF89a and more")
+    assert "it has 15 bytes, 10 are shown at most" in Reader(page := report_page([run])).text
+    assert "data:image/gif" not in page
+
+
 def test_a_run_that_goes_on(tmp_path):
     run = make_run(tmp_path / "a")
     (run / "summary.json").unlink()

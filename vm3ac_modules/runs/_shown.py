@@ -24,6 +24,9 @@ APART = (
 )
 """Settings that do not tell one experiment from another."""
 
+LARGEST_FILM = 32_000_000
+"""Bytes of the largest film that a page embeds."""
+
 
 class Shown(NamedTuple):
     """One seed's run, or a packed agent."""
@@ -42,6 +45,8 @@ class Shown(NamedTuple):
     """Of ``vm3ac evaluate``."""
     versions: dict[str, str]
     film: Path | None
+    no_film: str
+    """Why there is none, where the directory has a file of that name."""
 
     @property
     def frames(self) -> int:
@@ -99,7 +104,7 @@ def _run(place: Path) -> Shown:
         summary,
         _json(place / "evaluation.json"),
         versions if summary else {},
-        _film(place),
+        *_film(place),
     )
 
 
@@ -117,7 +122,7 @@ def _packed(source: Path | str, where: Path) -> Shown:
         {**_results(found), "frames": card["frame"]},
         found,
         versions,
-        _film(files_directory(source) if where != Path(source) else where),
+        *_film(files_directory(source) if where != Path(source) else where),
     )
 
 
@@ -162,6 +167,16 @@ def _json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _film(place: Path) -> Path | None:
+def _film(place: Path) -> tuple[Path | None, str]:
+    """The film of an episode, or why it is left out: what a page embeds is what others see."""
     path = place / "rollout.gif"
-    return path if path.is_file() else None
+    if path.is_symlink():
+        return None, f"{path} was left out: it is a link"
+    if not path.is_file():
+        return None, ""
+    if (size := path.stat().st_size) > LARGEST_FILM:
+        return None, f"{path} was left out: it has {size} bytes, {LARGEST_FILM} are shown at most"
+    with path.open("rb") as file:
+        if file.read(6) not in (b"GIF87a", b"GIF89a"):
+            return None, f"{path} was left out: it is no GIF"
+    return path, ""

@@ -214,7 +214,8 @@ def _films(found: Experiments) -> Iterator[str]:
         yield f'<div class="pair">{"".join(shown)}</div>\n'
     for label, run in films.items():
         if not run.film:
-            yield _page.paragraph(f"{label}: no film; vm3ac play {run.source} draws one.")
+            why = f" ({run.no_film})" if run.no_film else ""
+            yield _page.paragraph(f"{label}: no film{why}; vm3ac play {run.source} draws one.")
 
 
 def _settings(found: Experiments) -> Iterator[str]:
