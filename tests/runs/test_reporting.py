@@ -171,10 +171,17 @@ def test_the_form_of_marl_eval(tmp_path):
             }
         }
     }
-    with pytest.raises(ValueError, match="seed 0 of VM3-AC is given twice"):
-        marl_eval_results([runs[0], runs[0]])
     with pytest.raises(ValueError, match="has no evaluations"):
         marl_eval_results(["zoo/guard"])
+
+
+def test_a_seed_counts_once(tmp_path):
+    runs = [make_run(tmp_path / name, seed=1) for name in ("a", "b")]
+    for make in (report_page, marl_eval_results):
+        with pytest.raises(ValueError, match=r"a and .*b are seed 1 of the same experiment"):
+            make(runs)
+        with pytest.raises(ValueError, match="zoo/guard and zoo/guard are seed 0"):
+            make(["zoo/guard", "zoo/guard"])
 
 
 def test_the_program(tmp_path, capsys, monkeypatch):

@@ -39,7 +39,7 @@ def report_page(sources: Sequence[Path | str]) -> str:
 
     Raises:
         RunDirectoryError: if a source holds nothing of a run.
-        ValueError: if there is no source.
+        ValueError: if there is no source, or two are the same seed of one experiment.
         ImportError: if matplotlib or PyYAML is not installed; names the extra.
 
     Example:
@@ -78,6 +78,8 @@ def experiments(runs: Sequence[Shown]) -> dict[str, list[Shown]]:
         key = json.dumps([run.algorithm, run.task, run.settings], sort_keys=True, default=str)
         alike.setdefault(key, []).append(run)
     groups = list(alike.values())
+    for group in groups:
+        _check_seeds(group)
     labels = []
     for group in groups:
         first = group[0]
@@ -93,6 +95,18 @@ def experiments(runs: Sequence[Shown]) -> dict[str, list[Shown]]:
         for index, label in enumerate(labels)
     ]
     return dict(zip(unique, groups, strict=True))
+
+
+def _check_seeds(runs: Sequence[Shown]) -> None:
+    """Refuse a seed that stands twice: counted as two, it would make the interval too narrow."""
+    first: dict[int, Shown] = {}
+    for run in runs:
+        other = first.setdefault(run.seed, run)
+        if other is not run:
+            raise ValueError(
+                f"{other.source} and {run.source} are seed {run.seed} of the same experiment: "
+                "intervals are over independent seeds, so give one of them."
+            )
 
 
 def _differing(runs: Sequence[Shown]) -> list[str]:
@@ -272,8 +286,7 @@ def marl_eval_results(
 
     Raises:
         RunDirectoryError: if a source holds nothing of a run.
-        ValueError: if a source has no evaluations, or two runs have the same algorithm, task and
-            seed.
+        ValueError: if a source has no evaluations, or two are the same seed of one experiment.
     """
     tree: dict[str, Any] = {}
     for label, runs in experiments(read_runs(sources)).items():
@@ -282,8 +295,6 @@ def marl_eval_results(
                 raise ValueError(f"{run.source} has no evaluations: there is nothing to export.")
             task = tree.setdefault(task_title(run.task), {})
             seeds = task.setdefault(label.partition(" on ")[0], {})
-            if f"seed_{run.seed}" in seeds:
-                raise ValueError(f"{run.source}: seed {run.seed} of {label} is given twice.")
             names = {"return": "return_mean", "win_rate": "win_rate"}
             there = {name: run.log[column] for name, column in names.items() if column in run.log}
             steps: dict[str, Any] = {
