@@ -14,6 +14,7 @@ pytest.importorskip("scipy")
 
 from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.runs import RunDirectoryError, marl_eval_results, report_page
+from vm3ac_modules.runs.packed import ZOO
 from vm3ac_modules.runs.record import write_config
 
 
@@ -173,6 +174,43 @@ def test_the_form_of_marl_eval(tmp_path):
     }
     with pytest.raises(ValueError, match="has no evaluations"):
         marl_eval_results(["zoo/guard"])
+
+
+EVALUATED = {"frame": 100, "episodes": 4, "results": {}, "coordination": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("summary.json", "{}", "says no frames"),
+        ("summary.json", "[]", "holds no mapping"),
+        ("summary.json", "[" * 100_000, "nested too deeply"),
+        ("summary.json", '{"frames": true}', "says no frames"),
+        ("summary.json", '{"frames": 1, "versions": null}', "says no versions"),
+        ("summary.json", '{"frames": 1, "notes": [1]}', "notes that are no texts"),
+        ("summary.json", '{"frames": 1, "win_rate": "1"}', "a win_rate that is no number"),
+        ("summary.json", " " * 4_000_001, "has 4000001 bytes"),
+        ("evaluation.json", "{}", "says no frame of its evaluation"),
+        ("evaluation.json", json.dumps({**EVALUATED, "frame": True}), "says no frame"),
+        ("evaluation.json", json.dumps({**EVALUATED, "results": "a"}), "holds no results"),
+        ("evaluation.json", json.dumps({**EVALUATED, "results": {"a": {}}}), "without a return"),
+        ("evaluation.json", json.dumps({**EVALUATED, "coordination": {"a": 1}}), "KeyError"),
+    ],
+    ids=range(13),
+)
+def test_what_somebody_else_wrote_is_checked(tmp_path, name, text, said):
+    run = make_run(tmp_path / "a")
+    (run / name).write_text(text)
+    with pytest.raises(RunDirectoryError, match=f"damaged.*{said}"):
+        report_page([run])
+
+
+@pytest.mark.parametrize("changed", [{"evaluation": "a"}, {"evaluation": {}}, {"frame": True}])
+def test_a_card_is_checked(tmp_path, changed):
+    card = json.loads((ZOO / "guard" / "card.json").read_text())
+    write_json(tmp_path / "card.json", {**card, **changed})
+    with pytest.raises(RunDirectoryError, match=r"card\.json is damaged"):
+        report_page([tmp_path])
 
 
 def test_a_seed_counts_once(tmp_path):

@@ -16,19 +16,27 @@ import torch
 from torch import Tensor
 
 LARGEST_META = 4_000_000
-"""Bytes of the largest ``meta.json`` that is read."""
+"""Bytes of the largest file of JSON that is read."""
 DEEPEST = 64
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping that a file of JSON holds; a ValueError says why it holds none."""
+    if path.stat().st_size > LARGEST_META:
+        raise ValueError(f"has {path.stat().st_size} bytes, which no {path.name} has")
+    try:
+        found = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("holds no mapping")
+    return found
 
 
 def read_meta(path: Path) -> dict[str, Any]:
     """What ``meta.json`` says, a mapping with a version; a ValueError says why it is none."""
-    if path.stat().st_size > LARGEST_META:
-        raise ValueError(f"has {path.stat().st_size} bytes, which no meta.json has")
-    try:
-        meta = json.loads(path.read_bytes())
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    if not isinstance(meta, dict) or not _whole(meta.get("version")):
+    meta = read_json(path)
+    if not whole(meta.get("version")):
         raise ValueError("does not say its version")
     return meta
 
@@ -36,9 +44,9 @@ def read_meta(path: Path) -> dict[str, Any]:
 def check_meta(meta: Mapping[str, Any], state: str) -> None:
     """Check the fields that this version reads; a ValueError says which one is wrong."""
     files, config = meta.get("files"), meta.get("config")
-    if not _whole(meta.get("frame")):
+    if not whole(meta.get("frame")):
         raise ValueError("says no frame")
-    if not isinstance(config, dict) or _deeper(config, DEEPEST):
+    if not isinstance(config, dict) or deeper(config, DEEPEST):
         raise ValueError("holds no configuration")
     if not isinstance(meta.get("config_hash"), str):
         raise ValueError("says no hash of its configuration")
@@ -48,23 +56,25 @@ def check_meta(meta: Mapping[str, Any], state: str) -> None:
         raise ValueError("does not say what the replay holds")
 
 
-def _whole(value: Any) -> bool:
+def whole(value: Any) -> bool:
+    """Whether a value is a count: an integer that is not negative, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _is_mark(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and _whole(value.get("size"))
+        and whole(value.get("size"))
         and isinstance(value.get("sha256"), str)
     )
 
 
-def _deeper(value: Any, depth: int) -> bool:
+def deeper(value: Any, depth: int) -> bool:
+    """Whether mappings and lists are nested in more levels."""
     if depth == 0:
         return True
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_deeper(part, depth - 1) for part in parts)
+    return any(deeper(part, depth - 1) for part in parts)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

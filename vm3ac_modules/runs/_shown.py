@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vm3ac_modules.runs._reading import DEEPEST, deeper, read_json, whole
 from vm3ac_modules.runs.directory import RunDirectoryError
 from vm3ac_modules.runs.packed import CARD, files_directory, located, read_card
 from vm3ac_modules.runs.record import read_config, read_csv_log
@@ -24,6 +24,11 @@ APART = (
 )
 """Settings that do not tell one experiment from another."""
 
+MEASURED = (
+    *("eval_return_mean", "eval_return_ci95", "random_return_mean"),
+    *("win_rate", "best_response_value"),
+)
+"""Numbers of summary.json that a page shows."""
 LARGEST_FILM = 32_000_000
 """Bytes of the largest film that a page embeds."""
 
@@ -66,7 +71,7 @@ def read_runs(sources: Sequence[Path | str]) -> list[Shown]:
         sources: directories of runs or packed agents, or names of the zoo.
 
     Raises:
-        RunDirectoryError: if a source holds nothing of a run.
+        RunDirectoryError: if a source holds nothing of a run, or a damaged file.
         CheckpointError: for a damaged card or an unknown name of the zoo.
         ValueError: for a damaged configuration.
     """
@@ -93,17 +98,16 @@ def _read(source: Path | str) -> Iterator[Shown]:
 
 def _run(place: Path) -> Shown:
     config = read_config(place / "config.yaml")
-    summary = _json(place / "summary.json") or {}
+    summary = _json(place / "summary.json", _check_summary) or {}
     log = place / "eval.csv"
-    versions = {**summary.get("versions", {}), "commit": str(summary.get("git_commit") or "-")}
     return Shown(
         str(place),
-        *_names(config),
+        *_names(config, place),
         _settings(config),
         read_csv_log(log) if log.is_file() else {},
         summary,
-        _json(place / "evaluation.json"),
-        versions if summary else {},
+        _json(place / "evaluation.json", _check_evaluation),
+        _versions(summary.get("versions", {}), summary) if summary else {},
         *_film(place),
     )
 
@@ -111,17 +115,22 @@ def _run(place: Path) -> Shown:
 def _packed(source: Path | str, where: Path) -> Shown:
     card = read_card(where)
     found = card.get("evaluation")
-    by = dict(card["trained_by"])
-    versions = {k: str(v) for k, v in by.items() if k != "git_commit"}
-    versions["commit"] = str(by.get("git_commit") or "-")
+    by = card["trained_by"]
+    try:
+        if not whole(card["frame"]) or deeper(card, DEEPEST):
+            raise ValueError("says no frame, or is nested too deeply")
+        if found is not None:
+            _check_evaluation(found)
+    except ValueError as error:
+        raise RunDirectoryError(f"{where / CARD} is damaged: it {error}.") from error
     return Shown(
         str(source),
-        *_names(card["config"]),
+        *_names(card["config"], source),
         _settings(card["config"]),
         {},
         {**_results(found), "frames": card["frame"]},
         found,
-        versions,
+        _versions({k: v for k, v in by.items() if k != "git_commit"}, by),
         *_film(files_directory(source) if where != Path(source) else where),
     )
 
@@ -139,12 +148,19 @@ def _results(found: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**summary, "random_return_mean": random, "eval_episodes": found["episodes"]}
 
 
-def _names(config: Mapping[str, Any]) -> tuple[str, str, int]:
+def _versions(found: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, str]:
+    return {**{k: str(v) for k, v in found.items()}, "commit": str(by.get("git_commit") or "-")}
+
+
+def _names(config: Mapping[str, Any], source: Path | str) -> tuple[str, str, int]:
+    seed = config.get("seed", 0)
+    if not whole(seed):
+        raise RunDirectoryError(f"{source} is damaged: its configuration has seed {seed!r}.")
     task = config.get("task")
     named = task.get("name", "") if isinstance(task, Mapping) else ""
     algorithm = config.get("algorithm")
     own = algorithm.get("name", "") if isinstance(algorithm, Mapping) else ""
-    return str(own), str(named or config.get("map", "")), int(config.get("seed", 0))
+    return str(own), str(named or config.get("map", "")), seed
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -157,14 +173,56 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path, check: Callable[[Any], None]) -> dict[str, Any] | None:
+    """What a file of somebody else says; None without one."""
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RunDirectoryError(f"{path} is damaged: {error}.") from error
-    return found if isinstance(found, dict) else None
+        found = read_json(path)
+        check(found)
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path} is damaged: it {error}.") from error
+    return found
+
+
+def _check_summary(found: Any) -> None:
+    """Check the fields that a page reads; a ValueError says which one is wrong."""
+    if not whole(found.get("frames")):
+        raise ValueError("says no frames")
+    if not isinstance(found.get("versions", {}), dict):
+        raise ValueError("says no versions")
+    notes = found.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError("has notes that are no texts")
+    for name in MEASURED:
+        _check_number(found, name)
+
+
+def _check_evaluation(found: Any) -> None:
+    """The same of an evaluation, in a file of its own or in a card."""
+    if not isinstance(found, dict) or deeper(found, DEEPEST):
+        raise ValueError("holds no evaluation")
+    for name in ("frame", "episodes"):
+        if not whole(found.get(name)):
+            raise ValueError(f"says no {name} of its evaluation")
+    results = found.get("results")
+    if not isinstance(results, dict) or not all(isinstance(r, dict) for r in results.values()):
+        raise ValueError("holds no results of its evaluation")
+    for own in results.values():
+        if not {"return_mean", "return_ci95"} <= own.keys():
+            raise ValueError("holds results without a return")
+        for name in own:
+            _check_number(own, name)
+    if not isinstance(found.get("coordination", ""), (dict, type(None))):
+        raise ValueError("does not say whether coordination was measured")
+
+
+def _check_number(found: Mapping[str, Any], name: str) -> None:
+    value = found.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
+        raise ValueError(f"has a {name} that is no number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"has a {name} that is too large")
 
 
 def _film(place: Path) -> tuple[Path | None, str]:

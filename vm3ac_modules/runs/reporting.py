@@ -19,6 +19,7 @@ from vm3ac_modules.evaluation.names import algorithm_title, metric_title, task_t
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.runs import _page
 from vm3ac_modules.runs._shown import Shown, read_runs
+from vm3ac_modules.runs.directory import RunDirectoryError
 
 __all__ = ["marl_eval_results", "report_page"]
 
@@ -38,7 +39,7 @@ def report_page(sources: Sequence[Path | str]) -> str:
         The page.
 
     Raises:
-        RunDirectoryError: if a source holds nothing of a run.
+        RunDirectoryError: if a source holds nothing of a run, or a damaged file.
         ValueError: if there is no source, or two are the same seed of one experiment.
         ImportError: if matplotlib or PyYAML is not installed; names the extra.
 
@@ -206,12 +207,19 @@ def _coordination(found: Experiments, place: Path) -> Iterator[str]:
             continue
         results, measured = run.evaluation["results"], run.evaluation["coordination"]
         path = place / f"evaluation_{index}.svg"
-        evaluation_figure(path, results, measured, title=f"{label}, seed {run.seed}")
+        try:
+            evaluation_figure(path, results, measured, title=f"{label}, seed {run.seed}")
+            table = coordination_table(measured) if measured else ""
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise RunDirectoryError(
+                f"the evaluation of {run.source} is damaged ({type(error).__name__}: {error}): "
+                "measure it again with vm3ac evaluate."
+            ) from error
         said = f"{label}, seed {run.seed}: returns by where z comes from"
         also = ", information and correlation of the agents' actions given the state"
         yield _page.picture(path, f"{said}{also if measured else ''}.")
         if measured:
-            yield _page.details("the numbers", _page.preformatted(coordination_table(measured)))
+            yield _page.details("the numbers", _page.preformatted(table))
 
 
 def _films(found: Experiments) -> Iterator[str]:
@@ -285,7 +293,7 @@ def marl_eval_results(
         Nested dictionaries, for JSON.
 
     Raises:
-        RunDirectoryError: if a source holds nothing of a run.
+        RunDirectoryError: if a source holds nothing of a run, or a damaged file.
         ValueError: if a source has no evaluations, or two are the same seed of one experiment.
     """
     tree: dict[str, Any] = {}
