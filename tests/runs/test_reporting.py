@@ -36,6 +36,9 @@ def make_run(place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.
     return place
 
 
+EVALUATED = {"frame": 100, "episodes": 4, "results": {}, "coordination": None}
+
+
 class Reader(HTMLParser):
     """Tags with their attributes, and the text."""
 
@@ -141,8 +144,24 @@ def test_a_run_that_goes_on(tmp_path):
     run = make_run(tmp_path / "a")
     (run / "summary.json").unlink()
     text = Reader(report_page([run])).text
-    assert "has no summary: it goes on, or was stopped" in text
+    assert "has no current summary: it goes on, or was stopped" in text
     assert "0.500 +- 0.100" in text
+
+
+def test_what_a_resumed_run_left_behind_is_not_current(tmp_path):
+    run = make_run(tmp_path / "a", frames=50, eval_return_mean=0.875)
+    results = {"none": {"return_mean": 0.625, "return_ci95": 0.1}}
+    write_json(run / "evaluation.json", {**EVALUATED, "frame": 99, "results": results})
+    text = Reader(page := report_page([run])).text
+    assert "0.875" not in text
+    assert "0.500 +- 0.100" in text
+    assert "summary.json is of frame 50 and was left out; the run went on to 100" in text
+    assert "evaluation.json is of frame 99 and was left out" in text
+    assert "has no current summary: it goes on, or was stopped" in text
+    assert page.count("<img") == 2
+    write_json(run / "evaluation.json", {**EVALUATED, "results": results})
+    assert "evaluation.json is of" not in (page := report_page([run]))
+    assert page.count("<img") == 3
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -174,9 +193,6 @@ def test_the_form_of_marl_eval(tmp_path):
     }
     with pytest.raises(ValueError, match="has no evaluations"):
         marl_eval_results(["zoo/guard"])
-
-
-EVALUATED = {"frame": 100, "episodes": 4, "results": {}, "coordination": None}
 
 
 @pytest.mark.parametrize(

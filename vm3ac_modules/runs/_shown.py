@@ -52,6 +52,8 @@ class Shown(NamedTuple):
     film: Path | None
     no_film: str
     """Why there is none, where the directory has a file of that name."""
+    outdated: tuple[str, ...] = ()
+    """What was left out since the run went on after it, a sentence each."""
 
     @property
     def frames(self) -> int:
@@ -98,17 +100,32 @@ def _read(source: Path | str) -> Iterator[Shown]:
 
 def _run(place: Path) -> Shown:
     config = read_config(place / "config.yaml")
+    path = place / "eval.csv"
+    log = read_csv_log(path) if path.is_file() else {}
+    last = max(filter(math.isfinite, log.get("frame", ())), default=0.0)
     summary = _json(place / "summary.json", _check_summary) or {}
-    log = place / "eval.csv"
+    evaluation = _json(place / "evaluation.json", _check_evaluation)
+    old = {
+        "summary.json": summary.get("frames"),
+        "evaluation.json": (evaluation or {}).get("frame"),
+    }
+    outdated = tuple(
+        f"{place}: {name} is of frame {frame:,} and was left out; the run went on to {last:,.0f}"
+        for name, frame in old.items()
+        if frame is not None and frame < last
+    )
+    summary = {} if summary.get("frames", last) < last else summary
+    evaluation = evaluation if evaluation and evaluation["frame"] >= last else None
     return Shown(
         str(place),
         *_names(config, place),
         _settings(config),
-        read_csv_log(log) if log.is_file() else {},
+        log,
         summary,
-        _json(place / "evaluation.json", _check_evaluation),
+        evaluation,
         _versions(summary.get("versions", {}), summary) if summary else {},
         *_film(place),
+        outdated,
     )
 
 
@@ -187,6 +204,8 @@ def _json(path: Path, check: Callable[[Any], None]) -> dict[str, Any] | None:
 
 def _check_summary(found: Any) -> None:
     """Check the fields that a page reads; a ValueError says which one is wrong."""
+    if deeper(found, DEEPEST):
+        raise ValueError("is nested too deeply")
     if not whole(found.get("frames")):
         raise ValueError("says no frames")
     if not isinstance(found.get("versions", {}), dict):

@@ -142,8 +142,11 @@ def _results(found: Experiments) -> Iterator[str]:
         for note in dict.fromkeys(n for run in runs for n in run.summary.get("notes", ())):
             yield _page.paragraph(f"{label}: {note}.")
     for run in _all(found):
+        yield from (_page.paragraph(f"{said}.") for said in run.outdated)
         if run.log and not run.summary:
-            yield _page.paragraph(f"{run.source} has no summary: it goes on, or was stopped.")
+            yield _page.paragraph(
+                f"{run.source} has no current summary: it goes on, or was stopped."
+            )
 
 
 _MEASURES = (
