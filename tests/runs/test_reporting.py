@@ -16,14 +16,17 @@ from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.runs import RunDirectoryError, marl_eval_results, report_page
 from vm3ac_modules.runs.packed import ZOO
 from vm3ac_modules.runs.record import write_config
+from vm3ac_modules.runs.settings import Settings
 
 
-def make_run(place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.5, **summary):
+def make_run(
+    place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.5, more=None, **summary
+):
     """The files of a run that was never trained."""
     place.mkdir(parents=True)
     named = {"name": algorithm, "lr": lr, "hidden": [8]}
     config = {"seed": seed, "run_dir": str(place), "frames": 100, "task": {"name": task}}
-    write_config(place / "config.yaml", {**config, "algorithm": named})
+    write_config(place / "config.yaml", {**config, **(more or {}), "algorithm": named})
     rows = [
         {"frame": frame, "return_mean": value, "return_ci95": 0.1, "mi_upper_bound": "nan"}
         for frame, value in ((0, 0.1), (100, last))
@@ -79,6 +82,35 @@ def test_seeds_are_one_experiment_with_an_interval(tmp_path):
     # Returns, and the information that was logged.
     assert len(figures) == 2
     assert all(one["alt"] for one in figures)
+
+
+def test_bookkeeping_tells_no_experiments_apart(tmp_path):
+    settings = Settings.of({"task": {"name": "guard"}, "algorithm": {"name": "vm3ac"}}).to_dict()
+    watched = {"logger": [], "progress": "off", "device": "cuda", "checkpoint_every_frames": 7}
+    # Of an earlier version, which had fewer options, and complete.
+    runs = [make_run(tmp_path / "0"), make_run(tmp_path / "1", seed=1, more=watched)]
+    runs.append(make_run(tmp_path / "2", seed=2))
+    settings["algorithm"] |= {"lr": 1e-3, "hidden": [8]}
+    write_config(runs[2] / "config.yaml", {**settings, "seed": 2})
+    assert "VM3-AC guard 0, 1, 2 100" in Reader(report_page(runs)).text
+    other = make_run(tmp_path / "3", seed=3, more={"batch_size": 7})
+    assert "VM3-AC batch_size=7 guard 3 100" in Reader(report_page([*runs, other])).text
+
+
+def test_a_run_and_its_pack_are_one_experiment(tmp_path):
+    config = json.loads((ZOO / "guard" / "card.json").read_text())["config"]
+    run = make_run(tmp_path / "a")
+    write_config(run / "config.yaml", {**config, "frames": 64_000, "logger": [], "seed": 1})
+    assert "VM3-AC tight guard 1, 0" in Reader(report_page([run, "zoo/guard"])).text
+    write_config(run / "config.yaml", {**config, "frames": 64_000, "logger": []})
+    with pytest.raises(ValueError, match="a and zoo/guard are seed 0 of the same experiment"):
+        report_page([run, "zoo/guard"])
+
+
+def test_a_report_imports_nothing_that_a_run_names(tmp_path, monkeypatch):
+    (tmp_path / "evil_module.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    report_page([make_run(tmp_path / "a", task="python:evil_module:make")])
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(tmp_path):

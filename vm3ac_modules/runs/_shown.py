@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vm3ac_modules.envs.tasks import imports
 from vm3ac_modules.runs._reading import DEEPEST, deeper, read_json, whole
+from vm3ac_modules.runs._state import NOT_IN_HASH, completed
 from vm3ac_modules.runs.directory import RunDirectoryError
 from vm3ac_modules.runs.packed import CARD, files_directory, located, read_card
 from vm3ac_modules.runs.record import read_config, read_csv_log
-
-APART = (
-    "run_dir",
-    "seed",
-    "seeds",
-    "resume",
-    "overwrite",
-    "trust",
-    "threads",
-    "replay_checkpoint_bytes",
-)
-"""Settings that do not tell one experiment from another."""
 
 MEASURED = (
     *("eval_return_mean", "eval_return_ci95", "random_return_mean"),
@@ -41,7 +32,7 @@ class Shown(NamedTuple):
     task: str
     seed: int
     settings: dict[str, Any]
-    """By dotted name, without those of :data:`APART`."""
+    """By dotted name: what the run learns from, its seed left out."""
     log: dict[str, list[float]]
     """Columns of eval.csv; empty for a packed agent."""
     summary: dict[str, Any]
@@ -119,7 +110,7 @@ def _run(place: Path) -> Shown:
     return Shown(
         str(place),
         *_names(config, place),
-        _settings(config),
+        _settings(_told_apart(config)),
         log,
         summary,
         evaluation,
@@ -143,7 +134,7 @@ def _packed(source: Path | str, where: Path) -> Shown:
     return Shown(
         str(source),
         *_names(card["config"], source),
-        _settings(card["config"]),
+        _settings(_told_apart(card["config"])),
         {},
         {**_results(found), "frames": card["frame"]},
         found,
@@ -180,13 +171,25 @@ def _names(config: Mapping[str, Any], source: Path | str) -> tuple[str, str, int
     return str(own), str(named or config.get("map", "")), seed
 
 
+def _told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one experiment from another: what a resumed run must share, but for its seed."""
+    task = config.get("task")
+    name = task.get("name") if isinstance(task, Mapping) else None
+    found = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
+    # A page imports no module that a directory names.
+    if not (isinstance(name, str) and imports(name)):
+        # Of a task or an option that this version lacks, a page shows what the file says.
+        with suppress(ValueError, TypeError, AttributeError, KeyError, ImportError):
+            found = completed(dict(config))
+    return {key: value for key, value in found.items() if key != "seed"}
+
+
 def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in config.items():
-        if prefix or key not in APART:
-            name = f"{prefix}{key}"
-            inner = isinstance(value, Mapping) and value
-            found |= _settings(value, f"{name}.") if inner else {name: value}
+        name = f"{prefix}{key}"
+        inner = isinstance(value, Mapping) and value
+        found |= _settings(value, f"{name}.") if inner else {name: value}
     return found
 
 
