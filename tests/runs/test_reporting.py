@@ -138,9 +138,11 @@ def test_every_text_is_escaped(tmp_path):
     assert found.text.count("alert('x')") >= 5
 
 
-def test_a_packed_agent_shows_what_its_card_found():
-    pytest.importorskip("safetensors")
+def test_a_packed_agent_shows_what_its_card_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = Reader(report_page(["zoo/guard"]))
+    # Nothing is made where one only reads.
+    assert not list(tmp_path.iterdir())
     assert "VM3-AC tight" in found.text
     assert "0.714" in found.text
     assert "MI from above" in found.text
@@ -153,6 +155,13 @@ def test_a_film_is_inside(tmp_path):
     page = report_page([run])
     assert 'src="data:image/gif;base64,R0lGODlh"' in page
     assert "vm3ac evaluate run_dir=" in page
+
+
+def test_a_film_of_the_zoo_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "zoo" / "guard").mkdir(parents=True)
+    (tmp_path / "runs" / "zoo" / "guard" / "rollout.gif").write_bytes(b"GIF89a")
+    assert "data:image/gif" in report_page(["zoo/guard"])
 
 
 def test_what_is_no_film_stays_outside(tmp_path, monkeypatch):

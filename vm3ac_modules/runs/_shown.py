@@ -12,7 +12,7 @@ from vm3ac_modules.envs.tasks import imports
 from vm3ac_modules.runs._reading import DEEPEST, deeper, read_json, whole
 from vm3ac_modules.runs._state import NOT_IN_HASH, completed
 from vm3ac_modules.runs.directory import RunDirectoryError
-from vm3ac_modules.runs.packed import CARD, files_directory, located, read_card
+from vm3ac_modules.runs.packed import CARD, PREFIX, ZOO, located, read_card
 from vm3ac_modules.runs.record import read_config, read_csv_log
 
 MEASURED = (
@@ -139,7 +139,8 @@ def _packed(source: Path | str, where: Path) -> Shown:
         {**_results(found), "frames": card["frame"]},
         found,
         _versions({k: v for k, v in by.items() if k != "git_commit"}, by),
-        *_film(files_directory(source) if where != Path(source) else where),
+        # Programs write there what they find of the zoo's agents; a reader makes no directory.
+        *_film(Path("runs") / PREFIX / where.name if where.parent == ZOO else where),
     )
 
 
