@@ -270,6 +270,18 @@ def test_a_card_is_checked(tmp_path, changed):
         report_page([tmp_path])
 
 
+def test_names_are_whole_in_the_form_of_marl_eval(tmp_path):
+    names = ("a on b", "a on c")
+    runs = [make_run(tmp_path / name, algorithm=name) for name in names]
+    runs.append(make_run(tmp_path / "other", algorithm="a on b", task="elsewhere"))
+    found = marl_eval_results(runs)["vm3ac_modules"]
+    assert {task: list(of) for task, of in found.items()} == {
+        "guard": list(names),
+        "elsewhere": ["a on b"],
+    }
+    assert "a on b on elsewhere" in Reader(report_page(runs)).text
+
+
 def test_a_seed_counts_once(tmp_path):
     runs = [make_run(tmp_path / name, seed=1) for name in ("a", "b")]
     for make in (report_page, marl_eval_results):

@@ -74,26 +74,30 @@ def report_page(sources: Sequence[Path | str]) -> str:
 
 def experiments(runs: Sequence[Shown]) -> dict[str, list[Shown]]:
     """Runs by a label that says what they are; only seeds differ under one."""
+    found = _by_task(runs)
+    several = len({task for task, _ in found}) > 1
+    return {f"{name} on {task}" if several else name: own for (task, name), own in found.items()}
+
+
+def _by_task(runs: Sequence[Shown]) -> dict[tuple[str, str], list[Shown]]:
+    """The same by the task's title, and by what the experiment is called there."""
     alike: dict[str, list[Shown]] = {}
     for run in runs:
         key = json.dumps([run.algorithm, run.task, run.settings], sort_keys=True, default=str)
         alike.setdefault(key, []).append(run)
     groups = list(alike.values())
+    names = []
     for group in groups:
         _check_seeds(group)
-    labels = []
-    for group in groups:
         first = group[0]
         others = [g[0] for g in groups if g is not group and g[0].task == first.task]
         same = [other for other in others if other.algorithm == first.algorithm]
         apart = sorted({key for other in same for key in _differing([first, other])})
         said = [f"{key.removeprefix('algorithm.')}={_word(first, key)}" for key in apart[:3]]
-        tasks = len({run.task for run in runs}) > 1
-        where = [f"on {task_title(first.task)}"] if tasks else []
-        labels.append(" ".join([algorithm_title(first.algorithm), *said, *where]))
+        names.append((task_title(first.task), " ".join([algorithm_title(first.algorithm), *said])))
     unique = [
-        label if labels.count(label) == 1 else f"{label} ({index + 1})"
-        for index, label in enumerate(labels)
+        name if names.count(name) == 1 else (name[0], f"{name[1]} ({index + 1})")
+        for index, name in enumerate(names)
     ]
     return dict(zip(unique, groups, strict=True))
 
@@ -300,12 +304,11 @@ def marl_eval_results(
         ValueError: if a source has no evaluations, or two are the same seed of one experiment.
     """
     tree: dict[str, Any] = {}
-    for label, runs in experiments(read_runs(sources)).items():
+    for (title, name), runs in _by_task(read_runs(sources)).items():
         for run in runs:
             if not run.log.get("frame"):
                 raise ValueError(f"{run.source} has no evaluations: there is nothing to export.")
-            task = tree.setdefault(task_title(run.task), {})
-            seeds = task.setdefault(label.partition(" on ")[0], {})
+            seeds = tree.setdefault(title, {}).setdefault(name, {})
             names = {"return": "return_mean", "win_rate": "win_rate"}
             there = {name: run.log[column] for name, column in names.items() if column in run.log}
             steps: dict[str, Any] = {
