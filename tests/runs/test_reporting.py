@@ -138,6 +138,16 @@ def test_every_text_is_escaped(tmp_path):
     assert found.text.count("alert('x')") >= 5
 
 
+def test_no_text_of_a_run_is_a_formula(tmp_path):
+    # With a formula that matplotlib cannot read, drawing it would fail.
+    text = r"$\no{$"
+    run = make_run(tmp_path / "a", task=text, algorithm=text)
+    results = {text: {"return_mean": 0.5, "return_ci95": 0.1}}
+    note = {"common": None, "mi_upper_bound": None, "exact": False, "note": text}
+    write_json(run / "evaluation.json", {**EVALUATED, "results": results, "coordination": note})
+    assert report_page([run]).count("<img") == 3
+
+
 def test_a_packed_agent_shows_what_its_card_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = Reader(report_page(["zoo/guard"]))

@@ -182,8 +182,9 @@ def _curves(found: Experiments, columns: Sequence[str], title: str, place: Path)
         for label, runs in found.items():
             curves = [curve for run in runs if (curve := _known(run, column))]
             if curves:
-                panel = f"{task_title(runs[0].task)}: {metric_title(column).partition(',')[0]}"
-                panels.setdefault(panel, {})[label] = aggregate_curves(curves)
+                task, measure = _drawn(task_title(runs[0].task)), metric_title(column)
+                panel = f"{task}: {measure.partition(',')[0]}"
+                panels.setdefault(panel, {})[_drawn(label)] = aggregate_curves(curves)
                 ylabels[panel] = metric_title(column)
     if not panels:
         return
@@ -195,6 +196,15 @@ def _curves(found: Experiments, columns: Sequence[str], title: str, place: Path)
         "Evaluations over environment steps: mean over seeds; shaded is its 95 % interval, which "
         "one seed has not.",
     )
+
+
+def _drawn(value: Any) -> Any:
+    r"""Texts of a run as matplotlib takes them: between two $ it would read a formula."""
+    if isinstance(value, str):
+        return value.replace("$", r"\$")
+    if isinstance(value, Mapping):
+        return {_drawn(key): _drawn(inner) for key, inner in value.items()}
+    return [_drawn(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _known(run: Shown, column: str) -> tuple[list[float], list[float]] | None:
@@ -215,7 +225,8 @@ def _coordination(found: Experiments, place: Path) -> Iterator[str]:
         results, measured = run.evaluation["results"], run.evaluation["coordination"]
         path = place / f"evaluation_{index}.svg"
         try:
-            evaluation_figure(path, results, measured, title=f"{label}, seed {run.seed}")
+            title = _drawn(f"{label}, seed {run.seed}")
+            evaluation_figure(path, _drawn(results), _drawn(measured), title=title)
             table = coordination_table(measured) if measured else ""
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise RunDirectoryError(
