@@ -14,15 +14,19 @@ pytest.importorskip("scipy")
 
 from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.runs import RunDirectoryError, marl_eval_results, report_page
+from vm3ac_modules.runs.packed import ZOO
 from vm3ac_modules.runs.record import write_config
+from vm3ac_modules.runs.settings import Settings
 
 
-def make_run(place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.5, **summary):
+def make_run(
+    place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.5, more=None, **summary
+):
     """The files of a run that was never trained."""
     place.mkdir(parents=True)
     named = {"name": algorithm, "lr": lr, "hidden": [8]}
     config = {"seed": seed, "run_dir": str(place), "frames": 100, "task": {"name": task}}
-    write_config(place / "config.yaml", {**config, "algorithm": named})
+    write_config(place / "config.yaml", {**config, **(more or {}), "algorithm": named})
     rows = [
         {"frame": frame, "return_mean": value, "return_ci95": 0.1, "mi_upper_bound": "nan"}
         for frame, value in ((0, 0.1), (100, last))
@@ -33,6 +37,9 @@ def make_run(place, *, seed=0, lr=1e-3, task="guard", algorithm="vm3ac", last=0.
     known |= {"versions": {"torch": "9.9"}, "git_commit": "abc", "random_return_mean": 0.05}
     write_json(place / "summary.json", {**known, **summary})
     return place
+
+
+EVALUATED = {"frame": 100, "episodes": 4, "results": {}, "coordination": None}
 
 
 class Reader(HTMLParser):
@@ -77,6 +84,35 @@ def test_seeds_are_one_experiment_with_an_interval(tmp_path):
     assert all(one["alt"] for one in figures)
 
 
+def test_bookkeeping_tells_no_experiments_apart(tmp_path):
+    settings = Settings.of({"task": {"name": "guard"}, "algorithm": {"name": "vm3ac"}}).to_dict()
+    watched = {"logger": [], "progress": "off", "device": "cuda", "checkpoint_every_frames": 7}
+    # Of an earlier version, which had fewer options, and complete.
+    runs = [make_run(tmp_path / "0"), make_run(tmp_path / "1", seed=1, more=watched)]
+    runs.append(make_run(tmp_path / "2", seed=2))
+    settings["algorithm"] |= {"lr": 1e-3, "hidden": [8]}
+    write_config(runs[2] / "config.yaml", {**settings, "seed": 2})
+    assert "VM3-AC guard 0, 1, 2 100" in Reader(report_page(runs)).text
+    other = make_run(tmp_path / "3", seed=3, more={"batch_size": 7})
+    assert "VM3-AC batch_size=7 guard 3 100" in Reader(report_page([*runs, other])).text
+
+
+def test_a_run_and_its_pack_are_one_experiment(tmp_path):
+    config = json.loads((ZOO / "guard" / "card.json").read_text())["config"]
+    run = make_run(tmp_path / "a")
+    write_config(run / "config.yaml", {**config, "frames": 64_000, "logger": [], "seed": 1})
+    assert "VM3-AC tight guard 1, 0" in Reader(report_page([run, "zoo/guard"])).text
+    write_config(run / "config.yaml", {**config, "frames": 64_000, "logger": []})
+    with pytest.raises(ValueError, match="a and zoo/guard are seed 0 of the same experiment"):
+        report_page([run, "zoo/guard"])
+
+
+def test_a_report_imports_nothing_that_a_run_names(tmp_path, monkeypatch):
+    (tmp_path / "evil_module.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    report_page([make_run(tmp_path / "a", task="python:evil_module:make")])
+
+
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(tmp_path):
     page = report_page([make_run(tmp_path / "a")])
     found = Reader(page)
@@ -102,9 +138,21 @@ def test_every_text_is_escaped(tmp_path):
     assert found.text.count("alert('x')") >= 5
 
 
-def test_a_packed_agent_shows_what_its_card_found():
-    pytest.importorskip("safetensors")
+def test_no_text_of_a_run_is_a_formula(tmp_path):
+    # With a formula that matplotlib cannot read, drawing it would fail.
+    text = r"$\no{$"
+    run = make_run(tmp_path / "a", task=text, algorithm=text)
+    results = {text: {"return_mean": 0.5, "return_ci95": 0.1}}
+    note = {"common": None, "mi_upper_bound": None, "exact": False, "note": text}
+    write_json(run / "evaluation.json", {**EVALUATED, "results": results, "coordination": note})
+    assert report_page([run]).count("<img") == 3
+
+
+def test_a_packed_agent_shows_what_its_card_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = Reader(report_page(["zoo/guard"]))
+    # Nothing is made where one only reads.
+    assert not list(tmp_path.iterdir())
     assert "VM3-AC tight" in found.text
     assert "0.714" in found.text
     assert "MI from above" in found.text
@@ -119,12 +167,52 @@ def test_a_film_is_inside(tmp_path):
     assert "vm3ac evaluate run_dir=" in page
 
 
+def test_a_film_of_the_zoo_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "zoo" / "guard").mkdir(parents=True)
+    (tmp_path / "runs" / "zoo" / "guard" / "rollout.gif").write_bytes(b"GIF89a")
+    assert "data:image/gif" in report_page(["zoo/guard"])
+
+
+def test_what_is_no_film_stays_outside(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "a")
+    film, secret = run / "rollout.gif", tmp_path / "secret"
+    secret.write_bytes(b"GIF89a secret")
+    film.symlink_to(secret)
+    assert "it is a link" in Reader(page := report_page([run])).text
+    assert "data:image/gif" not in page
+    film.unlink()
+    film.write_bytes(b"a secret")
+    assert "it is no GIF" in Reader(page := report_page([run])).text
+    assert "data:image/gif" not in page
+    monkeypatch.setattr("vm3ac_modules.runs._shown.LARGEST_FILM", 10)
+    film.write_bytes(b"GIF89a and more")
+    assert "it has 15 bytes, 10 are shown at most" in Reader(page := report_page([run])).text
+    assert "data:image/gif" not in page
+
+
 def test_a_run_that_goes_on(tmp_path):
     run = make_run(tmp_path / "a")
     (run / "summary.json").unlink()
     text = Reader(report_page([run])).text
-    assert "has no summary: it goes on, or was stopped" in text
+    assert "has no current summary: it goes on, or was stopped" in text
     assert "0.500 +- 0.100" in text
+
+
+def test_what_a_resumed_run_left_behind_is_not_current(tmp_path):
+    run = make_run(tmp_path / "a", frames=50, eval_return_mean=0.875)
+    results = {"none": {"return_mean": 0.625, "return_ci95": 0.1}}
+    write_json(run / "evaluation.json", {**EVALUATED, "frame": 99, "results": results})
+    text = Reader(page := report_page([run])).text
+    assert "0.875" not in text
+    assert "0.500 +- 0.100" in text
+    assert "summary.json is of frame 50 and was left out; the run went on to 100" in text
+    assert "evaluation.json is of frame 99 and was left out" in text
+    assert "has no current summary: it goes on, or was stopped" in text
+    assert page.count("<img") == 2
+    write_json(run / "evaluation.json", {**EVALUATED, "results": results})
+    assert "evaluation.json is of" not in (page := report_page([run]))
+    assert page.count("<img") == 3
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -154,10 +242,63 @@ def test_the_form_of_marl_eval(tmp_path):
             }
         }
     }
-    with pytest.raises(ValueError, match="seed 0 of VM3-AC is given twice"):
-        marl_eval_results([runs[0], runs[0]])
     with pytest.raises(ValueError, match="has no evaluations"):
         marl_eval_results(["zoo/guard"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("summary.json", "{}", "says no frames"),
+        ("summary.json", "[]", "holds no mapping"),
+        ("summary.json", "[" * 100_000, "nested too deeply"),
+        ("summary.json", '{"frames": true}', "says no frames"),
+        ("summary.json", '{"frames": 1, "versions": null}', "says no versions"),
+        ("summary.json", '{"frames": 1, "notes": [1]}', "notes that are no texts"),
+        ("summary.json", '{"frames": 1, "win_rate": "1"}', "a win_rate that is no number"),
+        ("summary.json", " " * 4_000_001, "has 4000001 bytes"),
+        ("evaluation.json", "{}", "says no frame of its evaluation"),
+        ("evaluation.json", json.dumps({**EVALUATED, "frame": True}), "says no frame"),
+        ("evaluation.json", json.dumps({**EVALUATED, "results": "a"}), "holds no results"),
+        ("evaluation.json", json.dumps({**EVALUATED, "results": {"a": {}}}), "without a return"),
+        ("evaluation.json", json.dumps({**EVALUATED, "coordination": {"a": 1}}), "KeyError"),
+    ],
+    ids=range(13),
+)
+def test_what_somebody_else_wrote_is_checked(tmp_path, name, text, said):
+    run = make_run(tmp_path / "a")
+    (run / name).write_text(text)
+    with pytest.raises(RunDirectoryError, match=f"damaged.*{said}"):
+        report_page([run])
+
+
+@pytest.mark.parametrize("changed", [{"evaluation": "a"}, {"evaluation": {}}, {"frame": True}])
+def test_a_card_is_checked(tmp_path, changed):
+    card = json.loads((ZOO / "guard" / "card.json").read_text())
+    write_json(tmp_path / "card.json", {**card, **changed})
+    with pytest.raises(RunDirectoryError, match=r"card\.json is damaged"):
+        report_page([tmp_path])
+
+
+def test_names_are_whole_in_the_form_of_marl_eval(tmp_path):
+    names = ("a on b", "a on c")
+    runs = [make_run(tmp_path / name, algorithm=name) for name in names]
+    runs.append(make_run(tmp_path / "other", algorithm="a on b", task="elsewhere"))
+    found = marl_eval_results(runs)["vm3ac_modules"]
+    assert {task: list(of) for task, of in found.items()} == {
+        "guard": list(names),
+        "elsewhere": ["a on b"],
+    }
+    assert "a on b on elsewhere" in Reader(report_page(runs)).text
+
+
+def test_a_seed_counts_once(tmp_path):
+    runs = [make_run(tmp_path / name, seed=1) for name in ("a", "b")]
+    for make in (report_page, marl_eval_results):
+        with pytest.raises(ValueError, match=r"a and .*b are seed 1 of the same experiment"):
+            make(runs)
+        with pytest.raises(ValueError, match="zoo/guard and zoo/guard are seed 0"):
+            make(["zoo/guard", "zoo/guard"])
 
 
 def test_the_program(tmp_path, capsys, monkeypatch):

@@ -16,19 +16,27 @@ import torch
 from torch import Tensor
 
 LARGEST_META = 4_000_000
-"""Bytes of the largest ``meta.json`` that is read."""
+"""Bytes of the largest file of JSON that is read."""
 DEEPEST = 64
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping that a file of JSON holds; a ValueError says why it holds none."""
+    if path.stat().st_size > LARGEST_META:
+        raise ValueError(f"has {path.stat().st_size} bytes, which no {path.name} has")
+    try:
+        found = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("holds no mapping")
+    return found
 
 
 def read_meta(path: Path) -> dict[str, Any]:
     """What ``meta.json`` says, a mapping with a version; a ValueError says why it is none."""
-    if path.stat().st_size > LARGEST_META:
-        raise ValueError(f"has {path.stat().st_size} bytes, which no meta.json has")
-    try:
-        meta = json.loads(path.read_bytes())
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    if not isinstance(meta, dict) or not is_whole(meta.get("version")):
+    meta = read_json(path)
+    if not is_whole(meta.get("version")):
         raise ValueError("does not say its version")
     return meta
 
@@ -49,7 +57,7 @@ def check_meta(meta: Mapping[str, Any], state: str) -> None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is a whole number from 0 on that 64 bits hold."""
+    """Whether a value is a count: an integer that is not negative, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
@@ -62,7 +70,7 @@ def _is_mark(value: Any) -> bool:
 
 
 def is_deeper(value: Any, depth: int) -> bool:
-    """Whether mappings and lists are nested deeper than that."""
+    """Whether mappings and lists are nested in more levels."""
     if depth == 0:
         return True
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vm3ac_modules.envs.tasks import imports
+from vm3ac_modules.runs._reading import DEEPEST, is_deeper, is_whole, read_json
+from vm3ac_modules.runs._state import NOT_IN_HASH, completed
 from vm3ac_modules.runs.directory import RunDirectoryError
-from vm3ac_modules.runs.packed import CARD, files_directory, located, read_card
+from vm3ac_modules.runs.packed import CARD, PREFIX, ZOO, located, read_card
 from vm3ac_modules.runs.record import read_config, read_csv_log
 
-APART = (
-    "run_dir",
-    "seed",
-    "seeds",
-    "resume",
-    "overwrite",
-    "trust",
-    "threads",
-    "replay_checkpoint_bytes",
+MEASURED = (
+    *("eval_return_mean", "eval_return_ci95", "random_return_mean"),
+    *("win_rate", "best_response_value"),
 )
-"""Settings that do not tell one experiment from another."""
+"""Numbers of summary.json that a page shows."""
+LARGEST_FILM = 32_000_000
+"""Bytes of the largest film that a page embeds."""
 
 
 class Shown(NamedTuple):
@@ -33,7 +32,7 @@ class Shown(NamedTuple):
     task: str
     seed: int
     settings: dict[str, Any]
-    """By dotted name, without those of :data:`APART`."""
+    """By dotted name: what the run learns from, its seed left out."""
     log: dict[str, list[float]]
     """Columns of eval.csv; empty for a packed agent."""
     summary: dict[str, Any]
@@ -42,6 +41,10 @@ class Shown(NamedTuple):
     """Of ``vm3ac evaluate``."""
     versions: dict[str, str]
     film: Path | None
+    no_film: str
+    """Why there is none, where the directory has a file of that name."""
+    outdated: tuple[str, ...] = ()
+    """What was left out since the run went on after it, a sentence each."""
 
     @property
     def frames(self) -> int:
@@ -61,7 +64,7 @@ def read_runs(sources: Sequence[Path | str]) -> list[Shown]:
         sources: directories of runs or packed agents, or names of the zoo.
 
     Raises:
-        RunDirectoryError: if a source holds nothing of a run.
+        RunDirectoryError: if a source holds nothing of a run, or a damaged file.
         CheckpointError: for a damaged card or an unknown name of the zoo.
         ValueError: for a damaged configuration.
     """
@@ -88,36 +91,56 @@ def _read(source: Path | str) -> Iterator[Shown]:
 
 def _run(place: Path) -> Shown:
     config = read_config(place / "config.yaml")
-    summary = _json(place / "summary.json") or {}
-    log = place / "eval.csv"
-    versions = {**summary.get("versions", {}), "commit": str(summary.get("git_commit") or "-")}
+    path = place / "eval.csv"
+    log = read_csv_log(path) if path.is_file() else {}
+    last = max(filter(math.isfinite, log.get("frame", ())), default=0.0)
+    summary = _json(place / "summary.json", _check_summary) or {}
+    evaluation = _json(place / "evaluation.json", _check_evaluation)
+    old = {
+        "summary.json": summary.get("frames"),
+        "evaluation.json": (evaluation or {}).get("frame"),
+    }
+    outdated = tuple(
+        f"{place}: {name} is of frame {frame:,} and was left out; the run went on to {last:,.0f}"
+        for name, frame in old.items()
+        if frame is not None and frame < last
+    )
+    summary = {} if summary.get("frames", last) < last else summary
+    evaluation = evaluation if evaluation and evaluation["frame"] >= last else None
     return Shown(
         str(place),
-        *_names(config),
-        _settings(config),
-        read_csv_log(log) if log.is_file() else {},
+        *_names(config, place),
+        _settings(_told_apart(config)),
+        log,
         summary,
-        _json(place / "evaluation.json"),
-        versions if summary else {},
-        _film(place),
+        evaluation,
+        _versions(summary.get("versions", {}), summary) if summary else {},
+        *_film(place),
+        outdated,
     )
 
 
 def _packed(source: Path | str, where: Path) -> Shown:
     card = read_card(where)
     found = card.get("evaluation")
-    by = dict(card["trained_by"])
-    versions = {k: str(v) for k, v in by.items() if k != "git_commit"}
-    versions["commit"] = str(by.get("git_commit") or "-")
+    by = card["trained_by"]
+    try:
+        if not is_whole(card["frame"]) or is_deeper(card, DEEPEST):
+            raise ValueError("says no frame, or is nested too deeply")
+        if found is not None:
+            _check_evaluation(found)
+    except ValueError as error:
+        raise RunDirectoryError(f"{where / CARD} is damaged: it {error}.") from error
     return Shown(
         str(source),
-        *_names(card["config"]),
-        _settings(card["config"]),
+        *_names(card["config"], source),
+        _settings(_told_apart(card["config"])),
         {},
         {**_results(found), "frames": card["frame"]},
         found,
-        versions,
-        _film(files_directory(source) if where != Path(source) else where),
+        _versions({k: v for k, v in by.items() if k != "git_commit"}, by),
+        # Programs write there what they find of the zoo's agents; a reader makes no directory.
+        *_film(Path("runs") / PREFIX / where.name if where.parent == ZOO else where),
     )
 
 
@@ -134,34 +157,107 @@ def _results(found: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**summary, "random_return_mean": random, "eval_episodes": found["episodes"]}
 
 
-def _names(config: Mapping[str, Any]) -> tuple[str, str, int]:
+def _versions(found: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, str]:
+    return {**{k: str(v) for k, v in found.items()}, "commit": str(by.get("git_commit") or "-")}
+
+
+def _names(config: Mapping[str, Any], source: Path | str) -> tuple[str, str, int]:
+    seed = config.get("seed", 0)
+    if not is_whole(seed):
+        raise RunDirectoryError(f"{source} is damaged: its configuration has seed {seed!r}.")
     task = config.get("task")
     named = task.get("name", "") if isinstance(task, Mapping) else ""
     algorithm = config.get("algorithm")
     own = algorithm.get("name", "") if isinstance(algorithm, Mapping) else ""
-    return str(own), str(named or config.get("map", "")), int(config.get("seed", 0))
+    return str(own), str(named or config.get("map", "")), seed
+
+
+def _told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one experiment from another: what a resumed run must share, but for its seed."""
+    task = config.get("task")
+    name = task.get("name") if isinstance(task, Mapping) else None
+    found = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
+    # A page imports no module that a directory names.
+    if not (isinstance(name, str) and imports(name)):
+        # Of a task or an option that this version lacks, a page shows what the file says.
+        with suppress(ValueError, TypeError, AttributeError, KeyError, ImportError):
+            found = completed(dict(config))
+    return {key: value for key, value in found.items() if key != "seed"}
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in config.items():
-        if prefix or key not in APART:
-            name = f"{prefix}{key}"
-            inner = isinstance(value, Mapping) and value
-            found |= _settings(value, f"{name}.") if inner else {name: value}
+        name = f"{prefix}{key}"
+        inner = isinstance(value, Mapping) and value
+        found |= _settings(value, f"{name}.") if inner else {name: value}
     return found
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path, check: Callable[[Any], None]) -> dict[str, Any] | None:
+    """What a file of somebody else says; None without one."""
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RunDirectoryError(f"{path} is damaged: {error}.") from error
-    return found if isinstance(found, dict) else None
+        found = read_json(path)
+        check(found)
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path} is damaged: it {error}.") from error
+    return found
 
 
-def _film(place: Path) -> Path | None:
+def _check_summary(found: Any) -> None:
+    """Check the fields that a page reads; a ValueError says which one is wrong."""
+    if is_deeper(found, DEEPEST):
+        raise ValueError("is nested too deeply")
+    if not is_whole(found.get("frames")):
+        raise ValueError("says no frames")
+    if not isinstance(found.get("versions", {}), dict):
+        raise ValueError("says no versions")
+    notes = found.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError("has notes that are no texts")
+    for name in MEASURED:
+        _check_number(found, name)
+
+
+def _check_evaluation(found: Any) -> None:
+    """The same of an evaluation, in a file of its own or in a card."""
+    if not isinstance(found, dict) or is_deeper(found, DEEPEST):
+        raise ValueError("holds no evaluation")
+    for name in ("frame", "episodes"):
+        if not is_whole(found.get(name)):
+            raise ValueError(f"says no {name} of its evaluation")
+    results = found.get("results")
+    if not isinstance(results, dict) or not all(isinstance(r, dict) for r in results.values()):
+        raise ValueError("holds no results of its evaluation")
+    for own in results.values():
+        if not {"return_mean", "return_ci95"} <= own.keys():
+            raise ValueError("holds results without a return")
+        for name in own:
+            _check_number(own, name)
+    if not isinstance(found.get("coordination", ""), (dict, type(None))):
+        raise ValueError("does not say whether coordination was measured")
+
+
+def _check_number(found: Mapping[str, Any], name: str) -> None:
+    value = found.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
+        raise ValueError(f"has a {name} that is no number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"has a {name} that is too large")
+
+
+def _film(place: Path) -> tuple[Path | None, str]:
+    """The film of an episode, or why it is left out: what a page embeds is what others see."""
     path = place / "rollout.gif"
-    return path if path.is_file() else None
+    if path.is_symlink():
+        return None, f"{path} was left out: it is a link"
+    if not path.is_file():
+        return None, ""
+    if (size := path.stat().st_size) > LARGEST_FILM:
+        return None, f"{path} was left out: it has {size} bytes, {LARGEST_FILM} are shown at most"
+    with path.open("rb") as file:
+        if file.read(6) not in (b"GIF87a", b"GIF89a"):
+            return None, f"{path} was left out: it is no GIF"
+    return path, ""

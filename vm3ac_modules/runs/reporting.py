@@ -19,6 +19,7 @@ from vm3ac_modules.evaluation.names import algorithm_title, metric_title, task_t
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.runs import _page
 from vm3ac_modules.runs._shown import Shown, read_runs
+from vm3ac_modules.runs.directory import RunDirectoryError
 
 __all__ = ["marl_eval_results", "report_page"]
 
@@ -38,8 +39,8 @@ def report_page(sources: Sequence[Path | str]) -> str:
         The page.
 
     Raises:
-        RunDirectoryError: if a source holds nothing of a run.
-        ValueError: if there is no source.
+        RunDirectoryError: if a source holds nothing of a run, or a damaged file.
+        ValueError: if there is no source, or two are the same seed of one experiment.
         ImportError: if matplotlib or PyYAML is not installed; names the extra.
 
     Example:
@@ -73,26 +74,44 @@ def report_page(sources: Sequence[Path | str]) -> str:
 
 def experiments(runs: Sequence[Shown]) -> dict[str, list[Shown]]:
     """Runs by a label that says what they are; only seeds differ under one."""
+    found = _by_task(runs)
+    several = len({task for task, _ in found}) > 1
+    return {f"{name} on {task}" if several else name: own for (task, name), own in found.items()}
+
+
+def _by_task(runs: Sequence[Shown]) -> dict[tuple[str, str], list[Shown]]:
+    """The same by the task's title, and by what the experiment is called there."""
     alike: dict[str, list[Shown]] = {}
     for run in runs:
         key = json.dumps([run.algorithm, run.task, run.settings], sort_keys=True, default=str)
         alike.setdefault(key, []).append(run)
     groups = list(alike.values())
-    labels = []
+    names = []
     for group in groups:
+        _check_seeds(group)
         first = group[0]
         others = [g[0] for g in groups if g is not group and g[0].task == first.task]
         same = [other for other in others if other.algorithm == first.algorithm]
         apart = sorted({key for other in same for key in _differing([first, other])})
         said = [f"{key.removeprefix('algorithm.')}={_word(first, key)}" for key in apart[:3]]
-        tasks = len({run.task for run in runs}) > 1
-        where = [f"on {task_title(first.task)}"] if tasks else []
-        labels.append(" ".join([algorithm_title(first.algorithm), *said, *where]))
+        names.append((task_title(first.task), " ".join([algorithm_title(first.algorithm), *said])))
     unique = [
-        label if labels.count(label) == 1 else f"{label} ({index + 1})"
-        for index, label in enumerate(labels)
+        name if names.count(name) == 1 else (name[0], f"{name[1]} ({index + 1})")
+        for index, name in enumerate(names)
     ]
     return dict(zip(unique, groups, strict=True))
+
+
+def _check_seeds(runs: Sequence[Shown]) -> None:
+    """Refuse a seed that stands twice: counted as two, it would make the interval too narrow."""
+    first: dict[int, Shown] = {}
+    for run in runs:
+        other = first.setdefault(run.seed, run)
+        if other is not run:
+            raise ValueError(
+                f"{other.source} and {run.source} are seed {run.seed} of the same experiment: "
+                "intervals are over independent seeds, so give one of them."
+            )
 
 
 def _differing(runs: Sequence[Shown]) -> list[str]:
@@ -127,8 +146,11 @@ def _results(found: Experiments) -> Iterator[str]:
         for note in dict.fromkeys(n for run in runs for n in run.summary.get("notes", ())):
             yield _page.paragraph(f"{label}: {note}.")
     for run in _all(found):
+        yield from (_page.paragraph(f"{said}.") for said in run.outdated)
         if run.log and not run.summary:
-            yield _page.paragraph(f"{run.source} has no summary: it goes on, or was stopped.")
+            yield _page.paragraph(
+                f"{run.source} has no current summary: it goes on, or was stopped."
+            )
 
 
 _MEASURES = (
@@ -160,8 +182,9 @@ def _curves(found: Experiments, columns: Sequence[str], title: str, place: Path)
         for label, runs in found.items():
             curves = [curve for run in runs if (curve := _known(run, column))]
             if curves:
-                panel = f"{task_title(runs[0].task)}: {metric_title(column).partition(',')[0]}"
-                panels.setdefault(panel, {})[label] = aggregate_curves(curves)
+                task, measure = _drawn(task_title(runs[0].task)), metric_title(column)
+                panel = f"{task}: {measure.partition(',')[0]}"
+                panels.setdefault(panel, {})[_drawn(label)] = aggregate_curves(curves)
                 ylabels[panel] = metric_title(column)
     if not panels:
         return
@@ -173,6 +196,15 @@ def _curves(found: Experiments, columns: Sequence[str], title: str, place: Path)
         "Evaluations over environment steps: mean over seeds; shaded is its 95 % interval, which "
         "one seed has not.",
     )
+
+
+def _drawn(value: Any) -> Any:
+    r"""Texts of a run as matplotlib takes them: between two $ it would read a formula."""
+    if isinstance(value, str):
+        return value.replace("$", r"\$")
+    if isinstance(value, Mapping):
+        return {_drawn(key): _drawn(inner) for key, inner in value.items()}
+    return [_drawn(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _known(run: Shown, column: str) -> tuple[list[float], list[float]] | None:
@@ -192,12 +224,20 @@ def _coordination(found: Experiments, place: Path) -> Iterator[str]:
             continue
         results, measured = run.evaluation["results"], run.evaluation["coordination"]
         path = place / f"evaluation_{index}.svg"
-        evaluation_figure(path, results, measured, title=f"{label}, seed {run.seed}")
+        try:
+            title = _drawn(f"{label}, seed {run.seed}")
+            evaluation_figure(path, _drawn(results), _drawn(measured), title=title)
+            table = coordination_table(measured) if measured else ""
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise RunDirectoryError(
+                f"the evaluation of {run.source} is damaged ({type(error).__name__}: {error}): "
+                "measure it again with vm3ac evaluate."
+            ) from error
         said = f"{label}, seed {run.seed}: returns by where z comes from"
         also = ", information and correlation of the agents' actions given the state"
         yield _page.picture(path, f"{said}{also if measured else ''}.")
         if measured:
-            yield _page.details("the numbers", _page.preformatted(coordination_table(measured)))
+            yield _page.details("the numbers", _page.preformatted(table))
 
 
 def _films(found: Experiments) -> Iterator[str]:
@@ -214,7 +254,8 @@ def _films(found: Experiments) -> Iterator[str]:
         yield f'<div class="pair">{"".join(shown)}</div>\n'
     for label, run in films.items():
         if not run.film:
-            yield _page.paragraph(f"{label}: no film; vm3ac play {run.source} draws one.")
+            why = f" ({run.no_film})" if run.no_film else ""
+            yield _page.paragraph(f"{label}: no film{why}; vm3ac play {run.source} draws one.")
 
 
 def _settings(found: Experiments) -> Iterator[str]:
@@ -270,19 +311,15 @@ def marl_eval_results(
         Nested dictionaries, for JSON.
 
     Raises:
-        RunDirectoryError: if a source holds nothing of a run.
-        ValueError: if a source has no evaluations, or two runs have the same algorithm, task and
-            seed.
+        RunDirectoryError: if a source holds nothing of a run, or a damaged file.
+        ValueError: if a source has no evaluations, or two are the same seed of one experiment.
     """
     tree: dict[str, Any] = {}
-    for label, runs in experiments(read_runs(sources)).items():
+    for (title, name), runs in _by_task(read_runs(sources)).items():
         for run in runs:
             if not run.log.get("frame"):
                 raise ValueError(f"{run.source} has no evaluations: there is nothing to export.")
-            task = tree.setdefault(task_title(run.task), {})
-            seeds = task.setdefault(label.partition(" on ")[0], {})
-            if f"seed_{run.seed}" in seeds:
-                raise ValueError(f"{run.source}: seed {run.seed} of {label} is given twice.")
+            seeds = tree.setdefault(title, {}).setdefault(name, {})
             names = {"return": "return_mean", "win_rate": "win_rate"}
             there = {name: run.log[column] for name, column in names.items() if column in run.log}
             steps: dict[str, Any] = {
