@@ -125,8 +125,6 @@ def _packed(source: Path | str, where: Path) -> Shown:
     found = card.get("evaluation")
     by = card["trained_by"]
     try:
-        if not is_whole(card["frame"]) or is_deeper(card, DEEPEST):
-            raise ValueError("says no frame, or is nested too deeply")
         if found is not None:
             _check_evaluation(found)
     except ValueError as error:

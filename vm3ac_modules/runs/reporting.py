@@ -40,6 +40,7 @@ def report_page(sources: Sequence[Path | str]) -> str:
 
     Raises:
         RunDirectoryError: if a source holds nothing of a run, or a damaged file.
+        CheckpointError: if a card is damaged or of a newer format.
         ValueError: if there is no source, or two are the same seed of one experiment.
         ImportError: if matplotlib or PyYAML is not installed; names the extra.
 
