@@ -48,6 +48,28 @@ BATTLES = {
 }
 
 
+def tiny_guard(place: Path, **options: Any) -> dict[str, Any]:
+    """The smallest training on the guard game.
+
+    Args:
+        place: its run directory.
+        options: values that differ.
+    """
+    return {
+        "algorithm": {"name": "vm3ac_tight", "hidden": [8]},
+        "task": {"name": "guard"},
+        "frames": 64,
+        "num_envs": 8,
+        "batch_size": 8,
+        "eval_episodes": 2,
+        "draw": False,
+        "information_rows": 0,
+        "threads": 1,
+        "run_dir": str(place),
+        **options,
+    }
+
+
 def _put(config: dict[str, Any], key: str, value: Any) -> None:
     if key in ("algorithm", "task"):
         config.setdefault(key, {})["name"] = value

@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from contracts.training import tiny_guard
 
 pytest.importorskip("tensorboard")
 
@@ -20,22 +21,6 @@ CONFIG = {"lr": 0.1, "algorithm": {"name": "vm3ac"}}
 ROW = {"frame": 7, "train/loss": 0.5, "train/word": "text"}
 
 
-def tiny(place, **options):
-    return {
-        "algorithm": {"name": "vm3ac_tight", "hidden": [8]},
-        "task": {"name": "guard"},
-        "frames": 64,
-        "num_envs": 8,
-        "batch_size": 8,
-        "eval_episodes": 2,
-        "draw": False,
-        "information_rows": 0,
-        "threads": 1,
-        "run_dir": str(place),
-        **options,
-    }
-
-
 def without(package):
     return lambda name: None if name == package else importlib.util.find_spec(name)
 
@@ -46,7 +31,7 @@ def test_a_missing_package_is_refused_before_anything_is_written(name, tmp_path,
     monkeypatch.setattr("vm3ac_modules.extras.find_spec", without(package))
     said = rf"logger={name} needs the package '{package}'.*pip install 'vm3ac-modules\[{extra}\]'"
     with pytest.raises(ImportError, match=said):
-        train(tiny(tmp_path / "run", logger=[name]))
+        train(tiny_guard(tmp_path / "run", logger=[name]))
     assert not (tmp_path / "run").exists()
 
 
@@ -59,13 +44,13 @@ def test_which_loggers_there_are():
         with pytest.raises(OptionsError, match="logger must be a list of tensorboard, csv, wandb"):
             StepTraining(logger=wrong)
     with pytest.raises(OptionsError, match="logger=mlflow keeps one run"):
-        Settings.of(tiny("x", logger=["mlflow"], seeds=2))
+        Settings.of(tiny_guard("x", logger=["mlflow"], seeds=2))
 
 
 def test_a_run_without_tensorboard_needs_none(tmp_path, monkeypatch):
     monkeypatch.setattr("vm3ac_modules.extras.find_spec", without("tensorboard"))
     place = tmp_path / "run"
-    train(tiny(place, logger=["csv"], progress="off"))
+    train(tiny_guard(place, logger=["csv"], progress="off"))
     assert not list(place.glob("events*"))
     scalars = {path.stem: path for path in (place / "logs/csv/scalars").glob("**/*.csv")}
     [last] = [path for name, path in scalars.items() if name.endswith("return_mean")]

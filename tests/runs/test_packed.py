@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contracts.training import tiny_guard
 
 pytest.importorskip("safetensors")
 
@@ -52,18 +53,7 @@ def test_the_zoo_is_small_and_says_what_it_is():
 
 
 def test_a_packed_agent_acts_as_its_run(tmp_path):
-    config = {
-        "algorithm": {"name": "vm3ac_tight", "hidden": [8]},
-        "task": {"name": "guard"},
-        "frames": 64,
-        "num_envs": 8,
-        "batch_size": 8,
-        "eval_episodes": 2,
-        "draw": False,
-        "information_rows": 0,
-        "threads": 1,
-        "run_dir": str(tmp_path / "run"),
-    }
+    config = tiny_guard(tmp_path / "run")
     train(Settings.of(config))
     place = pack_agent(tmp_path / "run", tmp_path / "packed", about={"algorithm": "vm3ac_tight"})
     run, packed = load_agent(tmp_path / "run"), load_agent(place)

@@ -93,8 +93,7 @@ class DiscWorld(World):
         velocity = torch.stack([agent.state.vel for agent in agents], 1) * (1 - self._drag)
         force = action * first.u_multiplier
         if first.collide:
-            for pushed in self._contacts(position).unbind(2):
-                force = force + pushed
+            force = force + self._contacts(position).sum(2)
         velocity = velocity + force / self._mass * self._sub_dt
         if first.max_speed is not None:
             velocity = TorchUtils.clamp_with_norm(velocity, first.max_speed)
