@@ -74,6 +74,9 @@ def test_a_battle_shows_the_latent_too(tmp_path):
     assert colored(frames[2], (89, 89, 89)) > 200
 
 
+# imageio's reader leaves the pipes of ffmpeg to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_mp4_has_all_pictures(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     pictures = torch.zeros(3, 33, 41, 3, dtype=torch.uint8)
