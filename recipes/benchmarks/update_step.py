@@ -103,8 +103,9 @@ def vm3ac_update(
     chosen: UpdateStep | None = None,
     *,
     captured: bool = False,
+    compiled: bool = False,
 ) -> Callable[[], object]:
-    """The library's own update, as the recipes call it; ``captured`` as one CUDA graph."""
+    """The library's own update, as trainings do it; ``captured`` as one CUDA graph."""
     chosen = UpdateStep() if chosen is None else chosen
     spec = Bounded(-1.0, 1.0, (num_agents, A))
     sampler = vm.LatentSampler(vm.GaussianPrior(Z))
@@ -118,6 +119,8 @@ def vm3ac_update(
         gamma=GAMMA,
         pairs=None if chosen.pairs is None else min(chosen.pairs, num_agents - 1),
     ).to(td.device)
+    if compiled:
+        loss.compile()
     target = FusedSoftUpdate(loss, tau=TAU)
     optimizers = {
         name: torch.optim.Adam(group, lr=LR, fused=True)
@@ -125,7 +128,7 @@ def vm3ac_update(
     }
 
     def update(batch: TensorDict = td, max_grad_norm: float | None = None) -> dict[str, Tensor]:
-        losses = loss(batch)
+        losses = loss(batch, loss.draw_noise(batch))
         torch.stack([losses[name] for name in optimizers]).sum().backward()
         for optimizer in optimizers.values():
             optimizer.step()

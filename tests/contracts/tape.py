@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,51 +20,54 @@ class Tape(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.written: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("a graph cannot read a value")
+        self._keep_what_is_written(func, args, kwargs or {})
         made = func(*args, **(kwargs or {}))
         self.calls.append((func, args, kwargs or {}, made))
         return made
 
+    def _keep_what_is_written(self, func: Any, args: Any, kwargs: Any) -> None:
+        for place, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            given = args[place] if place < len(args) else kwargs.get(argument.name)
+            for x in tree_leaves(given):
+                if isinstance(x, Tensor) and id(x) not in self.written:
+                    self.written[id(x)] = (x, x.detach().clone())
+
+    def undo(self) -> None:
+        """Put back what recording has written to."""
+        for x, before in reversed(self.written.values()):
+            x.data.copy_(before)
+
     def replay(self) -> None:
         """Do all of it again."""
-        for func, args, kwargs, made in self.calls:
-            again = func(*args, **kwargs)
-            for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
-                if isinstance(old, Tensor) and not _shared(old, new):
-                    old.copy_(new)
+        with torch.no_grad():
+            for func, args, kwargs, made in self.calls:
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and _storage(old) != _storage(new):
+                        old.copy_(new)
 
 
-def _shared(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
 
 
-class TapedUpdate:
-    """An update that is done a few times, then recorded, then replayed on its static batch.
-
-    Args:
-        learn: an update, takes a batch.
-        warmup: how often it is done before.
-    """
-
-    def __init__(self, learn: Callable[[Any], dict[str, Tensor]], warmup: int = 2) -> None:
-        self.learn, self.left = learn, warmup
-        self.tape: Tape | None = None
-
-    def __call__(self, batch: Any, max_grad_norm: float | None = None) -> dict[str, Tensor]:
-        """Update."""
-        if self.left > 0:
-            self.left -= 1
-            return self.learn(batch, max_grad_norm)
-        if self.tape is None:
-            self.batch = batch.clone()
-            self.tape = Tape()
-            with self.tape:
-                self.out = self.learn(self.batch, max_grad_norm)
-        else:
-            self.batch.update_(batch)
-            with torch.no_grad():
-                self.tape.replay()
-        return {name: value.clone() for name, value in self.out.items()}
+def tape(function: Any, generators: Any) -> Any:
+    """Record a function without running it, as ``cuda_graph`` does."""
+    generators = [torch.default_generator, *generators]
+    states = [generator.get_state() for generator in generators]
+    recorded = Tape()
+    try:
+        with recorded:
+            out = function()
+    finally:
+        recorded.undo()
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+    return recorded.replay, out

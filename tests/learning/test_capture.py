@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 from contracts.on_device import BATTLE, Life
-from contracts.tape import TapedUpdate
+from contracts.tape import tape
 from torchrl.objectives import HardUpdate
 
 from vm3ac_modules.algorithms import presets
@@ -41,7 +41,7 @@ def same(one, other):
 
 
 def taped(agent):
-    return TapedUpdate(agent.learn)
+    return CapturedUpdate(agent.learn, list(agent.optimizers.values()), tape)
 
 
 @pytest.mark.parametrize("algorithm", CONTINUOUS)
@@ -77,27 +77,32 @@ def test_a_replay_shows_what_the_host_counts():
     assert not same(plain, updated(counting(taped)))
 
 
-def captured(agent):
-    return CapturedUpdate(agent.learn, list(agent.optimizers.values()))
-
-
-@pytest.mark.filterwarnings("ignore:This module is instantiated on a machine without CUDA")
-def test_without_a_gpu_the_module_passes_through():
-    agents = []
-
-    def make(agent):
-        agents.append(agent)
-        return captured(agent)
-
-    assert same(updated(), updated(make))
-    [agent] = agents
-    # One graph per size of batch and limit of the gradients.
-    assert list(agent.captured.graphs) == [((4,), 1.0)]
-    groups = [group for o in agent.optimizers.values() for group in o.param_groups]
+def test_a_graph_per_size_of_batch_and_limit_of_the_gradients():
+    life = Life("vm3ac", "guard")
+    life.agent.captured = taped(life.agent)
+    for _ in range(3):
+        life.collect()
+        life.update()
+    assert list(life.agent.captured.graphs) == [((4,), 1.0)]
+    groups = [group for o in life.agent.optimizers.values() for group in o.param_groups]
     assert not any(group["capturable"] for group in groups)
 
 
-@pytest.mark.filterwarnings("ignore:This module is instantiated on a machine without CUDA")
+def test_an_update_that_asks_the_device_goes_on_as_it_was(caplog):
+    def asking(agent):
+        def learn(batch, max_grad_norm):
+            found = agent_learn(batch, max_grad_norm)
+            assert float(found["loss_qvalue"]) >= 0
+            return found
+
+        agent_learn = agent.learn
+        return CapturedUpdate(learn, list(agent.optimizers.values()), tape)
+
+    # A tape undoes what it wrote to, and nothing else is left.
+    assert same(updated(), updated(asking))
+    assert "The update is not replayed as a CUDA graph" in caplog.text
+
+
 def test_optimizers_are_capturable_while_torch_captures(monkeypatch):
     seen = []
     life = Life("vm3ac", "guard")
@@ -116,6 +121,25 @@ def test_optimizers_are_capturable_while_torch_captures(monkeypatch):
     update(batch, None)
     assert seen == [{False}, {True}]
     assert not any(group["capturable"] for o in optimizers for group in o.param_groups)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        name if name == "vm3ac_tight" else pytest.param(name, marks=pytest.mark.slow)
+        for name in CONTINUOUS
+    ],
+)
+def test_a_loss_compiles_as_one_graph(algorithm):
+    """No break, and the numbers of a loss that is not compiled."""
+
+    def compiled(agent):
+        agent.compile(backend="aot_eager", fullgraph=True)
+        return None
+
+    expected = updated(algorithm=algorithm, turns=3)
+    found = updated(compiled, algorithm=algorithm, turns=3)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("algorithm", CONTINUOUS)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contracts.tape import TapedUpdate
+from contracts.tape import tape
 from contracts.training import BATTLES, STEPS, configuration, differences, run_until
 
 pytest.importorskip("vmas")
 
-from vm3ac_modules.learning import Agent
-from vm3ac_modules.learning import agent as agents
+from vm3ac_modules.learning import Agent, capture
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import Settings, train
 from vm3ac_modules.runs._base import RunBase
@@ -25,15 +24,16 @@ def config(run_dir, **options):
 @pytest.fixture
 def taped(monkeypatch):
     """Let a CPU capture: a tape takes the place of the graph."""
-    made = []
+    recorded = []
 
-    def tape(learn, optimizers):
-        made.append(TapedUpdate(learn))
-        return made[-1]
+    def record(function, generators):
+        replay, out = tape(function, generators)
+        recorded.append(function)
+        return replay, out
 
     monkeypatch.setattr(Agent, "reason_against_capture", None)
-    monkeypatch.setattr(agents, "CapturedUpdate", tape)
-    return made
+    monkeypatch.setattr(capture, "cuda_graph", record)
+    return recorded
 
 
 @pytest.mark.parametrize("algorithm", ["vm3ac", "vm3ac_auto_bonus", "si_moa"])
@@ -44,7 +44,20 @@ def test_a_resumed_run_is_the_one_that_was_not_stopped(algorithm, tmp_path, tape
     train(config(tmp_path / "whole", **options))
     run_until(config(tmp_path / "parts", **options), 32)
     train(config(tmp_path / "parts", resume=True, **options))
-    assert [update.tape is not None for update in taped] == [True, True, True]
+    assert len(taped) >= 3
+    assert differences(tmp_path / "plain", tmp_path / "whole") == []
+    assert differences(tmp_path / "plain", tmp_path / "parts") == []
+
+
+def test_a_run_that_replays_its_steps_too(tmp_path, taped, monkeypatch):
+    options = {"max_grad_norm": 1.0}
+    train(config(tmp_path / "plain", cudagraph="off", **options))
+    capture_update = Agent.capture
+    monkeypatch.setattr(Agent, "capture", lambda agent, **_: capture_update(agent, steps=True))
+    train(config(tmp_path / "whole", **options))
+    assert len(taped) >= 3
+    run_until(config(tmp_path / "parts", **options), 32)
+    train(config(tmp_path / "parts", resume=True, **options))
     assert differences(tmp_path / "plain", tmp_path / "whole") == []
     assert differences(tmp_path / "plain", tmp_path / "parts") == []
 
@@ -72,6 +85,18 @@ def test_on_a_gpu(tmp_path, wanted, captures):
     with pretended_device() as device:
         run = RunBase(Settings.of(config(tmp_path, cudagraph=wanted, device=str(device))))
     assert (run.agent.captured is not None) == captures
+
+
+@pytest.mark.parametrize("wrong", [{"device": "cpu"}, {"cudagraph": "off"}], ids=str)
+def test_steps_need_a_gpu_and_graphs(tmp_path, wrong):
+    with pretended_device() as device, pytest.raises(OptionsError, match="cudagraph_steps=true"):
+        Settings.of(config(tmp_path, **{"device": str(device), "cudagraph_steps": True, **wrong}))
+
+
+def test_steps_on_a_gpu(tmp_path):
+    with pretended_device() as device:
+        options = {"device": str(device), "cudagraph_steps": True}
+        assert RunBase(Settings.of(config(tmp_path, **options))).agent.captures_steps
 
 
 def test_an_algorithm_that_cannot(tmp_path, monkeypatch):

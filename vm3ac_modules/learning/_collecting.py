@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 
+from vm3ac_modules.learning._captured_step import capture_step
 from vm3ac_modules.learning.agent import Agent
+from vm3ac_modules.learning.capture import CapturedPolicy
 from vm3ac_modules.learning.episodes import EpisodeCollector, Round
 
 # Policies bring the transforms that they need (Agent.wrap); torchrl before 0.14 does not ask.
@@ -57,10 +60,14 @@ class StepCollecting:
     def __init__(self, agent: Agent, env: EnvBase, random_frames: int = 0) -> None:
         self.agent = agent
         [rows] = env.batch_size
+        policy: TensorDictModuleBase = agent.policy
+        if agent.captures_steps:
+            policy = CapturedPolicy(policy)
+            capture_step(env)
         self.frames = rows // agent.seeds
         self.collector = Collector(
             env,
-            agent.policy,
+            policy,
             frames_per_batch=rows,
             total_frames=-1,
             init_random_frames=agent.seeds * random_frames,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -60,6 +61,7 @@ class Agent:
         keys: the tensordict vocabulary.
         clip_counts: how often a loss's gradient was cut, and its updates so far, ``[2]`` each.
         captured: the update as a CUDA graph; None to do it step by step.
+        captures_steps: whether collecting replays the policy and our scenarios' steps as graphs.
     """
 
     policy: Policy
@@ -78,6 +80,7 @@ class Agent:
     keys: Keys = field(default_factory=Keys)
     clip_counts: dict[str, Tensor] = field(default_factory=dict)
     captured: CapturedUpdate | None = None
+    captures_steps: bool = False
 
     @property
     def clipped(self) -> dict[str, Tensor]:
@@ -158,8 +161,11 @@ class Agent:
         parameters = [p for group in self.loss.parameter_groups().values() for p in group]
         return reason_against_capture(parameters, self.optimizers.values(), self.target)
 
-    def capture(self) -> None:
+    def capture(self, *, steps: bool = False) -> None:
         """Do every update as one CUDA graph from now on.
+
+        Args:
+            steps: whether collecting replays the policy, and the steps of our VMAS scenarios, too.
 
         Raises:
             ValueError: if the algorithm's update cannot be one; says why.
@@ -168,6 +174,15 @@ class Agent:
         if reason is not None:
             raise ValueError(f"{self.algorithm} cannot update as a CUDA graph: {reason}.")
         self.captured = CapturedUpdate(self.learn, list(self.optimizers.values()))
+        self.captures_steps = steps
+
+    def compile(self, **options: Any) -> None:
+        """Compile the loss by ``torch.compile`` at the next update.
+
+        Args:
+            options: those of ``torch.compile``.
+        """
+        self.loss.compile(**options)
 
     def _clip(self, name: str, max_norm: float) -> None:
         if self.clips_per_agent:

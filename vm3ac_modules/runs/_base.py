@@ -118,8 +118,10 @@ class RunBase:
                 f"cudagraph=on: {self.agent.algorithm} cannot update as a CUDA graph, {against}; "
                 "leave cudagraph=auto."
             )
+        if getattr(self.training, "compile", False):
+            self.agent.compile()
         if wanted != "off" and against is None:
-            self.agent.capture()
+            self.agent.capture(steps=getattr(self.training, "cudagraph_steps", False))
 
     def _source_sizes(self, device: str) -> SourceSizes:
         training = self.training

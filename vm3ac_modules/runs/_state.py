@@ -45,7 +45,7 @@ NOT_IN_HASH = frozenset(
         *("logger", "progress"),
         *("eval_every_frames", "eval_episodes", "checkpoint_every_frames", "log_every_updates"),
         *("information_rows", "information_latents", "replay_checkpoint_bytes"),
-        *("info_per_agent", "trust", "cudagraph"),
+        *("info_per_agent", "trust", "cudagraph", "cudagraph_steps", "compile"),
         *("replay_storage", "collector", "collector_workers", "weights_every_frames"),
     )
 )

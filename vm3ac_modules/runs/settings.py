@@ -115,6 +115,12 @@ class StepTraining(CollectorOptions, Training):
         "replay an update as one CUDA graph; auto: if networks are on a GPU and the algorithm can",
         choices=("auto", "on", "off"),
     )
+    cudagraph_steps: bool = option(
+        False, "with it also the policy's step and those of this library's VMAS scenarios"
+    )
+    compile: bool = option(
+        False, "compile the loss by torch.compile; the first update then takes a minute or more"
+    )
     update_at_episode_end: bool = option(
         False, "do the updates at the end of each episode instead", source="Algorithm 1"
     )
@@ -263,6 +269,12 @@ class Settings:
         if getattr(run, "cudagraph", "") == "on" and run.device == "cpu":
             raise OptionsError(
                 "cudagraph=on needs device=cuda: a CPU has no CUDA graphs; leave cudagraph=auto."
+            )
+        if getattr(run, "cudagraph_steps", False) and (
+            run.device == "cpu" or getattr(run, "cudagraph", "") == "off"
+        ):
+            raise OptionsError(
+                "cudagraph_steps=true needs device=cuda and cudagraph=auto or on; leave it out."
             )
         if run.seeds > 1 and getattr(run, "update_at_episode_end", False):
             raise OptionsError(

@@ -162,9 +162,7 @@ class VMASEnv(VmasEnv):
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         if self._joint:
             [(group, names)] = self.group_map.items()
-            self.scenario.advance(in_range(tensordict.get((group, "action")), names))
-            self._env.steps += 1
-            return self._joint_entries(rewards=True)
+            return self.joint_step(in_range(tensordict.get((group, "action")), names))
         actions: list[Any] = [None] * self.n_agents
         for group, names in self.group_map.items():
             own = self.read_action(tensordict.get((group, "action")), group=group)
@@ -173,6 +171,24 @@ class VMASEnv(VmasEnv):
         with self._own_streams():
             seen, rewards, done, infos = self._vmas("step", actions)
         return self._entries(done, {"observation": seen, "reward": rewards}, infos)
+
+    @property
+    def moves_jointly(self) -> bool:
+        """Whether a step is :meth:`joint_step`."""
+        return bool(self._joint)
+
+    def joint_step(self, action: Tensor) -> TensorDictBase:
+        """A step of a ``JointScenario``, without transforms; a training on a GPU replaces it.
+
+        Args:
+            action: ``[B, N, 2]`` in [-1, 1].
+
+        Returns:
+            All entries of the step, ``[B]``.
+        """
+        self.scenario.advance(action)
+        self._env.steps += 1
+        return self._joint_entries(rewards=True)
 
     def _vmas(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call VMAS's environment without the swap of random states that it does around a call."""
