@@ -58,7 +58,7 @@ def _storage(x: Tensor) -> int:
     return x.untyped_storage().data_ptr()
 
 
-def tape(function: Any, generators: Any) -> Any:
+def tape(function: Any, device: Any, generators: Any = ()) -> Any:
     """Record a function without running it, as ``cuda_graph`` does."""
     generators = [torch.default_generator, *generators]
     states = [generator.get_state() for generator in generators]

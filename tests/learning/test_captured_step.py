@@ -29,7 +29,8 @@ JOINT = {
 def actions(env, steps):
     generator = torch.Generator().manual_seed(3)
     shape = env.full_action_spec["agents", "action"].shape
-    return [torch.rand(shape, generator=generator) * 2 - 1 for _ in range(steps)]
+    drawn = [torch.rand(shape, generator=generator) * 2 - 1 for _ in range(steps)]
+    return [action.to(env.device) for action in drawn]
 
 
 def played(env, steps=9):
@@ -41,11 +42,11 @@ def played(env, steps=9):
     return torch.stack(found)
 
 
-def both(name, rows=5, **options):
+def both(name, rows=5, record=tape, **options):
     options = {"seed": 1, **options}
     options |= {"horizon": 6} if "adversary" in find_task(name).options else {"max_steps": 6}
     plain, captured = make_env(name, rows, **options), make_env(name, rows, **options)
-    assert capture_step(captured, tape)
+    assert capture_step(captured, record)
     return plain, captured
 
 
@@ -137,3 +138,14 @@ def test_a_policy_that_cannot_goes_on_as_it_was(caplog):
         given = TensorDict({"x": torch.full((2,), float(turn - 2))}, [2])
         assert captured(given.clone())["y"].equal(policy(given.clone())["y"])
     assert "cannot read a value" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", JOINT)
+def test_a_cuda_graph_is_a_step(name):
+    plain, captured = both(name, device="cuda", record=None, **JOINT[name])
+    expected, found = played(plain), played(captured)
+    assert step_of(captured).against is None
+    for key in expected.keys(True, True):
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-6)

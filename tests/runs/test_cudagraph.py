@@ -26,8 +26,8 @@ def taped(monkeypatch):
     """Let a CPU capture: a tape takes the place of the graph."""
     recorded = []
 
-    def record(function, generators):
-        replay, out = tape(function, generators)
+    def record(function, *place):
+        replay, out = tape(function, *place)
         recorded.append(function)
         return replay, out
 

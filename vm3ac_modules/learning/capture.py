@@ -32,7 +32,7 @@ WARMUP = 3
 """Calls before the capture: they make the optimizers' state and choose kernels."""
 
 Recorder = Callable[
-    [Callable[[], dict[str, Tensor]], Sequence[torch.Generator]],
+    [Callable[[], dict[str, Tensor]], torch.device, Sequence[torch.Generator]],
     tuple[Callable[[], None], dict[str, Tensor]],
 ]
 """Records a function; returns what does it again, and the tensors that it then writes to."""
@@ -70,12 +70,15 @@ def reason_against_capture(
 
 
 def cuda_graph(
-    function: Callable[[], dict[str, Tensor]], generators: Sequence[torch.Generator]
+    function: Callable[[], dict[str, Tensor]],
+    device: torch.device,
+    generators: Sequence[torch.Generator] = (),
 ) -> tuple[Callable[[], None], dict[str, Tensor]]:
     """Record a function as a CUDA graph, without running it.
 
     Args:
         function: works on tensors of one GPU, always the same ones.
+        device: that GPU.
         generators: what it draws from besides the GPU's default generator.
 
     Returns:
@@ -87,7 +90,11 @@ def cuda_graph(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    stream = torch.cuda.Stream(device)
+    with (
+        torch.cuda.device(device),
+        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+    ):
         out = function()
     return graph.replay, out
 
@@ -133,7 +140,7 @@ class CapturedCall:
         """
         if self.left > 0:
             self.left -= 1
-            with _on_a_stream_of_its_own(next(iter(given.values(True, True))).device):
+            with _on_a_stream_of_its_own(_device_of(given)):
                 return self.function(given)
         if not self.recorded(given):
             return self.function(given)
@@ -155,7 +162,9 @@ class CapturedCall:
         self._keys: list[NestedKey] = list(own.keys(True, True))
         self._given = [own.get(key) for key in self._keys]
         try:
-            self.replay, self._flat = self.record(lambda: self._packed(own), self.generators)
+            self.replay, self._flat = self.record(
+                lambda: self._packed(own), _device_of(given), self.generators
+            )
         except RuntimeError as error:
             self.against = str(error)
             LOG.warning("%s is not replayed as a CUDA graph: %s", self.what, error)
@@ -180,6 +189,10 @@ class CapturedCall:
         for key, kind, start, shape in self._places:
             out.set(key, flat[kind][start : start + shape.numel()].view(shape))
         return out
+
+
+def _device_of(given: TensorDictBase) -> torch.device:
+    return next(iter(given.values(True, True))).device
 
 
 @contextlib.contextmanager
