@@ -40,6 +40,7 @@ def value_estimator(actor):
     value = vm.make_state_value(4, 2, hidden=(8,))
     estimator = VTrace(gamma=0.99, actor_network=actor, value_network=value)
     estimator.set_keys(sample_log_prob=KEYS.action_log_prob, value=KEYS.state_value)
+    estimator.set_keys(**{key: ("agents", key) for key in ("reward", "done", "terminated")})
     return estimator
 
 
@@ -62,6 +63,10 @@ def test_v_trace_scores_stored_actions():
     vm.check_host(value_estimator(policy.replaying()), policy, batch)
     with pytest.raises(HostError, match="VTrace scores stored actions"):
         vm.check_host(value_estimator(policy.fresh()), policy, batch)
+    unnamed = value_estimator(policy.replaying())
+    unnamed.set_keys(terminated="terminated")
+    with pytest.raises(HostError, match=r"VTrace reads terminated of shape.*estimator\.set_keys"):
+        vm.check_host(unnamed, policy, batch)
 
 
 class Own(nn.Module):

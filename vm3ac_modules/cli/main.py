@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from vm3ac_modules.cli.arguments import fail
+from vm3ac_modules.options import meant
 
 __all__ = ["COMMANDS", "main"]
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"vm3ac {vm3ac_modules.__version__}\n")
         return
     if name not in COMMANDS:
-        fail(f"unknown command {name!r}; valid: {', '.join(COMMANDS)}.")
+        fail(f"unknown command {name!r}{meant(name, COMMANDS)}; valid: {', '.join(COMMANDS)}.")
     module, function = COMMANDS[name][0].split(":")
     status = getattr(importlib.import_module(module), function)(given[1:])
     if status:

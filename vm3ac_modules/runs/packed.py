@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.files import write_bytes, write_json
+from vm3ac_modules.options import meant
 from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs._migrations import VERSION, migrated
 from vm3ac_modules.runs._reading import DEEPEST, is_deeper, is_whole, read_meta
@@ -76,8 +77,9 @@ def located(source: Path | str) -> Path:
         return path
     found = ZOO / path.as_posix().removeprefix(PREFIX)
     if found.parent != ZOO or not (found / CARD).is_file():
+        name, known = path.as_posix(), zoo_names()
         raise CheckpointError(
-            f"the zoo has no {path.as_posix()}; it has {', '.join(zoo_names())}. Directories of "
+            f"the zoo has no {name}{meant(name, known)}; it has {', '.join(known)}. Directories of "
             "your own go by their path."
         )
     return found

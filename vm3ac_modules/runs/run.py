@@ -73,6 +73,9 @@ class Run(RunBase):
         open_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
         self.evaluator = Evaluator(self)
         resumed = run_state.restore(self) if training.resume else None
+        known = self.task.failures.get(self.settings.name)
+        if known is not None and known not in self.notes:
+            self.note(known)
         self.source.append_transforms(self.replay_transforms)
         frame = None if resumed is None else self.frames
         kept = (0, 0) if resumed is None else tuple(resumed["log_rows"])
