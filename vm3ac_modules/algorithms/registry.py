@@ -47,7 +47,7 @@ def _own() -> dict[tuple[Kind, str], Preset]:
 
 
 def register(name: str, preset: Preset) -> None:
-    """Make an algorithm of one's own known by name.
+    """Register an algorithm of your own under a name.
 
     Args:
         name: its name.

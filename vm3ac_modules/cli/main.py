@@ -1,8 +1,9 @@
-"""``vm3ac``: train, evaluate, export, execute, reproduce, from the installed package.
+"""vm3ac: train teams that share a random latent, look at them, measure them.
 
-vm3ac train algorithm=vm3ac task=predator_prey_2 run_dir=runs/x
-vm3ac evaluate run_dir=runs/x
-vm3ac COMMAND --help
+vm3ac play zoo/guard                                   draw a team that is already trained
+vm3ac train algorithm=vm3ac_tight task=guard frames=12800 run_dir=runs/guard
+vm3ac evaluate run_dir=runs/guard                      returns, and what the actions share
+vm3ac COMMAND --help                                   every option of a command
 """
 
 from __future__ import annotations

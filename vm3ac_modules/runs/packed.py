@@ -110,7 +110,7 @@ def files_directory(source: Path | str) -> Path:
 
 
 def agent_identity(source: Path | str) -> dict[str, Any]:
-    """What tells a trained agent from all others.
+    """Return hashes that identify a trained agent.
 
     Args:
         source: directory of a run or of a packed agent, or a name of the zoo.

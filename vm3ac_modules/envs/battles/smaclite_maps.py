@@ -34,7 +34,7 @@ OWN_SCENARIOS = frozenset({"3m", "8m_vs_9m", "3s_vs_3z"})
 
 
 def smaclite_limit(name: str) -> int:
-    """The time limit of a map.
+    """Look up the time limit of a map.
 
     Args:
         name: e.g. ``"2s3z"``.

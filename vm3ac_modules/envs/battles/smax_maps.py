@@ -85,7 +85,7 @@ def _elsewhere(name: str) -> str:
 
 
 def smax_map(name: str) -> SmaxMap:
-    """The map of a name.
+    """Look up a map by name.
 
     Args:
         name: e.g. ``"3s_vs_3z"``.
