@@ -231,10 +231,10 @@ def check_outcomes(loss: nn.Module, batch: TensorDictBase) -> None:
     estimator unset in the loss: its own outcomes stay unchecked then.
     """
     keys, name = getattr(loss, "tensor_keys", None), type(loss).__name__
-    estimates = isinstance(loss, ValueEstimatorBase)
-    if isinstance(loss, MultiAgentLoss) or not (
-        estimates or (known_to_score(loss) is False and not hasattr(keys, "advantage"))
-    ):
+    scores, estimates = known_to_score(loss), isinstance(loss, ValueEstimatorBase)
+    if isinstance(loss, MultiAgentLoss) or scores is None:
+        return
+    if hasattr(keys, "advantage") and not estimates:
         return
     shapes = {}
     for part in ("reward", "done", "terminated"):
@@ -255,8 +255,8 @@ def check_outcomes(loss: nn.Module, batch: TensorDictBase) -> None:
                 f"{list(shapes['reward'])}: {_outcome_cure(part, batch, estimates)}."
             )
     actor = getattr(loss, "actor_network", None)
-    # Who bootstraps looks at the next state: a loss by its policy, an estimator by its values.
-    ahead = getattr(loss, "value_network", None) if estimates else actor
+    # Who bootstraps looks at the next state, by the policy's actions there or by a state value.
+    ahead = getattr(loss, "value_network", None) if scores else actor
     read = [_next(key) for key in getattr(ahead, "in_keys", ())]
     drawn = {unravel_key(key) for key in getattr(actor, "out_keys", ())}
     for critic in (getattr(loss, f"{kind}_network", None) for kind in ("qvalue", "value")):
