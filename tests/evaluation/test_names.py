@@ -40,4 +40,7 @@ def test_every_line_of_a_game_of_one_step_has_digits():
     summary = {"algorithm": "vm3ac", "task": "guard", "frames": 64, "updates": 1}
     summary |= {"eval_return_mean": 0.329, "eval_return_ci95": 0.011, "wall_seconds": 2.0}
     said = result_line({**summary, "random_return_mean": 0.0761})
-    assert "return 0.329 +- 0.011 (random policy 0.076)" in said
+    assert "vm3ac on guard: return 0.329 +- 0.011 (random policy 0.076)" in said
+    battle = {**summary, "random_return_mean": 0.0, "map": "3m", "reward": "sparse"}
+    assert "(SMAX, sparse reward)" in result_line({**battle, "backend": "smax"})
+    assert "vm3ac on guard: return" in result_line({**battle, "backend": "games"})

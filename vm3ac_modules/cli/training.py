@@ -217,9 +217,10 @@ def resumed(
 def result_line(summary: Mapping[str, Any]) -> str:
     """The result of a training in a line."""
     seeds = f", {len(summary['seeds'])} seeds" if "seeds" in summary else ""
-    backend = (
-        f" ({summary['backend'].upper()}, {summary['reward']} reward)" if "map" in summary else ""
-    )
+    played = ""
+    # A small game has one reward.
+    if "map" in summary and summary["backend"] != "games":
+        played = f" ({summary['backend'].upper()}, {summary['reward']} reward)"
     won = f"win rate {summary['win_rate']:.2f}, " if "win_rate" in summary else ""
     if "greedy_win_rate" in summary:
         won = f"win rate {summary['win_rate']:.2f} (greedy {summary['greedy_win_rate']:.2f}), "
@@ -229,7 +230,7 @@ def result_line(summary: Mapping[str, Any]) -> str:
     mean, half, random = (*shown, summary["random_return_mean"])
     digits = decimals(mean, half, random)
     return (
-        f"{summary['algorithm']} on {summary['task']}{backend}: {won}return "
+        f"{summary['algorithm']} on {summary['task']}{played}: {won}return "
         f"{plus_minus(mean, half, digits)} (random policy {plus_minus(random, math.nan, digits)}), "
         f"{summary['frames']} frames{seeds}, "
         f"{summary['updates']} updates, {summary['wall_seconds']:.0f} s"
