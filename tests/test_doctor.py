@@ -71,7 +71,11 @@ def test_extras():
     raising = one(findings(good, errors={"jaxmarl": "ImportError: x"}), "extra smax")
     assert raising.status == "problem"
     # an installation that is older than the extra
-    assert one(findings(), "extra recipes").status == "problem"
+    older = one(findings(), "extra recipes")
+    assert (older.status, older.fix) == (
+        "problem",
+        "pip install -e '.[recipes]' where its files are",
+    )
 
 
 def test_the_wrong_smac(tmp_path):

@@ -32,7 +32,7 @@ ONLY: dict[str, set[str]] = {
     "options": set(),
     "functional": set(),
     "testing": {"keys", "functional"},
-    "envs": {"extras", "keys"},
+    "envs": {"extras", "options", "keys"},
     "nn": {"functional"},
     "priors": {"keys", "functional"},
     "doctor": {"envs"},

@@ -171,7 +171,8 @@ def _extra(found: Surroundings, extra: str) -> Finding:
     wanted = _requirements_of(found, extra)
     install = f"pip install '{PACKAGE}[{extra}]'"
     if not wanted:
-        return Finding("problem", f"extra {extra}: unknown to the installed metadata", install)
+        what = f"extra {extra}: the package was installed before it had this extra"
+        return Finding("problem", what, f"pip install -e '.[{extra}]' where its files are")
     missing = [name for name in wanted if name not in found.versions]
     if missing:
         return Finding("absent", f"extra {extra}: {', '.join(missing)} not installed", install)

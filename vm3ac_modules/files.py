@@ -57,15 +57,19 @@ def write_json(path: Path | str, data: Any) -> None:
     Raises:
         TypeError: if the data is not JSON-serializable; the file is then left as it was.
     """
-    write_text(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(data), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(data: Any) -> Any:
-    """The same with None for NaN and infinities, which JSON has no words for."""
+def finite(data: Any) -> Any:
+    """The same data with None for NaN and infinities, which JSON has no words for.
+
+    Args:
+        data: mappings, lists and plain values.
+    """
     if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
+        return {key: finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
+        return [finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 

@@ -12,15 +12,34 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-__all__ = ["Options", "OptionsError", "Row", "option"]
+__all__ = ["Options", "OptionsError", "Row", "meant", "option"]
 
 
 class OptionsError(ValueError):
     """An option is unknown or cannot have the value that it was given."""
+
+
+def meant(name: str, known: Iterable[str], count: int = 1) -> str:
+    """What an unknown name was probably meant to be, for a message that refuses it.
+
+    Args:
+        name: the unknown name.
+        known: the names there are.
+        count: how many of them may be said.
+
+    Returns:
+        `` (did you mean 'x'?)``, or nothing where no name is near.
+
+    Example:
+        >>> meant("balence", ["balance", "football"]), meant("?", ["balance"])
+        (" (did you mean 'balance'?)", '')
+    """
+    near = difflib.get_close_matches(name, [*known], n=count)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def option(
@@ -121,10 +140,9 @@ class Options:
         known = self.names()
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(name, [*known, *also], n=2)
-                hint = f" Did you mean {' or '.join(near)}?" if near else ""
+                hint = meant(name, [*known, *also], 2)
                 of = f" of {owner}" if owner else ""
-                raise OptionsError(f"unknown option {name!r}{of}.{hint} Valid: {', '.join(known)}.")
+                raise OptionsError(f"unknown option {name!r}{of}{hint}; valid: {', '.join(known)}.")
         return dataclasses.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -68,8 +68,11 @@ def test_a_flag_does_not_eat_what_follows():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["episode=1"], "unknown option 'episode' of mine. Did you mean episodes? Valid: run_dir"),
-        (["--episode", "1"], "Did you mean episodes?"),
+        (
+            ["episode=1"],
+            "unknown option 'episode' of mine (did you mean 'episodes'?); valid: ",
+        ),
+        (["--episode", "1"], "(did you mean 'episodes'?)"),
         (["episodes=0"], "episodes must be an integer >= 1, got 0."),
         (["--episodes", "-1"], "episodes must be an integer >= 1, got -1."),
         (["episodes=2.9"], "episodes must be an integer >= 1, got 2.9."),

@@ -59,7 +59,7 @@ def test_a_sweep_of_maps(battle):
     [
         ("algorithm=qmix", "unknown algorithm 'qmix'; valid for discrete actions: dop, fop, "),
         ("algorithm=ma_sac", "ma_sac is for continuous actions; valid for discrete actions: dop"),
-        ("algorithm.lamb=1", "unknown option 'lamb' of vm3ac. Did you mean lam"),
+        ("algorithm.lamb=1", "unknown option 'lamb' of vm3ac (did you mean 'lam'"),
         ("frames=0", "frames must be an integer >= 1, got 0."),
         ("seeds=2", "battles are trained one seed at a time, got seeds=2."),
         ("map:3m", "not of the form key=value"),

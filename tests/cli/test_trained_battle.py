@@ -12,8 +12,8 @@ if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
 pytest.importorskip("tensorboard")
 
-from vm3ac_modules.cli import decentralize, evaluate, export
-from vm3ac_modules.runs import train
+from vm3ac_modules.cli import decentralize, evaluate, export, play
+from vm3ac_modules.runs import read_csv_log, train
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,19 @@ def test_a_trained_run_is_evaluated_with_every_latent(runs):
     for name, row in found.items():
         beside = {"greedy_win_rate", "greedy_return_mean", "policy_entropy", "logit_gap"}
         assert beside & set(row) == (set() if name == "random" else beside)
+
+
+def test_a_film_plays_as_the_evaluations_do(runs, monkeypatch):
+    run, seen = runs("vm3ac"), []
+    monkeypatch.setattr(play, "draw_episode", lambda *given, **_: seen.append(given[3]))
+    for chosen in ([], ["actions=mean"]):
+        play.main([f"run_dir={run}", "format=gif", *chosen])
+    drawn, greedy = seen
+    last = {name: column[-1] for name, column in read_csv_log(run / "eval.csv").items()}
+    # eval.csv has six digits.
+    assert drawn.mean == pytest.approx(last["return_mean"], rel=1e-5)
+    assert greedy.mean == pytest.approx(last["greedy_return_mean"], rel=1e-5)
+    assert drawn.mean != greedy.mean
 
 
 @pytest.mark.parametrize(("algorithm", "latent"), [("vm3ac", "constant"), ("maven", "given")])

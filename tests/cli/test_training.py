@@ -150,18 +150,21 @@ def test_default_directories_hold_no_character_that_a_system_refuses(say):
     [
         (
             ["algorithm=vm3a"],
-            "unknown algorithm 'vm3a'; valid for continuous actions: ma_ac, ma_sac",
+            "unknown algorithm 'vm3a' (did you mean 'vm3ac'?); valid for continuous actions: ma_ac",
         ),
         (["algorithm=fop"], "fop is for discrete actions; valid for continuous actions: ma_ac"),
         (["algorithm=ma_ac,vm3a", "-m"], "unknown algorithm 'vm3a'"),
         (["task=predator_prey"], "predator_prey_2, predator_prey_3, predator_prey_4"),
-        (["task=vmas/balence"], "vmas/balance"),
+        (
+            ["task=vmas/balence"],
+            "'vmas/balence' (did you mean 'vmas/balance'?); valid",
+        ),
         (["task=predator_prey_2,chess", "-m"], "unknown task 'chess'"),
         (["loop=fast"], "unknown loop 'fast'; valid: default, demo, paper"),
-        (["sed=1"], "unknown option 'sed' of the run. Did you mean seed"),
+        (["sed=1"], "unknown option 'sed' of the run (did you mean 'seed'"),
         (["algorithm=ma_ac", "algorithm.num_latents=3"], "unknown option 'num_latents' of ma_ac"),
-        (["algorithm.bata=3"], "unknown option 'bata' of vm3ac. Did you mean beta"),
-        (["task.bta=1"], "unknown key task.bta. Valid: name, max_steps, env"),
+        (["algorithm.bata=3"], "unknown option 'bata' of vm3ac (did you mean 'beta'"),
+        (["task.bta=1"], "unknown key task.bta; valid: name, max_steps, env"),
         (["beta=1"], "beta is an option of the algorithm: give algorithm.beta."),
         (
             ["algorithm.beta=-0.1"],

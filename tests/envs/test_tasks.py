@@ -21,7 +21,7 @@ from vm3ac_modules.envs import (
     find_task,
     make_env,
 )
-from vm3ac_modules.envs.tasks import own_tasks, vmas_scenarios
+from vm3ac_modules.envs.tasks import check_task, own_tasks, vmas_scenarios
 
 
 @pytest.fixture(autouse=True)
@@ -208,8 +208,22 @@ def test_names_are_those_of_vmas():
 @pytest.mark.parametrize("name", ["predator_prey_5", "vmas/chess", "balance", "multiwalker_5"])
 def test_unknown_name_lists_valid_ones(name):
     valid = r"predator_prey_2.*multiwalker_4.*vmas/balance.*pettingzoo/<module>, python:<module>"
-    with pytest.raises(ValueError, match=f"unknown environment '{name}'.*{valid}"):
+    with pytest.raises(ValueError, match=f"unknown task '{name}'.*{valid}"):
         make_env(name, num_envs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("vmas/balence", "vmas/balance"),
+        ("navigation", "vmas/navigation"),
+        ("predator_pray_2", "predator_prey_2"),
+        ("garden", "guard"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_what_was_meant(name, near):
+    with pytest.raises(ValueError, match=rf"unknown task '{name}' \(did you mean '{near}'\?\)"):
+        check_task(name)
 
 
 def test_sizes_must_be_positive():

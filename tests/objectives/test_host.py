@@ -221,7 +221,46 @@ def another_latent_in_the_batch(policy, batch):
     vm.check_host(HOSTS["ClipPPO"](policy), policy, batch)
 
 
+def told_of_outcomes(lost=(), **names):
+    """SAC with other keys, on a batch without some entries of the next step."""
+
+    def compose(policy, batch):
+        loss = HOSTS["SAC"](policy)
+        loss.set_keys(**names)
+        vm.check_host(loss, policy, batch.exclude(*(("next", *key) for key in lost)))
+
+    return compose
+
+
+OUTCOMES = {
+    "a done that is nowhere": (
+        told_of_outcomes(done="finished"),
+        r"lacks \('next', 'finished'\), which SACLoss reads as done: loss.set_keys\(done=\('a",
+    ),
+    "a terminated that is nowhere": (
+        told_of_outcomes(lost=[("agents", "terminated")]),
+        r"lacks \('next', 'agents', 'terminated'\).*ExpandDone.*loss.set_keys\(terminated=",
+    ),
+    "a reward that is nowhere": (
+        told_of_outcomes(reward="reward"),
+        r"lacks \('next', 'reward'\).*loss.set_keys\(reward=\('agents', 'reward'\)\)",
+    ),
+    "no reward at all": (
+        told_of_outcomes(lost=[("agents", "reward")]),
+        "reads as reward: collect with the environment",
+    ),
+    "an end for all beside a reward each": (
+        told_of_outcomes(done="done"),
+        r"done of shape \[64, 1\] beside a reward of shape \[64, 2, 1\]: loss.set_keys\(done=\('ag",
+    ),
+    "no next observation": (
+        told_of_outcomes(lost=[("agents", "observation")]),
+        r"lacks \('next', 'agents', 'observation'\), which SACLoss reads",
+    ),
+}
+
 WRONG = {
+    **OUTCOMES,
     "PPO draws": (
         lambda policy, batch: vm.check_host(scoring(ClipPPOLoss, policy.fresh()), policy, batch),
         r"ClipPPOLoss scores stored actions under a latent of its own.*policy\.replaying\(\)",

@@ -8,6 +8,7 @@ from contracts.hosts import (
     HOSTS,
     KEYS,
     SPEC,
+    JointValue,
     collected,
     discrete_sac,
     gaussian_policy,
@@ -17,7 +18,7 @@ from contracts.hosts import (
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, TensorDictSequential
 from torch import nn
 from torchrl.data import OneHot
-from torchrl.objectives import ClipPPOLoss, SACLoss
+from torchrl.objectives import ClipPPOLoss, IQLLoss, SACLoss
 from torchrl.objectives.value import VTrace
 
 import vm3ac_modules as vm
@@ -40,6 +41,7 @@ def value_estimator(actor):
     value = vm.make_state_value(4, 2, hidden=(8,))
     estimator = VTrace(gamma=0.99, actor_network=actor, value_network=value)
     estimator.set_keys(sample_log_prob=KEYS.action_log_prob, value=KEYS.state_value)
+    estimator.set_keys(**{key: ("agents", key) for key in ("reward", "done", "terminated")})
     return estimator
 
 
@@ -62,6 +64,28 @@ def test_v_trace_scores_stored_actions():
     vm.check_host(value_estimator(policy.replaying()), policy, batch)
     with pytest.raises(HostError, match="VTrace scores stored actions"):
         vm.check_host(value_estimator(policy.fresh()), policy, batch)
+    unnamed = value_estimator(policy.replaying())
+    unnamed.set_keys(terminated="terminated")
+    with pytest.raises(HostError, match=r"VTrace reads terminated of shape.*estimator\.set_keys"):
+        vm.check_host(unnamed, policy, batch)
+
+
+def test_iql_scores_stored_actions_and_makes_its_own_target():
+    policy = gaussian_policy()
+    batch = collected(policy)
+    value = TensorDictModule(
+        JointValue(1), [KEYS.observation, KEYS.action], [KEYS.state_action_value]
+    )
+    state_value = vm.make_state_value(4, 2, hidden=(8,))
+    loss = IQLLoss(policy.replaying(), value, value_network=state_value)
+    loss.set_keys(action=KEYS.action, reward=KEYS.reward, value=KEYS.state_value)
+    loss.set_keys(state_action_value=KEYS.state_action_value)
+    with pytest.raises(HostError, match="IQLLoss reads done of shape"):
+        vm.check_host(loss, policy, batch)
+    loss.set_keys(done=("agents", "done"), terminated=("agents", "terminated"))
+    vm.check_host(loss, policy, batch)
+    with pytest.raises(HostError, match=r"lacks \('next', 'agents', 'observation'\)"):
+        vm.check_host(loss, policy, batch.exclude(("next", *KEYS.observation)))
 
 
 class Own(nn.Module):

@@ -35,6 +35,6 @@ def test_unknown_key(capsys):
     with pytest.raises(SystemExit):
         add_mi_to_sac.main(["wieght=1"])
     assert (
-        "unknown option 'wieght' of add_mi_to_sac.py. Did you mean mi_weight?"
+        "unknown option 'wieght' of add_mi_to_sac.py (did you mean 'mi_weight'?"
         in capsys.readouterr().err
     )

@@ -129,7 +129,7 @@ def test_the_environment_has_the_runs_knobs():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["update=1"], "unknown option 'update' of toy_meeting.py. Did you mean updates?"),
+        (["update=1"], "unknown option 'update' of toy_meeting.py (did you mean 'updates'?"),
         (["updates"], "not of the form key=value"),
         (["updates=many"], "updates must be an integer >= 0, got 'many'"),
         (["updates=2.9"], "updates must be an integer >= 0, got 2.9"),

@@ -148,7 +148,7 @@ def test_log_densities_are_those_of_a_loop(recipe):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["betta=1"], "unknown option 'betta' of what_is_rewarded.py. Did you mean beta?"),
+        (["betta=1"], "unknown option 'betta' of what_is_rewarded.py (did you mean 'beta'?"),
         (["updates"], "not of the form key=value"),
         (["updates=many"], "updates must be an integer >= 0, got 'many'"),
         (["beta=-1"], "beta must be a number >= 0, got -1"),

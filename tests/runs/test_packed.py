@@ -24,7 +24,7 @@ from vm3ac_modules.runs import (
     train,
     zoo_names,
 )
-from vm3ac_modules.runs.packed import CARD, WEIGHTS, ZOO
+from vm3ac_modules.runs.packed import CARD, SEAL, WEIGHTS, ZOO, _sealed
 from vm3ac_modules.runs.trust import UntrustedError
 
 
@@ -35,8 +35,9 @@ def packed(tmp_path):
 
 
 def change(folder, **values):
+    """What somebody writes who also writes the card's hash."""
     card = json.loads((folder / CARD).read_text())
-    (folder / CARD).write_text(json.dumps({**card, **values}))
+    (folder / CARD).write_text(json.dumps(_sealed({**card, **values})))
 
 
 def test_the_zoo_is_small_and_says_what_it_is():
@@ -88,8 +89,8 @@ def test_a_wrong_hash_is_refused(packed):
 
 
 def test_a_newer_format_is_refused(packed):
-    change(packed, version=2)
-    with pytest.raises(CheckpointError, match="has format version 2, this package reads 1: update"):
+    change(packed, version=3)
+    with pytest.raises(CheckpointError, match="has format version 3, this package reads 1 to 2:"):
         load_agent(packed)
 
 
@@ -113,6 +114,25 @@ def test_a_changed_card_is_refused(packed, values, said):
     change(packed, **values)
     with pytest.raises(CheckpointError, match=said):
         load_agent(packed)
+
+
+@pytest.mark.parametrize("part", ["about", "command", "frame", "evaluation", "trained_by", SEAL])
+def test_a_card_of_which_anything_was_changed_is_refused(packed, part):
+    card = json.loads((packed / CARD).read_text())
+    read_card(packed)
+    other = {**card, part: 1 if part == "frame" else "other"}
+    if part == "trained_by":
+        other[part] = {}
+    (packed / CARD).write_text(json.dumps(other))
+    with pytest.raises(CheckpointError, match=r"card\.json was changed since it was written"):
+        load_agent(packed)
+
+
+def test_a_card_of_the_first_format_is_read(packed):
+    card = json.loads((packed / CARD).read_text())
+    del card[SEAL]
+    (packed / CARD).write_text(json.dumps({**card, "version": 1}))
+    assert load_agent(packed).frame == card["frame"]
 
 
 def test_what_is_missing_is_named(packed):

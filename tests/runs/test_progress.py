@@ -55,10 +55,10 @@ def test_off_says_nothing(capsys):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({}, "return 12.3 +- 0.50"),
-        ({"mi_upper_bound": 0.254}, "return 12.3 +- 0.50, MI 0.25 nats"),
-        ({"mutual_information": float("nan")}, "return 12.3 +- 0.50"),
-        ({"win_rate": 0.5}, "win rate 0.50, return 12.3 +- 0.50"),
+        ({}, "return 12.3 +- 0.5"),
+        ({"mi_upper_bound": 0.254}, "return 12.3 +- 0.5, MI 0.25 nats"),
+        ({"mutual_information": float("nan")}, "return 12.3 +- 0.5"),
+        ({"win_rate": 0.5}, "win rate 0.50, return 12.3 +- 0.5"),
         ({"win_rate": 0.5, "greedy_win_rate": 1.0}, "win rate 0.50 (greedy 1.00), return 12.3"),
         ({"best_response_value": 0.71}, "against the best response 0.710, return 12.3"),
     ],

@@ -14,7 +14,7 @@ pytest.importorskip("scipy")
 
 from vm3ac_modules.files import write_csv, write_json
 from vm3ac_modules.runs import CheckpointError, RunDirectoryError, marl_eval_results, report_page
-from vm3ac_modules.runs.packed import ZOO
+from vm3ac_modules.runs.packed import ZOO, _sealed
 from vm3ac_modules.runs.record import write_config
 from vm3ac_modules.runs.settings import Settings
 
@@ -215,6 +215,20 @@ def test_what_a_resumed_run_left_behind_is_not_current(tmp_path):
     assert page.count("<img") == 3
 
 
+@pytest.mark.parametrize("trace", ["checkpoint", "metrics"])
+def test_a_run_that_went_on_and_was_not_evaluated_since_is_marked(tmp_path, trace):
+    run = make_run(tmp_path / "a", eval_return_mean=0.875)
+    assert "0.875" in report_page([run])
+    if trace == "checkpoint":
+        (run / "checkpoint" / "step_160").mkdir(parents=True)
+    else:
+        write_csv(run / "metrics.csv", [{"frame": 160, "update": 3}])
+    text = Reader(report_page([run])).text
+    assert "0.875" not in text
+    assert "summary.json is of frame 100 and was left out; the run went on to 160" in text
+    assert "results are of its last evaluation, at 100 steps; it has done 160" in text
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"holds no run \(no config\.yaml\)"):
         report_page([tmp_path])
@@ -275,7 +289,7 @@ def test_what_somebody_else_wrote_is_checked(tmp_path, name, text, said):
 @pytest.mark.parametrize("changed", [{"evaluation": "a"}, {"evaluation": {}}, {"frame": True}])
 def test_a_card_is_checked(tmp_path, changed):
     card = json.loads((ZOO / "guard" / "card.json").read_text())
-    write_json(tmp_path / "card.json", {**card, **changed})
+    write_json(tmp_path / "card.json", _sealed({**card, **changed}))
     with pytest.raises((RunDirectoryError, CheckpointError), match=r"card\.json is damaged"):
         report_page([tmp_path])
 
@@ -313,6 +327,11 @@ def test_the_program(tmp_path, capsys, monkeypatch):
     assert "2 runs" in (tmp_path / "report.html").read_text()
     assert "-> m.json" in capsys.readouterr().out
     assert set(json.loads((tmp_path / "m.json").read_text())["vm3ac_modules"]) == {"guard"}
+    # An agent of the zoo has no directory to write into.
+    report.main(["zoo/guard"])
+    assert capsys.readouterr().out.startswith("-> report.html (")
+    assert "zoo/guard" in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(SystemExit):
         report.main([str(runs[0]), "out=page.txt"])
     assert "out must end in .html" in capsys.readouterr().err

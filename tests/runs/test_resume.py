@@ -122,6 +122,27 @@ def test_a_replay_too_large_for_the_checkpoint_is_collected_anew(compose, caplog
     assert summary["updates"] == 12 + 8
 
 
+@pytest.mark.parametrize("frames", [16, 32])
+def test_a_resume_with_nothing_left_to_do_says_so(compose, tmp_path, caplog, frames):
+    first = train(compose(frames=32, draw=False))
+    place = tmp_path / "run"
+    names = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
+    before = {name: (place / name).read_bytes() for name in names}
+    assert train(compose(frames=frames, resume=True, draw=False)) == first
+    said = f"32 steps are done, frames={frames} asks for no more: nothing is left to train"
+    assert said in caplog.text
+    assert "the summary stays as it is; give more frames to go on." in caplog.text
+    assert {name: (place / name).read_bytes() for name in names} == before
+
+
+def test_a_stopped_run_with_too_few_frames_is_evaluated_as_it_is(compose, tmp_path, caplog):
+    run_until(compose(frames=64, draw=False), 32)
+    summary = train(compose(frames=16, resume=True, draw=False))
+    assert summary["frames"] == 32
+    assert "frames=16 asks for no more: nothing is left to train, it is evaluated" in caplog.text
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["frames"] == 32
+
+
 def test_notes_survive_a_resume(compose):
     small = {"draw": False, "replay_checkpoint_bytes": 10}
     train(compose(frames=32, **small))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from contracts.training import differences, run_until, scramble
 from vm3ac_modules.algorithms import presets
 from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.envs import MATRIX_GAMES, GuardEnv, MatrixGameEnv, battle_task, make_battle_env
+from vm3ac_modules.envs._known import FAILURES, known_failures
 from vm3ac_modules.envs.battles.factory import SMALL_GAMES, lost_episodes, time_limit
+from vm3ac_modules.envs.tasks import find_task
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.runs import Settings, load_agent, read_csv_log, train
 
@@ -133,3 +136,33 @@ def test_a_large_latent_gain_makes_outcomes_unlike_each_other(tmp_path):
 
     assert information(1.0) < 0.02
     assert information(30.0) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "said"),
+    [("lica", "known not to learn this game.*take algorithm=vm3ac"), ("vm3ac", None)],
+)
+def test_an_algorithm_that_is_known_to_fail_is_told_at_the_start(algorithm, said, tmp_path, caplog):
+    summary = train(configuration("guard", algorithm, tmp_path / "run"))
+    started = [record.message for record in caplog.records if "known not to" in record.message]
+    assert len(started) == (said is not None)
+    notes = [note for note in summary["notes"] if "known not to" in note]
+    assert len(notes) == len(started)
+    if said is not None:
+        assert re.search(said, started[0])
+        again = train(configuration("guard", algorithm, tmp_path / "run", resume=True, frames=32))
+        assert [note for note in again["notes"] if "known not to" in note] == notes
+
+
+def test_who_is_known_to_fail_exists_and_the_game_is_the_same():
+    for algorithms, task, _ in FAILURES:
+        kind = "discrete" if task.startswith("battle/") else "continuous"
+        assert {*algorithms} <= {*presets(kind)}
+        assert not known_failures(task).keys() & {"vm3ac_tight", "ma_sac_latent"}
+        known = find_task(task) if kind == "continuous" else None
+        known = known or battle_task(task.rpartition("/")[2], "games")
+        assert known.failures == known_failures(task)
+        assert all(text.endswith(".md)") for text in known.failures.values())
+    assert find_task("guard", guard=False).failures == {}
+    assert find_task("same_mode").failures == {}
+    assert battle_task("guard", "games", guard=False).failures == {}

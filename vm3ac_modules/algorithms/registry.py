@@ -23,7 +23,7 @@ from vm3ac_modules.envs.checks import check_homogeneous_continuous
 from vm3ac_modules.keys import Keys
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.modules.policy import Sizes
-from vm3ac_modules.options import OptionsError
+from vm3ac_modules.options import OptionsError, meant
 
 __all__ = ["build", "build_from", "find_preset", "group_sizes", "presets", "register"]
 
@@ -47,7 +47,7 @@ def _own() -> dict[tuple[Kind, str], Preset]:
 
 
 def register(name: str, preset: Preset) -> None:
-    """Make an algorithm of one's own known by name.
+    """Register an algorithm of your own under a name.
 
     Args:
         name: its name.
@@ -92,7 +92,7 @@ def find_preset(name: str, kind: Kind) -> Preset:
     for other in get_args(Kind):
         if name in presets(other):
             raise OptionsError(f"{name} is for {other} actions; {valid}.")
-    raise OptionsError(f"unknown algorithm {name!r}; {valid}.")
+    raise OptionsError(f"unknown algorithm {name!r}{meant(name, known)}; {valid}.")
 
 
 def group_sizes(env: EnvBase, keys: Keys) -> Sizes:

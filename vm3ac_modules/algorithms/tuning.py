@@ -93,16 +93,16 @@ def tuned(
     *,
     given: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The values that are chosen for an algorithm on a task.
+    """Return the tuned options of an algorithm on a task.
 
     Args:
         algorithm: name of the algorithm.
         task: name of the task; battles are ``battle/<backend>/<reward>/<map>``.
-        names: of the options that are wanted; all if None.
-        given: options that the caller chooses, and what is tuned beside them with them.
+        names: options that are wanted; all if None.
+        given: options that the caller sets; values that were tuned to go with them are left out.
 
     Returns:
-        Value by option, of those that have one.
+        Value by option; options without a tuned value are absent.
 
     Example:
         >>> tuned("vm3ac", "predator_prey_2", ["beta", "lr"])

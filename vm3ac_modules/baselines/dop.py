@@ -35,12 +35,12 @@ class DOPLoss(EpisodicLoss):
         L_\pi &= -E_{\text{on policy}}\, \mathrm{sg}\big[ k_i(s) \big( Q_i(a_i) -
             \sum_a \pi_i(a)\, Q_i(a) \big) \big] \log \pi_i(a_i)
 
-    The mixing is linear, so that :math:`E` is the expectation over joint actions, exactly. In
-    episodes of the present policy y is the TD(lambda) return that bootstraps from
-    :math:`\bar Q_{tot}` of what was done next, and from :math:`\bar E` where an episode was cut
-    off (no action was taken there); in all others it is the tree backup of
+    The mixing is linear, so :math:`E` is exactly the expectation over joint actions. In episodes of
+    the present policy the target y is the TD(lambda) return. It bootstraps from
+    :math:`\bar Q_{tot}` of the next action, and at a truncation, where no action was taken, from
+    :math:`\bar E`. In other episodes y is the tree backup of
     :func:`~vm3ac_modules.functional.tree_backup.tree_backup_target`. Means are over transitions,
-    and in :math:`L_\pi` over agents too, dead ones included.
+    and in :math:`L_\pi` also over agents, dead ones included.
 
     DOP's code steps its critic once for each time step of a batch, on that step's rows. Here one
     step takes the whole batch; give the critic's optimizer several steps per batch to come closer.

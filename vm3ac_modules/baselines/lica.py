@@ -41,7 +41,7 @@ class LICALoss(EpisodicLoss):
     with :math:`G` the TD(lambda) return that bootstraps from :math:`\bar C(s, \mathrm{onehot}\, a)`
     and :math:`\bar H` the mean entropy of an agent at a step. The policies' gradient passes through
     all probabilities at once; dividing by the entropy keeps the size of its gradient at
-    :math:`\xi`. Where an episode was cut off no action was taken: one is drawn there.
+    :math:`\xi`. At a truncation no action was taken, so the loss draws one.
 
     References:
         Zhou et al. 2020, "Learning Implicit Credit Assignment for Cooperative Multi-Agent

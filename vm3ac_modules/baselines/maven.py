@@ -269,9 +269,9 @@ class MAVENLoss(EpisodeLatentLoss, CentralizedActorCriticLoss):
     .. math:: L_{\pi_i} = -Q_{i,1}(x, a, z) - \lambda \log D_\upsilon(z|x, a_i, \mathrm{sg}\,a_{-i})
 
     The latent is the stored one: it never changes inside an episode, so the next state has the
-    same. Discrimination enters with a plus sign in what is maximized (the reference's optional
-    intrinsic reward adds the cross-entropy, which rewards the opposite). The prior of the latent
-    learns from finished episodes, :meth:`latent_policy_loss`.
+    same. The policies maximize the discriminator's log-probability. (The reference's optional
+    intrinsic reward adds the cross-entropy, which rewards the opposite.) The prior of the latent
+    learns from finished episodes (:meth:`latent_policy_loss`).
 
     References:
         Mahajan et al. 2019, "MAVEN: Multi-Agent Variational Exploration",

@@ -35,10 +35,10 @@ class MAVENDiscreteLoss(EpisodeLatentLoss, EpisodicLoss):
         p_i &= \mathrm{softmax}_{\mathrm{legal}}\, Q_i(\cdot|\tau_i, z) \\
         L &= E\, (Q_{tot}(s_t, a_t, z) - \mathrm{sg}\, y_t)^2 - \lambda\, E \log D(z | s, p)
 
-    The discriminator's gradient passes through the soft actions p into the utilities: behavior
-    that shows the latent is trained for, not rewarded. One optimizer trains utilities, mixer and
-    discriminator. The latent is the one that an episode's first slot holds. Its prior learns from
-    finished episodes, :meth:`latent_policy_loss`.
+    The discriminator's gradient passes through the soft actions p into the utilities. So it trains
+    behavior that reveals the latent directly, not through a reward. One optimizer trains utilities,
+    mixer and discriminator. The batch holds the latent in each episode's first slot. The prior of
+    the latent learns from finished episodes (:meth:`latent_policy_loss`).
 
     References:
         Mahajan et al. 2019, "MAVEN: Multi-Agent Variational Exploration",

@@ -122,7 +122,7 @@ def _options(place: str) -> list[type[Options]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the script of a shell.
+    """Print the completion script for a shell.
 
     Args:
         arguments: the command line.

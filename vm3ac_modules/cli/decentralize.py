@@ -46,6 +46,7 @@ import torch
 from vm3ac_modules.cli.arguments import program
 from vm3ac_modules.cli.export import export
 from vm3ac_modules.evaluation import EvaluationResult, evaluate
+from vm3ac_modules.evaluation.names import decimals, plus_minus
 from vm3ac_modules.execution.export._latent_source import LatentInput
 from vm3ac_modules.execution.export._parity import with_clock
 from vm3ac_modules.execution.export.agents import default_latent
@@ -274,7 +275,7 @@ def kill(bench: Bench) -> None:
         result = bench.apart(team, what)
         seconds = team.tally.seconds_to_rejoin[0]
     sys.stdout.write(f"it acted again after {seconds:.1f} s\n")
-    sys.stdout.write(f"return {result.mean:.1f} +- {result.ci95:.1f}\n")
+    sys.stdout.write(f"return {plus_minus(result.mean, result.ci95)}\n")
 
 
 def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
@@ -301,8 +302,7 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
         f"{trained.agent.algorithm} on {trained.task_name}, {trained.frame} frames trained, "
         f"{options.episodes} episodes, {bench.format} agents, one process each"
     ]
-    # Returns of games of one step are shares of 1.
-    digits = 1 if max(abs(line["return_mean"]) for line in rows) >= 10 else 3
+    digits = decimals(*(line["return_mean"] for line in rows))
     alike = unused(rows)
     for line in rows:
         if line["latent"] in alike:
@@ -311,8 +311,8 @@ def report(bench: Bench, rows: list[dict[str, Any]]) -> None:
         if "best_response_value" in line:
             won = f"  against the best response {line['best_response_value']:.3f}"
         apart = f"{line['difference']:+8.{digits}f} +- {line['difference_ci95']:.{digits}f}"
-        own = f"{line['return_mean']:8.{digits}f} +- {line['return_ci95']:.{digits}f}"
-        lines.append(f"  {line['latent']:20s} return {own:18s} against synchronized {apart}{won}")
+        own = plus_minus(line["return_mean"], line["return_ci95"], digits)
+        lines.append(f"  {line['latent']:20s} return {own:>18s} against synchronized {apart}{won}")
     if alike:
         lines.append(f"  {', '.join(alike)}: as synchronized, so z changes nothing here")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -18,7 +18,6 @@ zoo (run_dir=zoo/<name>) into runs/zoo/<name>.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from vm3ac_modules.evaluation import (
     evaluation_figure,
     measure_coordination,
 )
-from vm3ac_modules.evaluation.names import algorithm_title, task_title
+from vm3ac_modules.evaluation.names import algorithm_title, decimals, plus_minus, task_title
 from vm3ac_modules.evaluation.protocol import Actions, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
@@ -192,6 +191,9 @@ def text_of(found: Mapping[str, Any]) -> str:
         f"{found['algorithm']} on {found['task']}, {found['frame']} frames trained, "
         f"{found['episodes']} episodes, {ACTIONS[found['actions']]}"
     ]
+    returns = [(row["return_mean"], row["return_ci95"]) for row in found["results"].values()]
+    digits = decimals(*(mean for mean, _ in returns))
+    width = max(len(plus_minus(*pair, digits)) for pair in returns)
     for name, row in found["results"].items():
         title = "random policy" if name == "random" else f"z {name}"
         won = f", win rate {row['battle_won']:.2f}" if "battle_won" in row else ""
@@ -201,8 +203,8 @@ def text_of(found: Mapping[str, Any]) -> str:
             won += f", entropy {row['policy_entropy']:.2f}, gap {row['logit_gap']:.2f} nats"
         if "best_response_value" in row:
             won += f", against the best response {row['best_response_value']:.3f}"
-        half = f"{row['return_ci95']:.1f}" if math.isfinite(row["return_ci95"]) else "-"
-        lines.append(f"  {title:16s} return {row['return_mean']:8.1f} +- {half}{won}")
+        own = plus_minus(row["return_mean"], row["return_ci95"], digits)
+        lines.append(f"  {title:16s} return {own:>{width}s}{won}")
     if found["coordination"] is not None:
         lines.append(coordination_table(found["coordination"]))
     return "\n".join(lines) + "\n"

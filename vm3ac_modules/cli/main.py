@@ -1,8 +1,9 @@
-"""``vm3ac``: train, evaluate, export, execute, reproduce, from the installed package.
+"""vm3ac: train teams that share a random latent, look at them, measure them.
 
-vm3ac train algorithm=vm3ac task=predator_prey_2 run_dir=runs/x
-vm3ac evaluate run_dir=runs/x
-vm3ac COMMAND --help
+vm3ac play zoo/guard                                   draw a team that is already trained
+vm3ac train algorithm=vm3ac_tight task=guard frames=12800 run_dir=runs/guard
+vm3ac evaluate run_dir=runs/guard                      returns, and what the actions share
+vm3ac COMMAND --help                                   every option of a command
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from vm3ac_modules.cli.arguments import fail
+from vm3ac_modules.options import meant
 
 __all__ = ["COMMANDS", "main"]
 
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"vm3ac {vm3ac_modules.__version__}\n")
         return
     if name not in COMMANDS:
-        fail(f"unknown command {name!r}; valid: {', '.join(COMMANDS)}.")
+        fail(f"unknown command {name!r}{meant(name, COMMANDS)}; valid: {', '.join(COMMANDS)}.")
     module, function = COMMANDS[name][0].split(":")
     status = getattr(importlib.import_module(module), function)(given[1:])
     if status:

@@ -6,12 +6,14 @@
 writes rollout.gif and rollout.mp4 into the run's directory, or into runs/zoo/<name> for an agent of
 the zoo (with another latent than sample, rollout_<latent>.gif). Without the extra video there is no
 ffmpeg, and no MP4. Starts are those of the run's evaluations, or of vm3ac evaluate's for a packed
-agent: episode says which one; behind the last one the starts are others. Games of one step are
-shown one after the other, the mode of the best response filled.
+agent: episode says which one; behind the last one the starts are others. Actions are those that
+evaluations play: drawn in battles, the policies' means elsewhere; a run's own rollout.gif has the
+same. Games of one step are shown one after the other, the mode of the best response filled.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,8 @@ from vm3ac_modules.cli.arguments import program
 from vm3ac_modules.cli.evaluate import MODES
 from vm3ac_modules.evaluation import EvaluationResult, evaluate
 from vm3ac_modules.evaluation.film import check_film
-from vm3ac_modules.evaluation.protocol import EXPLORATION
+from vm3ac_modules.evaluation.names import plus_minus
+from vm3ac_modules.evaluation.protocol import EXPLORATION, usual_actions
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.options import Options, OptionsError, option
 from vm3ac_modules.runs import TrainedAgent, files_directory, load_agent
@@ -40,7 +43,11 @@ class Play(Options):
     run_dir: str | None = option(None, "directory of a run, or zoo/<name>")
     episode: int = option(0, "which start of the evaluations", least=0, most=10_000)
     latent: str = option("sample", "where the latent comes from", choices=MODES)
-    actions: str = option("mean", "the policies' means, or drawn", choices=tuple(EXPLORATION))
+    actions: str | None = option(
+        None,
+        "mean or drawn; null: as evaluations play, drawn in battles and the policies' means else",
+        choices=tuple(EXPLORATION),
+    )
     format: str | None = option(
         None, "of the film; null: gif, and mp4 where it can be", choices=("gif", "mp4", "both")
     )
@@ -85,7 +92,8 @@ def _play(options: Play) -> None:
     if watched is None:
         raise OptionsError(f"the simulator of {trained.task_name} shows nothing to be drawn.")
     latent: Any = options.latent
-    actions: Any = options.actions
+    usual = usual_actions(trained.policy, trained.task.plays)
+    actions: Any = options.actions or ("drawn" if usual == "both" else usual)
     result = evaluate(
         trained.policy,
         env,
@@ -120,10 +128,11 @@ def rows_of(source: str, trained: TrainedAgent, episode: int) -> int:
 def said_of(result: EvaluationResult, episode: int) -> str:
     """How the episode went, in a few words."""
     if int(result.lengths.max()) == 1:
-        return f"{len(result.returns)} games, mean return {result.mean:.2f}"
+        return f"{len(result.returns)} games, mean return {plus_minus(result.mean, math.nan)}"
     won = result.info.get("battle_won")
     end = "" if won is None else ", won" if bool(won[episode]) else ", lost"
-    return f"{int(result.lengths[episode])} steps, return {float(result.returns[episode]):.1f}{end}"
+    own = plus_minus(float(result.returns[episode]), math.nan)
+    return f"{int(result.lengths[episode])} steps, return {own}{end}"
 
 
 main = program(_play, "vm3ac play", __doc__, Play)

@@ -7,8 +7,8 @@
 It has learning curves with 95% intervals over seeds, information and correlation of the agents'
 actions where vm3ac evaluate measured them, the settings that differ, versions and commits, and a
 film of an episode. Runs that differ in their seed alone are one line. A directory with several
-seeds stands for all of them. Without out it is written into the run's directory, or to report.html
-for several.
+seeds stands for all of them. Without out it is written into the run's directory; the report of
+several runs, or of an agent of the zoo, to report.html in the current directory.
 
 marl_eval=FILE also writes the evaluations as marl-eval reads them.
 """
@@ -23,7 +23,8 @@ from pathlib import Path
 from vm3ac_modules.cli.arguments import run
 from vm3ac_modules.files import write_json, write_text
 from vm3ac_modules.options import Options, OptionsError, option
-from vm3ac_modules.runs import files_directory, marl_eval_results, report_page
+from vm3ac_modules.runs import marl_eval_results, report_page
+from vm3ac_modules.runs.packed import ZOO, located
 
 __all__ = ["Report", "main"]
 
@@ -33,7 +34,9 @@ class Report(Options):
     """Options of ``vm3ac report``."""
 
     run_dir: str | None = option(None, "directory of a run, or zoo/<name>; more than one may stand")
-    out: str | None = option(None, "the page; null: report.html in the run's directory, or here")
+    out: str | None = option(
+        None, "the page; null: report.html in the run's directory, of several or the zoo's here"
+    )
     marl_eval: str | None = option(None, "also write the evaluations in marl-eval's form: a file")
 
 
@@ -41,7 +44,9 @@ def _report(options: Report) -> None:
     sources = str(options.run_dir).split("\n")
     if options.out is not None and not options.out.endswith(".html"):
         raise OptionsError(f"out must end in .html, got {options.out!r}.")
-    place = files_directory(sources[0]) if len(sources) == 1 else Path()
+    place = located(sources[0])
+    if len(sources) > 1 or place.parent == ZOO:
+        place = Path()
     out = place / "report.html" if options.out is None else Path(options.out)
     page = report_page(sources)
     out.parent.mkdir(parents=True, exist_ok=True)

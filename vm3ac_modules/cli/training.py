@@ -7,6 +7,7 @@ inside the job, by :class:`~vm3ac_modules.runs.Settings`, so that sweeps (``-m``
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +23,13 @@ from vm3ac_modules.cli._config import (
     register_resolvers,
 )
 from vm3ac_modules.cli.arguments import ERRORS, fail, spelled
-from vm3ac_modules.envs.tasks import FOREIGN, available_environments
+from vm3ac_modules.envs.tasks import check_task
+from vm3ac_modules.evaluation.names import decimals, plus_minus
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs.place import MOVED
 from vm3ac_modules.runs.record import read_config
-from vm3ac_modules.runs.settings import COMMANDS, LOOPS, Settings, clean_name
+from vm3ac_modules.runs.settings import COMMANDS, Settings, check_loop, clean_name
 from vm3ac_modules.runs.training import train
 from vm3ac_modules.runs.trust import check_trusted
 
@@ -149,14 +151,10 @@ def check_groups(command: str, arguments: Sequence[str]) -> None:
         for name in names:
             if key == "algorithm":
                 find_preset(name, COMMANDS[command].kind)
-            elif key == "loop" and name not in LOOPS:
-                raise OptionsError(f"unknown loop {name!r}; valid: {', '.join(LOOPS)}.")
+            elif key == "loop":
+                check_loop(name)
             elif key == "task" and command == "train":
-                known = available_environments()
-                if name not in known and not name.startswith(FOREIGN):
-                    also = ", ".join(f"{start}..." for start in FOREIGN)
-                    valid = f"{', '.join(known)}, {also}"
-                    raise OptionsError(f"unknown task {name!r}; valid: {valid}.")
+                check_task(name)
 
 
 def _is_sweep(argument: str) -> bool:
@@ -219,17 +217,21 @@ def resumed(
 def result_line(summary: Mapping[str, Any]) -> str:
     """The result of a training in a line."""
     seeds = f", {len(summary['seeds'])} seeds" if "seeds" in summary else ""
-    backend = (
-        f" ({summary['backend'].upper()}, {summary['reward']} reward)" if "map" in summary else ""
-    )
+    played = ""
+    # A small game has one reward.
+    if "map" in summary and summary["backend"] != "games":
+        played = f" ({summary['backend'].upper()}, {summary['reward']} reward)"
     won = f"win rate {summary['win_rate']:.2f}, " if "win_rate" in summary else ""
     if "greedy_win_rate" in summary:
         won = f"win rate {summary['win_rate']:.2f} (greedy {summary['greedy_win_rate']:.2f}), "
     if "best_response_value" in summary:
         won = f"against the best response {summary['best_response_value']:.3f}, "
+    shown = (summary[f"eval_return_{part}"] for part in ("mean", "ci95"))
+    mean, half, random = (*shown, summary["random_return_mean"])
+    digits = decimals(mean, half, random)
     return (
-        f"{summary['algorithm']} on {summary['task']}{backend}: {won}return "
-        f"{summary['eval_return_mean']:.1f} +- {summary['eval_return_ci95']:.1f} "
-        f"(random policy {summary['random_return_mean']:.1f}), {summary['frames']} frames{seeds}, "
+        f"{summary['algorithm']} on {summary['task']}{played}: {won}return "
+        f"{plus_minus(mean, half, digits)} (random policy {plus_minus(random, math.nan, digits)}), "
+        f"{summary['frames']} frames{seeds}, "
         f"{summary['updates']} updates, {summary['wall_seconds']:.0f} s"
     )

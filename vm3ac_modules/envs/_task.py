@@ -43,6 +43,8 @@ class Task:
         best_response: what a frozen policy is worth against an adversary that knows it, from the
             metrics of its episodes (``[E]`` each); None without an adversary. A task with one is
             built with ``num_teams``, since teams of other seeds must not share it.
+        failures: algorithms that are known not to learn it, by name, with a sentence that says so
+            and what to take instead; a run shows it at its start.
         info_per_agent: whether metrics of the environment are told of every agent, too.
     """
 
@@ -55,6 +57,7 @@ class Task:
     about: Mapping[str, str] = field(default_factory=dict)
     row_is_process: bool = False
     best_response: Callable[[Mapping[str, Tensor]], float] | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
     agent_index: bool = False
     info_per_agent: bool = False
 

@@ -72,12 +72,12 @@ def own_state(part: Transform) -> dict[str, Tensor]:
 
 
 def carried(env: EnvBase, without: Collection[str] = ()) -> dict[str, dict[str, Tensor]]:
-    """What the transforms that are not of this package hold, for a checkpoint.
+    """Return the state of transforms from outside this package, for a checkpoint.
 
     Args:
         env: any environment.
-        without: entries ``"<transform>/<name>"`` that are of a row each (stacked frames), and that
-            another environment's reset begins anew.
+        without: entries ``"<transform>/<name>"`` to leave out: those with a value per row (stacked
+            frames), which a reset sets again.
 
     Returns:
         Copies of the state by transform, which is named by its place and class.

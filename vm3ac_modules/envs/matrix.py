@@ -22,6 +22,7 @@ from torchrl.envs import EnvBase
 
 from vm3ac_modules.envs._vector import ENDS, check_numbers, set_specs
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.options import meant
 
 __all__ = ["MATRIX_GAMES", "MatrixGame", "MatrixGameEnv"]
 
@@ -171,8 +172,8 @@ class MatrixGameEnv(EnvBase):
     ) -> None:
         if isinstance(game, str):
             if game not in MATRIX_GAMES:
-                valid = ", ".join(MATRIX_GAMES)
-                raise ValueError(f"MatrixGameEnv: unknown game {game!r}; valid: {valid}.")
+                hint, valid = meant(game, MATRIX_GAMES), ", ".join(MATRIX_GAMES)
+                raise ValueError(f"MatrixGameEnv: unknown game {game!r}{hint}; valid: {valid}.")
             game = MATRIX_GAMES[game]
         if num_envs < 1:
             raise ValueError(f"MatrixGameEnv: num_envs must be at least 1, got {num_envs}.")

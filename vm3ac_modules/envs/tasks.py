@@ -20,6 +20,7 @@ from torchrl.envs import EnvBase, TransformedEnv
 
 import vm3ac_modules.envs.vmas.scenarios
 from vm3ac_modules.envs._adversary import best_response_value, prey_value
+from vm3ac_modules.envs._known import known_failures
 from vm3ac_modules.envs._task import Plays, Task
 from vm3ac_modules.envs.battles.factory import (
     BattleBackend,
@@ -28,6 +29,7 @@ from vm3ac_modules.envs.battles.factory import (
 )
 from vm3ac_modules.envs.guard import GAMES, GuardEnv
 from vm3ac_modules.extras import require_extra
+from vm3ac_modules.options import OptionsError, meant
 
 __all__ = [
     "FOREIGN",
@@ -155,7 +157,10 @@ def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> 
             f"horizon (task.env.horizon={limit})."
         )
     judged = best_response(name, options)
-    return replace(task, max_steps=limit, options=options, best_response=judged)
+    # Without its adversary a game is another one.
+    same = (judged is None) == (best_response(name, task.options) is None)
+    failures = known_failures(name) if same else {}
+    return replace(task, max_steps=limit, options=options, best_response=judged, failures=failures)
 
 
 def best_response(
@@ -216,11 +221,13 @@ def battle_task(
         'battle/smax/sparse/3m'
     """
     check_battle(backend, reward)
-    judged = None
+    judged, same, usual = None, True, GAMES.get(map_name, {})
     if backend == "games":
-        judged = best_response(map_name, {**GAMES.get(map_name, {}), **options})
+        judged = best_response(map_name, {**usual, **options})
+        same = (judged is None) == (best_response(map_name, usual) is None)
+    name = battle_name(map_name, backend, reward)
     return Task(
-        battle_name(map_name, backend, reward),
+        name,
         partial(make_battle_env, map_name, backend=backend, reward=reward),
         max_steps=None,
         options=options,
@@ -229,6 +236,7 @@ def battle_task(
         about={"map": map_name, "backend": backend, "reward": reward},
         row_is_process=backend in ("smac", "smacv2"),
         best_response=judged,
+        failures=known_failures(name) if same else {},
     )
 
 
@@ -277,12 +285,27 @@ def make_env(
     return env
 
 
-def _unknown(name: str) -> ValueError:
-    names = ", ".join(available_environments())
-    hint = "" if find_spec("vmas") else " (vmas/<scenario> once the extra 'vmas' is installed)"
-    return ValueError(
-        f"make_env: unknown environment {name!r}; valid names: {names}{hint}, "
-        "pettingzoo/<module>, python:<module>:<function>"
+def check_task(name: str) -> None:
+    """Refuse the name of a task that does not exist; one that goes by import path is not looked up.
+
+    Args:
+        name: its name.
+
+    Raises:
+        OptionsError: says what was probably meant, and what there is.
+    """
+    if name not in available_environments() and not name.startswith(FOREIGN):
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> OptionsError:
+    known = available_environments()
+    # A scenario of VMAS is often named without its prefix.
+    near = meant(name, known) or meant(VMAS_PREFIX + name, known)
+    absent = "" if find_spec("vmas") else " (vmas/<scenario> once the extra 'vmas' is installed)"
+    return OptionsError(
+        f"unknown task {name!r}{near}; valid: {', '.join(known)}{absent}, pettingzoo/<module>, "
+        "python:<module>:<function>."
     )
 
 

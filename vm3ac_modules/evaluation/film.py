@@ -5,6 +5,7 @@ Shapes: T steps, N agents, M points, Z components of the latent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from vm3ac_modules.evaluation.figures import COLORS, Paths, new_figure
+from vm3ac_modules.evaluation.names import decimals, plus_minus
 from vm3ac_modules.extras import require_extra
 
 __all__ = ["Area", "LatentPanel", "check_film", "rollout_gif", "write_film"]
@@ -183,11 +185,12 @@ def rollout_gif(
     _check_rollout(positions, preys, alive, rewards, latents)
     scene = _Scene(positions, preys, half_width, radius, latents, areas, trail)
     total = None if rewards is None else rewards.detach().cpu().double().cumsum(0).tolist()
+    digits = decimals(*(total or ()))
     shown = None if alive is None else alive.detach().cpu().bool().numpy()
 
     def pictures() -> Iterator[np.ndarray]:
         for t in range(len(positions)):
-            score = "" if total is None else f"   return {total[t]:.1f}"
+            score = "" if total is None else f"   return {plus_minus(total[t], math.nan, digits)}"
             # The step in the title also keeps equal pictures from being merged into one.
             yield scene.draw(t, f"{title}\n{unit} {t}{score}", None if shown is None else shown[t])
 

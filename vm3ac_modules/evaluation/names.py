@@ -1,13 +1,23 @@
-"""Display names for legends and titles, from the VM3-AC paper or the algorithm's own.
+"""Names and numbers as people read them, in legends, titles, lines and tables.
+
+Names are those of the VM3-AC paper, or the algorithm's own.
 
 Source: Kim et al. 2023, arXiv:2303.00451, Figure 3 and Section 6.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-__all__ = ["TASK_TITLES", "algorithm_title", "metric_title", "task_title"]
+__all__ = [
+    "TASK_TITLES",
+    "algorithm_title",
+    "decimals",
+    "metric_title",
+    "plus_minus",
+    "task_title",
+]
 
 TASK_TITLES = {
     "multiwalker_3": "MW (N=3)",
@@ -43,6 +53,37 @@ _METRICS = {
     "mutual_information": "MI, nats",
     "latent_share": "share of z",
 }
+
+
+def decimals(*values: float) -> int:
+    """How many decimals show three digits of the largest of some returns; one to six.
+
+    Args:
+        values: what stands side by side; what is not finite does not count.
+
+    Example:
+        >>> decimals(751.8, 53.9), decimals(0.321, 0.011), decimals(0.0)
+        (1, 3, 1)
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 1 if largest == 0 else min(max(2 - math.floor(math.log10(largest)), 1), 6)
+
+
+def plus_minus(value: float, half: float, digits: int | None = None) -> str:
+    """A return and half the width of its interval, which one episode has not.
+
+    Args:
+        value: the return.
+        half: half the width; nothing of it is said where it is not finite.
+        digits: decimals; three digits of the larger one by default.
+
+    Example:
+        >>> plus_minus(0.3214, 0.0107), plus_minus(-104.9, math.nan)
+        ('0.321 +- 0.011', '-104.9')
+    """
+    shown = decimals(value, half) if digits is None else digits
+    own = f"{round(value, shown) + 0.0:.{shown}f}"
+    return f"{own} +- {half:.{shown}f}" if math.isfinite(half) else own
 
 
 def algorithm_title(name: str) -> str:

@@ -191,7 +191,7 @@ def categorical_log_density(logits: Tensor, action: Tensor, *, smoothing: float 
 
 
 def mixture_log_prob(own: Tensor, extra: Tensor) -> Tensor:
-    r"""Log of the bracket of :math:`H_K`: the mean over the generating and K extra latents.
+    r"""Log-density of an action, averaged over its own latent and K extra ones.
 
     .. math:: \log\pi_K(a|s) = \log \Big[ \frac{1}{K+1} \sum_{k=0}^{K} \pi(a|s, z_k) \Big]
 
@@ -218,12 +218,12 @@ def mixture_log_prob(own: Tensor, extra: Tensor) -> Tensor:
 
 
 def leave_one_out_log_prob(extra: Tensor) -> Tensor:
-    r"""Log of the mean over the extra latents only: the upper side of the family.
+    r"""Log-density of an action, averaged over the extra latents alone.
 
     .. math:: H(a|s) \le H_{up,K} = -E \log \Big[ \frac{1}{K} \sum_{k=1}^{K} \pi(a|s, z_k) \Big]
 
-    It is an upper bound of the entropy, for diagnostics. Never train on it; with ``E log q`` added
-    it bounds nothing.
+    It gives an upper bound of the entropy, for diagnostics. Never train on it: with ``E log q``
+    added, it bounds nothing.
 
     Args:
         extra: log-densities of the action under K latents independent of it, ``[*B, K]``, K >= 1.

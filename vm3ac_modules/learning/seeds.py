@@ -114,7 +114,7 @@ def join_states(
 
     Args:
         states: one per seed.
-        like: the stacked loss's state of now, which tells what is stacked.
+        like: state of the stacked loss; it tells which entries have a dimension of seeds.
 
     Returns:
         The stacked state.

@@ -17,11 +17,12 @@ __all__ = ["GaussianNoise"]
 
 
 class GaussianNoise(AdditiveGaussianModule):
-    r"""TorchRL's ``AdditiveGaussianModule`` with one deviation, which asks the device for no value.
+    r"""Add Gaussian noise of a fixed scale to actions; the host never waits for the device.
 
     .. math:: a \leftarrow \mathrm{clip}(a + \sigma h \epsilon, c - h, c + h)
 
-    It acts under the exploration type RANDOM, or where none is set.
+    It is TorchRL's ``AdditiveGaussianModule`` with a constant standard deviation. It acts under the
+    exploration type RANDOM, or if none is set.
 
     Args:
         low: lowest action, :math:`c - h`, ``[N, A]``.

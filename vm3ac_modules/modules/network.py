@@ -17,8 +17,8 @@ __all__ = ["NetworkModule"]
 class NetworkModule(TensorDictModuleBase):
     """Call a network with entries of a tensordict and write what it returns.
 
-    ``TensorDictModule`` does the same for any callable and converts what that returned, whatever it
-    was: a cost at every call. These networks return tensors.
+    ``TensorDictModule`` does the same for any callable. It converts the result at every call, which
+    takes time. These networks return tensors, so nothing is converted here.
 
     Args:
         net: the network.

@@ -38,9 +38,9 @@ class RecurrentActor(TensorDictModuleBase):
     .. math:: \pi_\epsilon(a | \tau_i, z) = (1 - \epsilon)\,\mathrm{softmax}_{\mathrm{legal}}
         (\ell(\tau_i, z))_a + \epsilon / |A_{\mathrm{legal}}|
 
-    Memory and previous action travel as environments of TorchRL carry what a policy remembers:
-    read at the root, written under ``"next"``. :meth:`make_primer` gives the transform that starts
-    them at a reset.
+    Memory and previous action follow TorchRL's convention for recurrent policies: the actor reads
+    them at the root and writes them under ``"next"``. :meth:`make_primer` makes the transform that
+    sets them at a reset.
 
     Args:
         net: the network, a :class:`~vm3ac_modules.nn.RecurrentPolicyNet` or one with its methods.

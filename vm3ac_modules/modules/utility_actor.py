@@ -95,7 +95,7 @@ class EpsilonGreedyActor(RecurrentActor):
 
 
 def make_utility_policy(actor: EpsilonGreedyActor) -> TensorDictSequential:
-    """The policy to collect with: log-probabilities, an action, and its memory of it.
+    """Build the policy that collects: log-probabilities, an action, and its memory.
 
     The action is drawn, or the greedy one under TorchRL's deterministic exploration type. The
     latent is in the tensordict already: the environment draws it once per episode.

@@ -224,6 +224,72 @@ def check_entries(losses: Sequence[nn.Module], batch: TensorDictBase) -> None:
         _require(batch, read, type(loss).__name__)
 
 
+def check_outcomes(loss: nn.Module, batch: TensorDictBase) -> None:
+    """Refuse a batch without the rewards, ends and next entries of which a loss makes its target.
+
+    A loss that reads an advantage may be checked before anybody estimates one, with the keys of the
+    estimator unset in the loss: its own outcomes stay unchecked then.
+    """
+    keys, name = getattr(loss, "tensor_keys", None), type(loss).__name__
+    scores, estimates = known_to_score(loss), isinstance(loss, ValueEstimatorBase)
+    if isinstance(loss, MultiAgentLoss) or scores is None:
+        return
+    if hasattr(keys, "advantage") and not estimates:
+        return
+    shapes = {}
+    for part in ("reward", "done", "terminated"):
+        key = getattr(keys, part, None)
+        if key is None:
+            continue
+        found = batch.get(("next", key), None)
+        if found is None:
+            raise HostError(
+                f"the batch lacks {_next(key)!r}, which {name} reads as {part}: "
+                f"{_outcome_cure(part, batch, estimates)}."
+            )
+        shapes[part] = found.shape
+    for part in ("done", "terminated"):
+        if part in shapes and shapes[part] != shapes.get("reward", shapes[part]):
+            raise HostError(
+                f"{name} reads {part} of shape {list(shapes[part])} beside a reward of shape "
+                f"{list(shapes['reward'])}: {_outcome_cure(part, batch, estimates)}."
+            )
+    actor = getattr(loss, "actor_network", None)
+    # Who bootstraps looks at the next state, by the policy's actions there or by a state value.
+    ahead = getattr(loss, "value_network", None) if scores else actor
+    read = [_next(key) for key in getattr(ahead, "in_keys", ())]
+    drawn = {unravel_key(key) for key in getattr(actor, "out_keys", ())}
+    for critic in (getattr(loss, f"{kind}_network", None) for kind in ("qvalue", "value")):
+        read += [k for k in getattr(critic, "in_keys", ()) if unravel_key(k) not in drawn]
+    _require(batch, read, name)
+
+
+def _next(key: NestedKey) -> NestedKey:
+    found: NestedKey = unravel_key(("next", key))
+    return found
+
+
+def _outcome_cure(part: str, batch: TensorDictBase, estimates: bool) -> str:
+    """Where a batch has the entry that a loss looks for in vain, or how it gets one."""
+    owner = "estimator" if estimates else "loss"
+    reward = [k for k in batch.keys(True, True) if k[0] == "next" and k[-1] == "reward"]
+    there = [k[1:] for k in batch.keys(True, True) if k[0] == "next" and k[-1] == part]
+    fitting = [
+        key
+        for key in there
+        if part == "reward" or not reward or batch["next", *key].shape == batch[reward[-1]].shape
+    ]
+    if fitting:
+        key = fitting[-1][0] if len(fitting[-1]) == 1 else fitting[-1]
+        return f"{owner}.set_keys({part}={key!r}) names the entry of the batch"
+    if part == "reward":
+        return "collect with the environment, and keep its next entries"
+    return (
+        "let the environment write one per agent (ExpandDone), and name it by "
+        f"{owner}.set_keys({part}=...)"
+    )
+
+
 def _require(batch: TensorDictBase, keys: Iterable[NestedKey], owner: str) -> None:
     missing = [key for key in keys if batch.get(key, None) is None]
     if missing:

@@ -65,8 +65,8 @@ class CentralizedActorCriticLoss(MultiAgentLoss):
             (:func:`~vm3ac_modules.modules.make_action_value`).
         value_network: writes ``state_value`` ``[*B, N, 1]``; it alone has a target network.
         terms: what the algorithm adds to the return (:class:`~vm3ac_modules.objectives.Term`);
-            their bonuses are added in this order. The reward scale multiplies them as it does
-            rewards, so that the optimum stays.
+            their bonuses are added in this order. The reward scale multiplies rewards and bonuses
+            alike, so the best policy stays the same.
         gamma: discount per step; :meth:`make_value_estimator` changes it.
         policy_q: critic that trains the policies: ``"first"`` (the paper) or ``"min"``.
         latent: ``"fresh"``: the loss draws its own; ``"stored"`` for that of the batch (MAVEN's).

@@ -53,7 +53,9 @@ def call_network(
     out_keys: Sequence[NestedKey],
     batch_size: torch.Size,
 ) -> list[Tensor]:
-    """Call any tensordict module on these entries; our own ones without the tensordict.
+    """Call a tensordict module on tensors by key.
+
+    Modules of this package are called without a tensordict, which saves time.
 
     Args:
         network: the module.

@@ -31,6 +31,7 @@ from vm3ac_modules.objectives._host_checks import (
     check_keys,
     check_latent_is_used,
     check_optimizers,
+    check_outcomes,
     check_parameters,
     check_ratio,
     check_source,
@@ -59,7 +60,8 @@ def check_host(
     .. math:: \exp\big(\log \pi_\theta(a_t | s_t, z_t) - \log \pi_{\mathrm{old}}\big) = 1
 
     Also checked: the host trains the parameters of this policy and no copy; no parameter has two
-    optimizers, and none of the policy has none; keys and entries agree; the policy acts on z.
+    optimizers, and none of the policy has none; keys and entries agree; the policy acts on z; a
+    loss that makes its own target (SAC, TD3) finds reward, done and terminated, of one shape.
 
     References:
         Schulman et al. 2017, https://arxiv.org/abs/1707.06347, Eq. (6).
@@ -113,6 +115,7 @@ def check_host(
         if not isinstance(loss, MultiAgentLoss):
             _check_actor(loss, own, batch, scores_stored, tolerance)
         check_entries(losses, batch)
+        check_outcomes(loss, batch)
 
 
 def _check_actor(

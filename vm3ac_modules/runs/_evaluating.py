@@ -9,6 +9,7 @@ from typing import Any
 
 from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.envs.carried import carried, load_carried
+from vm3ac_modules.evaluation.names import decimals, plus_minus
 from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
@@ -73,7 +74,9 @@ class Evaluator:
             with self.run.writing("eval.csv"):
                 files.write_evaluation(rows[-1])
         if len(rows) > 1:
-            return "returns " + " ".join(_short(row["return_mean"]) for row in rows)
+            means = [row["return_mean"] for row in rows]
+            digits = decimals(*means)
+            return "returns " + " ".join(plus_minus(mean, math.nan, digits) for mean in means)
         [row] = rows
         return said_of(row)
 
@@ -142,8 +145,4 @@ def said_of(row: Mapping[str, Any]) -> str:
         won = f"against the best response {row['best_response_value']:.3f}, "
     nats = next((row[name] for name in NATS if math.isfinite(row.get(name, math.nan))), None)
     end = "" if nats is None else f", MI {nats + 0.0:.2f} nats"
-    return f"{won}return {_short(row['return_mean'])} +- {_short(row['return_ci95'])}{end}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{won}return {plus_minus(row['return_mean'], row['return_ci95'])}{end}"

@@ -22,15 +22,27 @@ from vm3ac_modules.runs.settings import Settings
 
 
 class SeedFiles:
-    """The files of one seed's run; a resumed one goes on behind so many rows of its logs."""
+    """The files of one seed's run.
+
+    Args:
+        settings: of the seed.
+        frame: at which a resumed run goes on.
+        rows: of metrics.csv and eval.csv behind which it does.
+        configured: whether config.yaml is written; one with nothing left to do keeps its own.
+    """
 
     def __init__(
-        self, settings: Settings, frame: int | None = None, rows: tuple[int, int] = (0, 0)
+        self,
+        settings: Settings,
+        frame: int | None = None,
+        rows: tuple[int, int] = (0, 0),
+        configured: bool = True,
     ) -> None:
         self.settings = settings
         self.run_dir = Path(settings.training.run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        write_config(self.run_dir / "config.yaml", settings.to_dict())
+        if configured:
+            write_config(self.run_dir / "config.yaml", settings.to_dict())
         kept = (None, None) if frame is None else rows
         self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_rows=kept[0])
         self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_rows=kept[1])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vm3ac_modules.envs.tasks import imports
 from vm3ac_modules.runs._reading import DEEPEST, is_deeper, is_whole, read_json
 from vm3ac_modules.runs._state import NOT_IN_HASH, completed
+from vm3ac_modules.runs._step_directory import steps
 from vm3ac_modules.runs.directory import RunDirectoryError
 from vm3ac_modules.runs.packed import CARD, PREFIX, ZOO, located, read_card
 from vm3ac_modules.runs.record import read_config, read_csv_log
@@ -93,7 +94,7 @@ def _run(place: Path) -> Shown:
     config = read_config(place / "config.yaml")
     path = place / "eval.csv"
     log = read_csv_log(path) if path.is_file() else {}
-    last = max(filter(math.isfinite, log.get("frame", ())), default=0.0)
+    last = _done(place, log)
     summary = _json(place / "summary.json", _check_summary) or {}
     evaluation = _json(place / "evaluation.json", _check_evaluation)
     old = {
@@ -105,6 +106,12 @@ def _run(place: Path) -> Shown:
         for name, frame in old.items()
         if frame is not None and frame < last
     )
+    evaluated = _last_frame(log)
+    if log and evaluated < last:
+        outdated += (
+            f"{place}: results are of its last evaluation, at {evaluated:,.0f} steps; it has done "
+            f"{last:,.0f} (vm3ac evaluate run_dir={place} measures its checkpoint)",
+        )
     summary = {} if summary.get("frames", last) < last else summary
     evaluation = evaluation if evaluation and evaluation["frame"] >= last else None
     return Shown(
@@ -118,6 +125,18 @@ def _run(place: Path) -> Shown:
         *_film(place),
         outdated,
     )
+
+
+def _done(place: Path, log: Mapping[str, Sequence[float]]) -> float:
+    """Environment steps that a run has done, by its checkpoints and logs."""
+    metrics = place / "metrics.csv"
+    trained = read_csv_log(metrics) if metrics.is_file() else {}
+    saved = steps(place / "checkpoint")
+    return max(_last_frame(log), _last_frame(trained), *saved[-1:], 0.0)
+
+
+def _last_frame(log: Mapping[str, Sequence[float]]) -> float:
+    return max(filter(math.isfinite, log.get("frame", ())), default=0.0)
 
 
 def _packed(source: Path | str, where: Path) -> Shown:

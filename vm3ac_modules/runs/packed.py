@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vm3ac_modules.extras import require_extra
-from vm3ac_modules.files import write_bytes, write_json
+from vm3ac_modules.files import finite, write_bytes, write_json
+from vm3ac_modules.options import meant
 from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs._migrations import VERSION, migrated
 from vm3ac_modules.runs._reading import DEEPEST, is_deeper, is_whole, read_meta
@@ -33,8 +34,11 @@ __all__ = [
     "zoo_names",
 ]
 
-FORMAT = 1
+FORMAT = 2
+READS = (1, FORMAT)
+"""Formats that are read; cards of the first have no hash of their own."""
 CARD, WEIGHTS = "card.json", "policy.safetensors"
+SEAL = "card_sha256"
 PREFIX = "zoo/"
 ZOO = Path(__file__).with_name("trained")
 LEFT_OUT = ("target_", "qvalue_", "value_", "critic_", "mixer_")
@@ -76,8 +80,9 @@ def located(source: Path | str) -> Path:
         return path
     found = ZOO / path.as_posix().removeprefix(PREFIX)
     if found.parent != ZOO or not (found / CARD).is_file():
+        name, known = path.as_posix(), zoo_names()
         raise CheckpointError(
-            f"the zoo has no {path.as_posix()}; it has {', '.join(zoo_names())}. Directories of "
+            f"the zoo has no {name}{meant(name, known)}; it has {', '.join(known)}. Directories of "
             "your own go by their path."
         )
     return found
@@ -105,7 +110,7 @@ def files_directory(source: Path | str) -> Path:
 
 
 def agent_identity(source: Path | str) -> dict[str, Any]:
-    """What tells a trained agent from all others.
+    """Return hashes that identify a trained agent.
 
     Args:
         source: directory of a run or of a packed agent, or a name of the zoo.
@@ -171,10 +176,10 @@ def read_card(source: Path | str) -> dict[str, Any]:
         card = read_meta(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: it {error}. Get the directory again.") from error
-    if card["version"] != FORMAT:
+    if card["version"] not in READS:
         raise CheckpointError(
-            f"{path.parent} has format version {card['version']}, this package reads {FORMAT}: "
-            "update vm3ac-modules to read it."
+            f"{path.parent} has format version {card['version']}, this package reads {READS[0]} to "
+            f"{READS[-1]}: update vm3ac-modules to read it."
         )
     kinds = {"sha256": str, "config": dict, "trained_by": dict, "config_sha256": str}
     kinds |= {"left_out": list}
@@ -187,7 +192,18 @@ def read_card(source: Path | str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is damaged: {named} is missing or of another kind. Get the directory again."
         )
+    if card["version"] > 1 and _sealed(card) != card:
+        raise CheckpointError(
+            f"{path} was changed since it was written: its SHA-256 differs. Get the directory "
+            "again, or measure and pack the agent anew."
+        )
     return card
+
+
+def _sealed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the hash of all that it says."""
+    said = finite({key: value for key, value in card.items() if key != SEAL})
+    return {**said, SEAL: config_hash(said)}
 
 
 def _read_packed(where: Path) -> SavedAgent:
@@ -284,8 +300,8 @@ def pack_agent(
         "trained_by": dict(saved.trained_by),
         "packed_by": writer(),
     }
-    write_json(place / CARD, card)
+    write_json(place / CARD, _sealed(card))
     if evaluation is not None:
         # Of the files as they will be read, so a card never praises what does not load.
-        write_json(place / CARD, {**card, "evaluation": dict(evaluation(place))})
+        write_json(place / CARD, _sealed({**card, "evaluation": dict(evaluation(place))}))
     return place

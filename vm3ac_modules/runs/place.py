@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from vm3ac_modules.envs.tasks import Task, battle_task, find_task
-from vm3ac_modules.options import OptionsError
+from vm3ac_modules.options import OptionsError, meant
 
 __all__ = ["MOVED", "PLACE", "mapping", "placed"]
 
@@ -66,8 +66,8 @@ def placed(given: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     for key in task:
         if key not in known:
             now = MOVED.get(f"task.{key}")
-            hint = f" It is {now} now." if now else f" Valid: {', '.join(known)}."
-            raise OptionsError(f"unknown key task.{key}.{hint}")
+            hint = f" is {now} now." if now else f"{meant(key, known)}; valid: {', '.join(known)}."
+            raise OptionsError(f"unknown key task.{key}{hint}")
     limit = task.get("max_steps")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise OptionsError(f"task.max_steps must be an integer >= 1 or null, got {limit!r}.")

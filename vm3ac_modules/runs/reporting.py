@@ -15,7 +15,13 @@ from typing import Any
 from vm3ac_modules.evaluation.comparison import comparison_figure
 from vm3ac_modules.evaluation.coordination.report import coordination_table, evaluation_figure
 from vm3ac_modules.evaluation.curves import AggregatedCurve, aggregate_curves
-from vm3ac_modules.evaluation.names import algorithm_title, metric_title, task_title
+from vm3ac_modules.evaluation.names import (
+    algorithm_title,
+    decimals,
+    metric_title,
+    plus_minus,
+    task_title,
+)
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.runs import _page
 from vm3ac_modules.runs._shown import Shown, read_runs
@@ -167,13 +173,13 @@ def _mean(runs: Sequence[Shown], name: str, column: str) -> str:
     values = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not values:
         return "-"
-    digits = 1 if max(map(abs, values)) >= 10 else 3
+    digits = decimals(*values)
     if len(values) > 1:
         mean = summarize_returns(values).mean
         return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
     half = runs[0].summary.get("eval_return_ci95", runs[0].last("return_ci95"))
-    own = name == "eval_return_mean" and half is not None and math.isfinite(half)
-    return f"{values[0]:.{digits}f}" + (f" +- {half:.{digits}f}" if own else "")
+    own = name == "eval_return_mean" and half is not None
+    return plus_minus(values[0], half if own else math.nan, digits)
 
 
 def _curves(found: Experiments, columns: Sequence[str], title: str, place: Path) -> Iterator[str]:

@@ -32,6 +32,7 @@ from vm3ac_modules.runs._evaluating import Evaluator
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs._machine import cores_here
 from vm3ac_modules.runs._progress import make_progress
+from vm3ac_modules.runs._reading import read_json
 from vm3ac_modules.runs._signals import Stopping
 from vm3ac_modules.runs._spreading import crowded
 from vm3ac_modules.runs.directory import RunLock, open_run_directory
@@ -73,11 +74,16 @@ class Run(RunBase):
         open_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
         self.evaluator = Evaluator(self)
         resumed = run_state.restore(self) if training.resume else None
+        known = self.task.failures.get(self.settings.name)
+        if known is not None and known not in self.notes:
+            self.note(known)
+        self.finished = None if resumed is None else self._summary_of_nothing_left()
         self.source.append_transforms(self.replay_transforms)
         frame = None if resumed is None else self.frames
         kept = (0, 0) if resumed is None else tuple(resumed["log_rows"])
-        self.files = [SeedFiles(own, frame, kept) for own in self.settings_of_seeds]
-        if training.seeds > 1:
+        asks = self.finished is None
+        self.files = [SeedFiles(own, frame, kept, asks) for own in self.settings_of_seeds]
+        if training.seeds > 1 and asks:
             write_config(Path(training.run_dir) / "config.yaml", self.settings.to_dict())
         self.metrics.start(self.frames, self.updates)
         self.guard = FiniteGuard(self.frames)
@@ -112,6 +118,8 @@ class Run(RunBase):
 
     def collect(self) -> Iterator[Collected]:
         """Collect until the frames are done; the first evaluation comes before."""
+        if self.finished is not None:
+            return
         steps = self._collecting()
         if self.streams is not None:
             # Last of all, since building draws.
@@ -120,7 +128,8 @@ class Run(RunBase):
             # A run that was stopped behind its first evaluation has it already.
             if self.frames == 0 and self.files[0].last_evaluation != 0:
                 self.said = self.evaluate()
-            progress = make_progress(self.training.progress, self.frames_total, self.frames)
+            total = max(self.frames_total, self.frames)
+            progress = make_progress(self.training.progress, total, self.frames)
             with progress as self.bar:
                 self.bar.say(self.said)
                 turns = iter(steps)
@@ -141,6 +150,23 @@ class Run(RunBase):
         self.stopping.leave()
         # All that follows is made again by a resume: from here on signals end the program at once.
         self.stopping.__exit__()
+
+    def _summary_of_nothing_left(self) -> dict[str, Any] | None:
+        """The summary of a resumed run that has done its frames, and is evaluated; else None."""
+        if self.frames < self.frames_total:
+            return None
+        asked = f"{self.frames:,} steps are done, frames={self.training.frames} asks for no more"
+        place = Path(self.training.run_dir)
+        try:
+            found = read_json(place / "summary.json")
+        except (OSError, ValueError):
+            found = {}
+        current = found.get("frames") == self.frames
+        rest = "the summary stays as it is" if current else "it is evaluated as it is"
+        LOG.warning(
+            "%s: %s: nothing is left to train, %s; give more frames to go on.", place, asked, rest
+        )
+        return found if current else None
 
     def _collecting(self) -> StepCollecting | EpisodeCollecting | SpreadCollecting:
         if self.spread is None:
@@ -240,5 +266,8 @@ class Run(RunBase):
         return self.evaluator.evaluate()
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate a last time, draw, write every summary.json; return the run's."""
-        return self.evaluator.finish()
+        """Evaluate a last time, draw, write every summary.json; return the run's.
+
+        A resumed run with nothing left to do returns the summary that it has.
+        """
+        return self.evaluator.finish() if self.finished is None else self.finished

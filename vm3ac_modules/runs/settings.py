@@ -20,7 +20,7 @@ from vm3ac_modules.algorithms.registry import find_preset
 from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.learning.seeding import LARGEST_SEED
-from vm3ac_modules.options import Options, OptionsError, option
+from vm3ac_modules.options import Options, OptionsError, meant, option
 from vm3ac_modules.runs._spreading import CollectorOptions, check_collector
 from vm3ac_modules.runs.place import PLACE, mapping, placed
 
@@ -192,6 +192,12 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Named loops of trainings on transitions: what it is, and the options that it sets."""
+
+
+def check_loop(name: str) -> None:
+    """Refuse the name of a loop that does not exist."""
+    if name not in LOOPS:
+        raise OptionsError(f"unknown loop {name!r}{meant(name, LOOPS)}; valid: {', '.join(LOOPS)}.")
 
 
 @dataclass(frozen=True)

@@ -18,22 +18,23 @@ SIDE = 16.0
 
 
 class SMACStub:
-    """Two small armies on a field of 16 by 16; the enemies shoot at whom they reach, or approach.
+    """A stand-in for StarCraft: two small armies on a field of 16 by 16.
 
+    Enemies shoot at a unit in range, or approach one.
     Actions, masks, counts and errors are those of ``smac.env.StarCraft2Env``: 0 is for the dead
     and only for them, an illegal action raises ``AssertionError``, the time limit is reported as a
     termination, ``dead_allies`` and ``dead_enemies`` count the dead so far. A shot costs its target
     a point, and two armies that fire at the same time may both fall.
 
     Args:
-        map_name: ignored; games have it.
-        seed: seed of the places where episodes begin.
+        map_name: ignored; accepted since StarCraft's environments take one.
+        seed: seed of the starting positions.
         num_agents: ``N``.
         num_enemies: ``M``.
         hit_points: of each unit.
         enemy_hit_points: of each enemy; as many as an ally's by default.
         episode_limit: time limit, in steps.
-        enemy_shoots: enemies that do not are a target to practise on.
+        enemy_shoots: whether enemies shoot.
         continuing_episode: ``info`` then tells that the time limit was reached, as SMAC's does.
         raise_at: the step, counted from the start of the game, that raises ``ConnectionError``.
         empty_at: the step that loses its connection as SMAC reports it: ``(0, True, {})``.

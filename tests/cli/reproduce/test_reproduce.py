@@ -71,7 +71,7 @@ def test_a_given_beta_is_that_of_the_ablation_only():
         (["loop=fast"], "valid: default, demo, paper"),
         (["tasks="], "tasks must name at least one"),
         (["--algorithms", "vm4ac"], "unknown algorithm 'vm4ac'"),
-        (["--tasks", "predator_prey_9"], "unknown environment 'predator_prey_9'"),
+        (["--tasks", "predator_prey_9"], "unknown task 'predator_prey_9'"),
         (["--seeds", "0"], "seeds must be an integer >= 1 or null, got 0"),
     ],
 )

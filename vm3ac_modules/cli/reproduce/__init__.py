@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 from vm3ac_modules.cli.arguments import fail, say
+from vm3ac_modules.options import meant
 
 __all__ = ["ARTEFACTS", "main"]
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str], program: str = "vm3ac reproduce") -> None:
         say(f"{__doc__}\n\n{program} NAME [key=value ...]; NAME --help says more.\n\n{lines}")
         return
     if name not in ARTEFACTS:
-        fail(f"unknown figure or table {name!r}; valid: {', '.join(ARTEFACTS)}.")
+        hint = meant(name, ARTEFACTS)
+        fail(f"unknown figure or table {name!r}{hint}; valid: {', '.join(ARTEFACTS)}.")
     module = importlib.import_module(f"vm3ac_modules.cli.reproduce.{name}")
     module.main(arguments[1:], f"{program} {name}")

@@ -12,7 +12,7 @@ from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs._configs import config_hash
 from vm3ac_modules.runs.record import read_config
-from vm3ac_modules.runs.settings import LOOPS, Settings
+from vm3ac_modules.runs.settings import LOOPS, Settings, check_loop
 
 UNIMPORTANT = (
     *("seed", "seeds", "run_dir", "device", "threads", "resume", "overwrite", "draw"),
@@ -91,8 +91,7 @@ def settings_of(arguments: Iterable[str]) -> Settings:
                 raise OptionsError(f"unknown key {key!r}.")
         place[name] = value if named else value_of(value)
     loop = config.pop("loop", "default")
-    if loop not in LOOPS:
-        raise OptionsError(f"unknown loop {loop!r}; valid: {', '.join(LOOPS)}.")
+    check_loop(loop)
     return Settings.of({**LOOPS[loop][1], **config})
 
 

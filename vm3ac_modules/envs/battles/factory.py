@@ -14,6 +14,7 @@ from vm3ac_modules.envs.battles.smax import SMAXEnv
 from vm3ac_modules.envs.guard import GAMES, GuardEnv
 from vm3ac_modules.envs.matrix import MATRIX_GAMES, MatrixGameEnv
 from vm3ac_modules.envs.rng import innermost
+from vm3ac_modules.options import meant
 
 __all__ = [
     "BACKENDS",
@@ -95,9 +96,11 @@ def check_battle(backend: str, reward: str) -> None:
         ValueError: for an unknown backend or reward; names the valid ones.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; valid: {', '.join(BACKENDS)}.")
+        hint = meant(backend, BACKENDS)
+        raise ValueError(f"unknown backend {backend!r}{hint}; valid: {', '.join(BACKENDS)}.")
     if reward not in REWARDS:
-        raise ValueError(f"unknown reward {reward!r}; valid: {', '.join(REWARDS)}.")
+        hint = meant(reward, REWARDS)
+        raise ValueError(f"unknown reward {reward!r}{hint}; valid: {', '.join(REWARDS)}.")
     if backend == "games" and reward != "sparse":
         raise ValueError("backend='games': a game pays what it pays; leave reward out.")
 
@@ -115,7 +118,8 @@ def _small_game(
             raise ValueError(f"{name} has no options, got {', '.join(options)}.")
         return MatrixGameEnv(name, num_envs, device, seed)
     if name not in GAMES:
-        raise ValueError(f"unknown game {name!r}; valid: {', '.join(SMALL_GAMES)}.")
+        hint = meant(name, SMALL_GAMES)
+        raise ValueError(f"unknown game {name!r}{hint}; valid: {', '.join(SMALL_GAMES)}.")
     if fixed := [key for key in ("max_steps", "actions") if key in options]:
         raise ValueError(f"{fixed[0]} of {name} is fixed: one step, of numbers.")
     return GuardEnv(num_envs, device, seed, **{**GAMES[name], "actions": "categorical", **options})

@@ -6,9 +6,8 @@ knows no time limit.
 
 from __future__ import annotations
 
-import difflib
-
 from vm3ac_modules.envs.battles.smax_maps import SMAX_MAPS
+from vm3ac_modules.options import meant
 
 __all__ = ["OWN_SCENARIOS", "SMACLITE_MAPS", "smaclite_limit"]
 
@@ -35,7 +34,7 @@ OWN_SCENARIOS = frozenset({"3m", "8m_vs_9m", "3s_vs_3z"})
 
 
 def smaclite_limit(name: str) -> int:
-    """The time limit of a map.
+    """Look up the time limit of a map.
 
     Args:
         name: e.g. ``"2s3z"``.
@@ -52,8 +51,7 @@ def smaclite_limit(name: str) -> int:
     """
     if name in SMACLITE_MAPS:
         return SMACLITE_MAPS[name]
-    close = difflib.get_close_matches(name, SMACLITE_MAPS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = meant(name, SMACLITE_MAPS)
     if name in SMAX_MAPS:
         hint = " (backend='smax' has it)"
     raise ValueError(

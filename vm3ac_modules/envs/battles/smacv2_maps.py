@@ -5,11 +5,12 @@ Units, their shares and the sizes are those of SMACv2 (Ellis et al. 2023, arXiv:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+from vm3ac_modules.options import meant
 
 __all__ = ["SMACV2_MAPS", "SMACv2Map", "smacv2_options"]
 
@@ -100,8 +101,7 @@ def smacv2_options(map_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if "capability_config" in options:
         return {**PROTOCOL, "map_name": map_name, **options}
     if map_name not in SMACV2_MAPS:
-        close = difflib.get_close_matches(map_name, SMACV2_MAPS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = meant(map_name, SMACV2_MAPS)
         if map_name.startswith("10gen_"):
             hint = " (a field: say the size of the teams, too)"
         raise ValueError(

@@ -6,8 +6,9 @@ teams, of SMACv2 (Ellis et al. 2023, arXiv:2212.07489).
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
+
+from vm3ac_modules.options import meant
 
 __all__ = ["SMAX_MAPS", "SmaxMap", "smax_map"]
 
@@ -84,7 +85,7 @@ def _elsewhere(name: str) -> str:
 
 
 def smax_map(name: str) -> SmaxMap:
-    """The map of a name.
+    """Look up a map by name.
 
     Args:
         name: e.g. ``"3s_vs_3z"``.
@@ -108,6 +109,4 @@ def smax_map(name: str) -> SmaxMap:
             f"SMAXEnv: the map {name!r} has {NOT_IN_SMAX[name]}, and SMAX has no such unit; play "
             f"it with {_elsewhere(name)} or take another map; {available}"
         )
-    close = difflib.get_close_matches(name, SMAX_MAPS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"SMAXEnv: unknown map {name!r}{hint}; {available}")
+    raise ValueError(f"SMAXEnv: unknown map {name!r}{meant(name, SMAX_MAPS)}; {available}")

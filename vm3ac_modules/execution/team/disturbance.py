@@ -18,8 +18,7 @@ class Disturbance:
     """Faults during an episode.
 
     Args:
-        agent: the agent that ``clock``, ``seed_offset``, ``episodes_late`` and ``kill_at`` are
-            about.
+        agent: the agent that ``clock``, ``seed_offset``, ``episodes_late`` and ``kill_at`` disturb.
         clock: how that agent reads the clock.
         seed_offset: added to that agent's seed.
         episodes_late: how far that agent's count of episodes is behind; the first one is known.
