@@ -76,9 +76,10 @@ class GuardedRendezvous(JointScenario):
 
     Shapes: the observation of an agent is ``[B, 2M + 3]`` (own position, relative positions of the
     shelters, t / T), ``2N - 2`` more with the relative positions of the others; the state is ``[B,
-    2N + 1]`` (positions, t / T). Metrics, ``[B, 1]`` each, zero before step T: ``mode_<m>``, 1 if
-    all agents are inside shelter m, and ``guarded``, the adversary's share of it. For pictures:
-    ``positions`` ``[B, N, 2]`` and ``shelters`` ``[M, 2]``.
+    2N + 1]`` (positions, t / T), with an adversary M more: what each place pays now, so that values
+    of a critic that reads it stay right while the adversary moves. Metrics, ``[B, 1]`` each, zero
+    before step T: ``mode_<m>``, 1 if all agents are inside shelter m, and ``guarded``, the
+    adversary's share of it. For pictures: ``positions`` ``[B, N, 2]`` and ``shelters`` ``[M, 2]``.
 
     Example:
         >>> from vm3ac_modules.envs import GuardedRendezvous, VMASEnv
@@ -222,8 +223,9 @@ class GuardedRendezvous(JointScenario):
         return torch.cat([*parts, clock], dim=-1)
 
     def state(self) -> Tensor:
-        """The state for a centralized critic, ``[B, 2N + 1]``."""
-        return torch.cat([self.positions.flatten(1), self._clock()], dim=-1)
+        """The state for a centralized critic, ``[B, 2N + 1]``, or M more; see the class."""
+        paid = () if self.kind == "none" else (self.open(),)
+        return torch.cat([self.positions.flatten(1), self._clock(), *paid], dim=-1)
 
     def _clock(self) -> Tensor:
         return (self.steps / self.horizon).unsqueeze(-1)
