@@ -154,8 +154,8 @@ def test_long_games_are_trained_longer_unless_told_otherwise():
         case = game_case(command, Game.of("4:2", task), "ma_sac")
         return case.settings.training.frames, case.settings.training.buffer_size
 
-    assert frames() == (512_000, 25_600)
-    assert frames(("frames", "999")) == (999, 25_600)
+    assert frames() == (512_000, 20_480)
+    assert frames(("frames", "999")) == (999, 20_480)
     assert frames(task="guard") == (64_000, 1280)
 
 

@@ -80,12 +80,11 @@ def test_the_state_says_what_each_place_pays(kind):
         assert torch.allclose(state[:, 5:], shares if kind == "prey" else 1 - shares)
     # Policies do not see it.
     env.scenario.adversary.forget()
-    env.set_seed(0)
-    assert torch.equal(env.reset()[OBSERVATION], seen)
+    assert torch.equal(env.scenario.observations(), seen)
 
 
 def test_a_score_by_hand():
-    env = VMASEnv(GuardedRendezvous(), 2, seed=0, num_modes=2, horizon=1, width=0.5)
+    env = VMASEnv(GuardedRendezvous(), 2, seed=0, num_modes=2, horizon=1, width=0.5, rate=0.1)
     env.reset()
     state = env.simulator_state()
     # Shelters at (0.6, 0) and (-0.6, 0); off by 0.1 and 0.2 after a step of 0.1 to the right.
@@ -173,7 +172,7 @@ def test_the_guard_closes_what_the_team_uses_and_a_prey_avoids_it():
 
 
 def test_rows_that_go_on_tell_the_adversary_nothing():
-    env = make_env("guarded_rendezvous", 4, seed=0, horizon=3)
+    env = make_env("guarded_rendezvous", 4, seed=0, horizon=3, rate=0.1)
     scenario, td = env.base_env.scenario, env.reset()
 
     def stand(td):

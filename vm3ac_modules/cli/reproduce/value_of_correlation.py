@@ -8,7 +8,7 @@ it can: in the guard game (GuardEnv) N agents meet at one of M modes, and a guar
 meet most. With a common z a team reaches 1 - 1/M, without 2^-N at most. A game is written M:N, or
 M:N:width; modes are 0.3 wide for two agents, 0.6 for three and four and 0.8 for more, who never
 meet at narrow ones. tasks=guarded_rendezvous or learning_prey plays the same over twenty steps,
-with a z that is held for an episode and eight times the frames of the one-step game.
+with a z that is held for an episode, and is trained as long as is tuned for it.
 
 The value is that of the frozen policy's actions, mean or drawn, against the best response, as
 vm3ac train logs it (best_response_value), after training and over it; then with a z of its own for

@@ -71,7 +71,7 @@ class GuardedRendezvous(JointScenario):
     * ``width`` (0.3): s > 0, and the distance within which an agent is inside a shelter;
     * ``start`` (0.1): half width of the square around the centre from which agents start;
     * ``sees_others`` (False): whether agents see each other;
-    * ``sharpness`` (20) and ``rate`` (0.1): kappa, and the rate of f per round of episodes;
+    * ``sharpness`` (20) and ``rate`` (0.5): kappa, and the rate of f per round of episodes;
     * ``num_teams`` (1): teams side by side, each against an adversary of its own.
 
     Shapes: the observation of an agent is ``[B, 2M + 3]`` (own position, relative positions of the
@@ -130,7 +130,7 @@ class GuardedRendezvous(JointScenario):
             "kind": kind,
             "num_teams": kwargs.pop("num_teams", 1),
             "sharpness": float(kwargs.pop("sharpness", 20.0)),
-            "rate": float(kwargs.pop("rate", 0.1)),
+            "rate": float(kwargs.pop("rate", 0.5)),
         }
         n, m, t, paid, s = (
             *(self.num_agents, self.num_modes, self.horizon, self.paid_steps),
