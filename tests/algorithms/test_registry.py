@@ -144,6 +144,9 @@ def test_later_rows_of_what_is_tuned_prevail():
     assert tuned("vm3ac", "vmas/balance") == {}
     for name in ("guarded_rendezvous", "learning_prey", "rendezvous"):
         assert tuned("vm3ac", name, ["beta", "latent_held"]) == {"beta": 0.005, "latent_held": True}
+        # MAVEN draws z by what critics see, and must not draw it by the adversary.
+        inputs = {by: tuned(by, name)["critic_input"] for by in ("ma_sac", "maven")}
+        assert inputs == {"ma_sac": "state", "maven": "observations"}
     assert tuned("lica", "battle/smax/sparse/3m")["num_envs"] == 8
     assert "reward_scale" not in tuned("fop", "battle/smax/sparse/3m")
 

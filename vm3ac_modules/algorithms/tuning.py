@@ -28,9 +28,9 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "multiwalker_[23]", {"beta": 0.05}),
     ("*", "multiwalker_4", {"beta": 0.1}),
     # Games of many steps against an adversary: an entropy of every step beside one score, values
-    # that come back from the end, and a z for all steps. Many rows show the adversary the mixture;
-    # critics that see it need not forget; a short replay leaves it no lead. MAVEN's z would be
-    # drawn by what critics see.
+    # that come back from the end, and a z for all steps. Many rows show the adversary the mixture,
+    # and a critic that sees the adversary has no values of where it was. MAVEN draws z by what
+    # critics see.
     *(
         ("*", task, values)
         for task in ("*rendezvous", "learning_prey")
