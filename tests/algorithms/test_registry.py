@@ -151,6 +151,15 @@ def test_later_rows_of_what_is_tuned_prevail():
     assert "reward_scale" not in tuned("fop", "battle/smax/sparse/3m")
 
 
+@pytest.mark.parametrize("task", ["guarded_rendezvous", "multiwalker_3"])
+@pytest.mark.parametrize("name", presets("continuous"))
+def test_every_preset_fits_the_critics_that_are_tuned(env, name, task):
+    chosen = tuned(name, task, ["critic_input", "latent_held", "latent_dim"])
+    options = find_preset(name, "continuous").options
+    chosen = {key: value for key, value in chosen.items() if key in options.names()}
+    build(name, env, hidden=[8], **chosen)
+
+
 @pytest.mark.parametrize("name", presets("continuous"))
 def test_every_preset_fits_what_is_tuned_for_the_guard_game(name):
     from vm3ac_modules.envs import GuardEnv

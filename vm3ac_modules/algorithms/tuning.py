@@ -44,6 +44,8 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ),
     ("maven", "*rendezvous", {"critic_input": "observations"}),
     ("maven", "learning_prey", {"critic_input": "observations"}),
+    # Attention is over the other agents' observations.
+    ("vm3ac_attention", "*", {"critic_input": "observations"}),
     # First find each other, then hold the mixture against a guard that follows it.
     ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
     ("*_auto_*", "guard", {"beta_end": None, "beta_frames": None}),
