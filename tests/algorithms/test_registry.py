@@ -144,8 +144,20 @@ def test_later_rows_of_what_is_tuned_prevail():
     assert tuned("vm3ac", "vmas/balance") == {}
     for name in ("guarded_rendezvous", "learning_prey", "rendezvous"):
         assert tuned("vm3ac", name, ["beta", "latent_held"]) == {"beta": 0.005, "latent_held": True}
+        # MAVEN draws z by what critics see, and must not draw it by the adversary.
+        inputs = {by: tuned(by, name)["critic_input"] for by in ("ma_sac", "maven")}
+        assert inputs == {"ma_sac": "state", "maven": "observations"}
     assert tuned("lica", "battle/smax/sparse/3m")["num_envs"] == 8
     assert "reward_scale" not in tuned("fop", "battle/smax/sparse/3m")
+
+
+@pytest.mark.parametrize("task", ["guarded_rendezvous", "multiwalker_3"])
+@pytest.mark.parametrize("name", presets("continuous"))
+def test_every_preset_fits_the_critics_that_are_tuned(env, name, task):
+    chosen = tuned(name, task, ["critic_input", "latent_held", "latent_dim"])
+    options = find_preset(name, "continuous").options
+    chosen = {key: value for key, value in chosen.items() if key in options.names()}
+    build(name, env, hidden=[8], **chosen)
 
 
 @pytest.mark.parametrize("name", presets("continuous"))

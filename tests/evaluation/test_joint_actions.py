@@ -8,7 +8,7 @@ import torch
 import vm3ac_modules as vm
 from vm3ac_modules.envs import GuardEnv
 from vm3ac_modules.evaluation import evaluate_guard, guard_actions, joint_actions_figure
-from vm3ac_modules.evaluation.joint_actions import best_response
+from vm3ac_modules.evaluation.joint_actions import meetings
 from vm3ac_modules.testing import guard_value
 
 GAME = GuardEnv(num_envs=1)
@@ -29,13 +29,25 @@ def guarded(image):
 
 def at(*modes):
     """Joint actions in which both agents are at each of these modes."""
-    return GAME.modes[list(modes)].unsqueeze(1).expand(-1, 2, -1)
+    return GAME.modes[list(modes)].unsqueeze(1).repeat(1, 2, 1)
 
 
 def test_the_best_response_is_where_all_agents_are_most():
     # Mode 0 is chosen most, but mode 2 is where both agents are.
     choices = torch.tensor([[0, 1], [0, 3], [1, 0], [0, 0], [2, 2], [2, 2], [0, 2]])
-    assert best_response(choices, 4) == 2
+    met, counts = meetings(GAME.modes[choices], GAME)
+    assert counts.tolist() == [1, 0, 2, 0]
+    assert float(counts.sum() - counts.max()) / len(choices) == guard_value(choices, 4)
+    assert met.tolist() == [False, False, False, True, True, True, False]
+
+
+def test_agents_may_have_to_be_within_a_mode():
+    played = at(2, 2, 0)
+    played[0, 1] += torch.tensor([0.0, GAME.width + 0.01])
+    assert meetings(played, GAME)[1].tolist() == [1, 0, 2, 0]
+    met, counts = meetings(played, GAME, within=True)
+    assert met.tolist() == [False, True, True]
+    assert counts.tolist() == [1, 0, 1, 0]
 
 
 def test_the_guard_is_drawn_where_the_team_is(tmp_path):

@@ -28,12 +28,24 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "multiwalker_[23]", {"beta": 0.05}),
     ("*", "multiwalker_4", {"beta": 0.1}),
     # Games of many steps against an adversary: an entropy of every step beside one score, values
-    # that come back from the end, a z for all steps, and a replay as short as the memory of the
-    # adversary.
-    ("*", "*rendezvous", {"beta": 0.005, "tau": 0.02, "buffer_size": 25600}),
-    ("*", "*rendezvous", {"latent_dim": 4, "latent_held": True}),
-    ("*", "learning_prey", {"beta": 0.005, "tau": 0.02, "buffer_size": 25600}),
-    ("*", "learning_prey", {"latent_dim": 4, "latent_held": True}),
+    # that come back from the end, and a z for all steps. Many rows show the adversary the mixture,
+    # and a critic that sees the adversary has no values of where it was. MAVEN draws z by what
+    # critics see.
+    *(
+        ("*", task, values)
+        for task in ("*rendezvous", "learning_prey")
+        for values in (
+            {"beta": 0.005, "tau": 0.02, "latent_dim": 4, "latent_held": True},
+            {"lr": 1e-3, "hidden": (64, 64), "critic_input": "state"},
+            {"num_envs": 256, "batch_size": 256, "buffer_size": 20_480, "updates_per_step": 2},
+            {"frames": 512_000, "eval_every_frames": 51_200, "eval_episodes": 1024},
+            {"checkpoint_every_frames": 102_400},
+        )
+    ),
+    ("maven", "*rendezvous", {"critic_input": "observations"}),
+    ("maven", "learning_prey", {"critic_input": "observations"}),
+    # Attention is over the other agents' observations.
+    ("vm3ac_attention", "*", {"critic_input": "observations"}),
     # First find each other, then hold the mixture against a guard that follows it.
     ("*", "guard", {"beta": 0.05, "beta_end": 0.2, "beta_frames": 64_000}),
     ("*_auto_*", "guard", {"beta_end": None, "beta_frames": None}),

@@ -9,6 +9,7 @@ Shapes: E episodes, N agents, M preys, P points of a curve.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,8 @@ __all__ = [
 _LINE_COLORS = (*COLORS[:6], "black")
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+_WIDE, _TALL = 30, 26
+"""Letters that stand above a panel and beside it."""
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---")
 
 
@@ -90,7 +93,8 @@ def comparison_figure(
             axes.set_xscale("log")
         else:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel=xlabel, ylabel=ylabel if isinstance(ylabel, str) else ylabel[title])
+        height = ylabel if isinstance(ylabel, str) else ylabel[title]
+        axes.set(xlabel=xlabel, ylabel=textwrap.fill(height, _TALL))
         axes.grid(alpha=0.3)
     counts = {label: {c[label].seeds for c in panels.values() if label in c} for label in labels}
     named = titles(labels)
@@ -206,7 +210,7 @@ def bars_figure(
             style = {"color": COLORS[index % 7], "hatch": _HATCHES[index % 8], "ec": "black"}
             axes.bar(place, bar.value, 0.7, yerr=error, capsize=4, label=label, **style)
         axes.axhline(0.0, color="black", lw=0.8)
-        axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=ylabel)
+        axes.set(xticks=[], xlim=(-0.6, most - 0.4), ylabel=textwrap.fill(ylabel, _TALL))
         axes.grid(axis="y", alpha=0.3)
     several = any(math.isfinite(b.low + b.high) for bars in panels.values() for b in bars.values())
     note = "bars: mean over seeds; whiskers: its 95 % interval" if several else ""
@@ -319,7 +323,7 @@ def _grid(
     for axes in places[len(names) :]:
         axes.remove()
     for axes, title in zip(places, names, strict=False):
-        axes.set_title(title, fontsize="medium")
+        axes.set_title(textwrap.fill(title, _WIDE), fontsize="medium")
     return figure, list(places[: len(names)])
 
 

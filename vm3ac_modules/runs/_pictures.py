@@ -15,7 +15,7 @@ from vm3ac_modules.envs.tasks import Task
 from vm3ac_modules.evaluation.battles import battle_gif, unit_trace
 from vm3ac_modules.evaluation.figures import Paths, learning_curve
 from vm3ac_modules.evaluation.film import Area, rollout_gif
-from vm3ac_modules.evaluation.joint_actions import best_response
+from vm3ac_modules.evaluation.joint_actions import meetings
 from vm3ac_modules.evaluation.names import algorithm_title
 from vm3ac_modules.evaluation.protocol import EvaluationResult
 from vm3ac_modules.runs._base import RunBase
@@ -125,7 +125,7 @@ def _draw_games(
 ) -> None:
     """One-step games one after the other; filled is the mode where the best response stands."""
     actions = result.moves["actions"][:, 0].cpu()
-    guarded = best_response(game.choices(actions.to(game.device)).cpu(), game.num_modes)
+    guarded = int(meetings(actions.to(game.device), game)[1].argmax())
     areas = [
         Area((x, y), game.width, filled=game.guarded and mode == guarded)
         for mode, (x, y) in enumerate(game.modes.cpu().tolist())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -16,6 +18,9 @@ from vm3ac_modules.cli.reproduce._cases import settings_of
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._games import Game, game_case, games_of
 from vm3ac_modules.cli.reproduce._results import cell
+from vm3ac_modules.envs import GuardEnv, find_task
+from vm3ac_modules.evaluation.joint_actions import meetings
+from vm3ac_modules.keys import Keys
 from vm3ac_modules.options import OptionsError
 from vm3ac_modules.runs import train
 
@@ -120,6 +125,26 @@ def test_a_game_of_many_steps(tmp_path, monkeypatch):
     rows = table(tmp_path / "values.csv")
     assert {row["game"] for row in rows} == {"guarded_rendezvous M=4, N=2"}
     assert {row["latent"] for row in rows} == {"sample", "independent", "mean"}
+    assert (tmp_path / "guarded_rendezvous_4_2.png").stat().st_size > 1000
+
+
+class Walker:
+    """Both agents walk to the shelter that they see second."""
+
+    def with_latent(self, mode, seed):
+        return self
+
+    def __call__(self, td):
+        step = (10 * td["agents", "observation"][..., 4:6]).clamp(-1, 1)
+        return td.set(("agents", "action"), step)
+
+
+def test_where_episodes_end():
+    task, agent = find_task("guarded_rendezvous"), SimpleNamespace(keys=Keys())
+    trained = SimpleNamespace(task=task, make_env=task.make, policy=Walker(), agent=agent, seed=0)
+    met, counts = meetings(program.ends_of(trained, "sample", 16), GuardEnv(1), within=True)
+    assert met.all()
+    assert counts.tolist() == [0, 16, 0, 0]
 
 
 def test_long_games_are_trained_longer_unless_told_otherwise():
@@ -129,8 +154,8 @@ def test_long_games_are_trained_longer_unless_told_otherwise():
         case = game_case(command, Game.of("4:2", task), "ma_sac")
         return case.settings.training.frames, case.settings.training.buffer_size
 
-    assert frames() == (512_000, 25_600)
-    assert frames(("frames", "999")) == (999, 25_600)
+    assert frames() == (512_000, 20_480)
+    assert frames(("frames", "999")) == (999, 20_480)
     assert frames(task="guard") == (64_000, 1280)
 
 

@@ -61,7 +61,7 @@ def test_specs_and_shapes(options):
     seen = 2 * m + 3 + (2 * n - 2 if options else 0)
     td = env.rollout(25, break_when_any_done=False)
     assert td[OBSERVATION].shape == (3, 25, n, seen)
-    assert td["state"].shape == (3, 25, 2 * n + 1)
+    assert td["state"].shape == (3, 25, 2 * n + 1 + m)
     names = {"guarded", *(f"mode_{k}" for k in range(m))}
     assert set(td["next", "info"].keys()) == names
     # An episode terminates at its horizon, and only there.
@@ -69,8 +69,22 @@ def test_specs_and_shapes(options):
     assert ends.tolist() == [[row, 19] for row in range(3)]
 
 
+@pytest.mark.parametrize("kind", ["guard", "prey", "none"])
+def test_the_state_says_what_each_place_pays(kind):
+    env = VMASEnv(GuardedRendezvous(), 2, seed=0, adversary=kind, horizon=1)
+    env.scenario.adversary.watch(torch.tensor([[1.0, 0, 0, 0]]).expand(2, 4))
+    state, seen = (env.reset()[key] for key in ("state", OBSERVATION))
+    assert state.shape == (2, 5 if kind == "none" else 9)
+    if kind != "none":
+        shares = env.scenario.adversary.shares().expand(2, 4)
+        assert torch.allclose(state[:, 5:], shares if kind == "prey" else 1 - shares)
+    # Policies do not see it.
+    env.scenario.adversary.forget()
+    assert torch.equal(env.scenario.observations(), seen)
+
+
 def test_a_score_by_hand():
-    env = VMASEnv(GuardedRendezvous(), 2, seed=0, num_modes=2, horizon=1, width=0.5)
+    env = VMASEnv(GuardedRendezvous(), 2, seed=0, num_modes=2, horizon=1, width=0.5, rate=0.1)
     env.reset()
     state = env.simulator_state()
     # Shelters at (0.6, 0) and (-0.6, 0); off by 0.1 and 0.2 after a step of 0.1 to the right.
@@ -158,7 +172,7 @@ def test_the_guard_closes_what_the_team_uses_and_a_prey_avoids_it():
 
 
 def test_rows_that_go_on_tell_the_adversary_nothing():
-    env = make_env("guarded_rendezvous", 4, seed=0, horizon=3)
+    env = make_env("guarded_rendezvous", 4, seed=0, horizon=3, rate=0.1)
     scenario, td = env.base_env.scenario, env.reset()
 
     def stand(td):

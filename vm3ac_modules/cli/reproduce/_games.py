@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from vm3ac_modules.algorithms import find_preset
+from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.cli.reproduce._budgets import GAMES, Program
 from vm3ac_modules.cli.reproduce._cases import Case, make_case
 from vm3ac_modules.cli.reproduce._command import Command, Comparison
@@ -22,14 +23,11 @@ __all__ = ["COMMON", "Game", "Games", "default_width", "game_case", "games_of"]
 COMMON = ("sample", "none")
 """Ways to come by z in which a team acts as it was trained."""
 PLAYED = ("guard", "guarded_rendezvous", "learning_prey")
-LONGER = {
-    "frames": 512_000,
-    "updates_per_step": 2,
-    "buffer_size": 25_600,
-    "eval_every_frames": 32_000,
-    "checkpoint_every_frames": 128_000,
-}
-"""What ``budget=cpu`` trains on games of many steps: about 16,000 updates."""
+LONGER = (
+    *("frames", "num_envs", "batch_size", "buffer_size", "updates_per_step"),
+    *("eval_every_frames", "checkpoint_every_frames"),
+)
+"""Of what is tuned for games of many steps, what ``budget=cpu`` says otherwise for one step."""
 
 
 class Game(NamedTuple):
@@ -100,7 +98,7 @@ def game_case(command: Command, game: Game, name: str, **own: Any) -> Case:
     task = options.pop("task")
     said = {f"task.env.{key}": value for key, value in options.items()}
     if task != "guard" and command.options.budget == "cpu":
-        said |= {key: value for key, value in LONGER.items() if key not in command.given}
+        said |= {k: v for k, v in tuned(name, task, LONGER).items() if k not in command.given}
     latent = hasattr(find_preset(name, "continuous").options, "latent_dim")
     given = "algorithm.latent_dim" in command.given
     size = {"algorithm.latent_dim": 4} if latent and not given else {}

@@ -8,7 +8,7 @@ it can: in the guard game (GuardEnv) N agents meet at one of M modes, and a guar
 meet most. With a common z a team reaches 1 - 1/M, without 2^-N at most. A game is written M:N, or
 M:N:width; modes are 0.3 wide for two agents, 0.6 for three and four and 0.8 for more, who never
 meet at narrow ones. tasks=guarded_rendezvous or learning_prey plays the same over twenty steps,
-with a z that is held for an episode and eight times the frames of the one-step game.
+with a z that is held for an episode, and is trained as long as is tuned for it.
 
 The value is that of the frozen policy's actions, mean or drawn, against the best response, as
 vm3ac train logs it (best_response_value), after training and over it; then with a z of its own for
@@ -21,6 +21,7 @@ episode, which here is one step. It writes into out:
     curves.csv                 aggregated values over training
     value_of_correlation.png, modes.png, curves.png
     joint_actions_<M>_<N>.png  what the first seed of every algorithm with a latent plays
+    <task>_<M>_<N>.png         where its episodes end, of games of many steps
 """
 
 from __future__ import annotations
@@ -43,15 +44,17 @@ from vm3ac_modules.cli.reproduce._games import (
 )
 from vm3ac_modules.cli.reproduce._results import Row, cell, markdown_table
 from vm3ac_modules.cli.reproduce._trainings import curve_of, plays_of, trained_panels
+from vm3ac_modules.envs.guard import GuardEnv
 from vm3ac_modules.envs.rng import innermost
 from vm3ac_modules.evaluation.comparison import bars_figure, comparison_figure, write_curves
 from vm3ac_modules.evaluation.games import guard_actions
 from vm3ac_modules.evaluation.joint_actions import joint_actions_figure
+from vm3ac_modules.evaluation.protocol import EXPLORATION, fixed_starts
 from vm3ac_modules.evaluation.statistics import Estimate, summarize_returns
 from vm3ac_modules.files import write_csv, write_text
-from vm3ac_modules.learning.seeding import fork_rng
+from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.options import option
-from vm3ac_modules.runs.loading import load_agent
+from vm3ac_modules.runs.loading import TrainedAgent, load_agent
 
 __all__ = ["main"]
 
@@ -105,8 +108,7 @@ def make(command: Command) -> None:
     write_curves(command.out / "curves.csv", curves)
     write_text(command.out / "value_of_correlation.md", markdown(table, games))
     draw(command, table, games)
-    # The actions of a game of many steps are no points that one picture shows.
-    for title, by_name in runs.items() if command.tasks == ["guard"] else ():
+    for title, by_name in runs.items():
         draw_joint_actions(command, games[title], by_name)
     ylabel = "value against the best response"
     comparison_figure(command.figure("curves"), curves, columns=3, ylabel=ylabel)
@@ -142,20 +144,39 @@ def draw(command: Command, table: Sequence[Mapping[str, Any]], games: Mapping[st
 
 
 def draw_joint_actions(command: Command, game: Game, by_name: Mapping[str, Sequence[Row]]) -> None:
-    """What the first seed's mean actions are, by where z comes from."""
+    """What the first seed's mean actions are, or lead to, by where z comes from."""
+    several = game.task != "guard"
     panels: dict[str, dict[str, torch.Tensor]] = {}
     for name, rows in by_name.items():
         trained = load_agent(command.runs / rows[0]["run_dir"])
-        env: Any = innermost(trained.make_env(1))
         for mode in [mode for mode in MODES if mode in trained.policy.latent_modes]:
-            with fork_rng(trained.seed):
-                played = guard_actions(trained.policy, env, latent=mode)
+            played = ends_of(trained, mode) if several else actions_of(trained, mode)
             panels.setdefault(name, {})[MODES[mode]] = played
     if panels:
         usual = game.width == default_width(game.num_agents)
         sizes = (game.num_modes, game.num_agents, *(() if usual else (game.width,)))
-        picture = command.figure(f"joint_actions_{'_'.join(map(str, sizes))}")
-        joint_actions_figure(picture, panels, env)
+        kind = game.task if several else "joint_actions"
+        picture = command.figure(f"{kind}_{'_'.join(map(str, sizes))}")
+        frame = GuardEnv(1, num_agents=game.num_agents, num_modes=game.num_modes, width=game.width)
+        joint_actions_figure(picture, panels, frame, within=several)
+
+
+def actions_of(trained: TrainedAgent, mode: Any) -> torch.Tensor:
+    """Joint actions of the one-step game ``[D, N, 2]``."""
+    env: Any = innermost(trained.make_env(1))
+    with fork_rng(trained.seed):
+        return guard_actions(trained.policy, env, latent=mode)
+
+
+def ends_of(trained: TrainedAgent, mode: Any, episodes: int = 512) -> torch.Tensor:
+    """Where agents are at the end of episodes of a game of many steps, ``[D, N, 2]``."""
+    seed = evaluation_seed(trained.seed)
+    env = trained.make_env(episodes, seed=seed)
+    policy = trained.policy.with_latent(mode, seed=seed)
+    with fixed_starts(env, seed, EXPLORATION["mean"]):
+        steps = env.rollout(trained.task.limit(env), policy, break_when_any_done=False)
+    # An agent sees its own position first.
+    return steps["next", trained.agent.keys.observation][:, -1, :, :2]
 
 
 def bars(table: Sequence[Mapping[str, Any]], label: str) -> dict[str, dict[str, Estimate]]:

@@ -71,14 +71,15 @@ class GuardedRendezvous(JointScenario):
     * ``width`` (0.3): s > 0, and the distance within which an agent is inside a shelter;
     * ``start`` (0.1): half width of the square around the centre from which agents start;
     * ``sees_others`` (False): whether agents see each other;
-    * ``sharpness`` (20) and ``rate`` (0.1): kappa, and the rate of f per round of episodes;
+    * ``sharpness`` (20) and ``rate`` (0.5): kappa, and the rate of f per round of episodes;
     * ``num_teams`` (1): teams side by side, each against an adversary of its own.
 
     Shapes: the observation of an agent is ``[B, 2M + 3]`` (own position, relative positions of the
     shelters, t / T), ``2N - 2`` more with the relative positions of the others; the state is ``[B,
-    2N + 1]`` (positions, t / T). Metrics, ``[B, 1]`` each, zero before step T: ``mode_<m>``, 1 if
-    all agents are inside shelter m, and ``guarded``, the adversary's share of it. For pictures:
-    ``positions`` ``[B, N, 2]`` and ``shelters`` ``[M, 2]``.
+    2N + 1]`` (positions, t / T), with an adversary M more: what each place pays now, so that values
+    of a critic that reads it stay right while the adversary moves. Metrics, ``[B, 1]`` each, zero
+    before step T: ``mode_<m>``, 1 if all agents are inside shelter m, and ``guarded``, the
+    adversary's share of it. For pictures: ``positions`` ``[B, N, 2]`` and ``shelters`` ``[M, 2]``.
 
     Example:
         >>> from vm3ac_modules.envs import GuardedRendezvous, VMASEnv
@@ -129,7 +130,7 @@ class GuardedRendezvous(JointScenario):
             "kind": kind,
             "num_teams": kwargs.pop("num_teams", 1),
             "sharpness": float(kwargs.pop("sharpness", 20.0)),
-            "rate": float(kwargs.pop("rate", 0.1)),
+            "rate": float(kwargs.pop("rate", 0.5)),
         }
         n, m, t, paid, s = (
             *(self.num_agents, self.num_modes, self.horizon, self.paid_steps),
@@ -222,8 +223,9 @@ class GuardedRendezvous(JointScenario):
         return torch.cat([*parts, clock], dim=-1)
 
     def state(self) -> Tensor:
-        """The state for a centralized critic, ``[B, 2N + 1]``."""
-        return torch.cat([self.positions.flatten(1), self._clock()], dim=-1)
+        """The state for a centralized critic, ``[B, 2N + 1]``, or M more; see the class."""
+        paid = () if self.kind == "none" else (self.open(),)
+        return torch.cat([self.positions.flatten(1), self._clock(), *paid], dim=-1)
 
     def _clock(self) -> Tensor:
         return (self.steps / self.horizon).unsqueeze(-1)
