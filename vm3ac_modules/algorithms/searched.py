@@ -18,34 +18,30 @@ OFF: dict[str, Any] = {
     "epsilon_frames": 25_000,
 }
 ON: dict[str, Any] = {"reward_scale": 0.1, "num_envs": 8, "batch_size": 2}
-DOP = OFF | {"num_envs": 8, "critic_lr": 1e-3, "updates_per_episode": 1.0}
+DOP = OFF | {"num_envs": 8, "critic_lr": 1e-3, "updates_per_episode": 0.5}
 LICA = ON | {"target_tau": 0.02, "lr": 1e-3, "critic_lr": 1e-3}
 VDAC = ON | {"lr": 1e-3, "value_weight": 0.5, "epsilon_end": 0.05, "epsilon_frames": 25_000}
-MAVEN = OFF | {"updates_per_episode": 2.0}
+MAVEN = OFF | {"lr": 1e-3, "updates_per_episode": 2.0}
 SEARCHED: dict[str, tuple[dict[str, Any], ...]] = {
     "dop": (
-        DOP | {"updates_per_episode": 0.5},
         DOP,
+        DOP | {"target_tau": 0.05, "critic_lr": 2e-3},
         DOP | {"lr": 1e-3, "epsilon_start": 1.0, "epsilon_frames": 50_000},
-        DOP | {"lam": 0.95, "target_tau": 0.02},
     ),
     "lica": (
         LICA | {"entropy_weight": 0.06},
         LICA | {"entropy_weight": 0.006, "lr": 2.5e-3},
-        LICA | {"entropy_weight": 0.01, "lam": 0.95},
-        LICA | {"entropy_weight": 0.003, "lam": 0.95},
+        LICA | {"entropy_weight": 0.001, "lam": 0.95, "gamma": 0.95},
     ),
     "vdac": (
         VDAC | {"entropy_weight": 0.02},
         VDAC | {"entropy_weight": 0.005, "lam": 0.95},
-        VDAC | {"entropy_weight": 0.01, "lam": 0.95, "lr": 5e-4},
-        VDAC | {"entropy_weight": 0.002},
+        VDAC | {"entropy_weight": 0.01, "lam": 0.95, "gamma": 0.95},
     ),
     "maven": (
-        MAVEN | {"lr": 1e-3},
-        MAVEN | {"lr": 1e-3, "target_tau": 0.05},
-        MAVEN | {"target_tau": 0.02, "epsilon_frames": 50_000},
-        MAVEN | {"lr": 1e-3, "target_tau": 0.02, "latent_dim": 4, "mi_weight": 0.001},
+        MAVEN,
+        MAVEN | {"target_tau": 0.05},
+        MAVEN | {"target_tau": 0.05, "latent_dim": 4, "mi_weight": 0.001},
     ),
 }
 """Settings by name of the algorithm, each with what differs from its preset."""

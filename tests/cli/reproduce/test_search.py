@@ -103,7 +103,7 @@ def test_without_a_search_the_presets_are_trained(tmp_path, rates):
 
 
 def test_the_search_is_of_one_size_and_the_presets_are_what_it_found():
-    assert {len(settings) for settings in SEARCHED.values()} == {4}
+    assert {len(settings) for settings in SEARCHED.values()} == {3}
     loop = {field.name for field in fields(BattleTraining)}
     for name, settings in SEARCHED.items():
         reference = find_preset(name, "discrete").options
