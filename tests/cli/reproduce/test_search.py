@@ -14,7 +14,7 @@ pytest.importorskip("rliable")
 from contracts.reproduction import arguments, fake, table
 
 from vm3ac_modules.algorithms import find_preset
-from vm3ac_modules.algorithms.searched import SEARCHED
+from vm3ac_modules.algorithms.searched import LOOP, SEARCHED, best
 from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.cli.reproduce import _trainings as runs
 from vm3ac_modules.cli.reproduce import battle_settings, figure4
@@ -103,22 +103,19 @@ def test_without_a_search_the_presets_are_trained(tmp_path, rates):
 
 
 def test_the_search_is_of_one_size_and_the_presets_are_what_it_found():
-    assert {len(settings) for settings in SEARCHED.values()} == {3}
-    loop = {field.name for field in fields(BattleTraining)}
+    assert len({len(settings) for settings in SEARCHED.values()}) == 1
+    assert {field.name for field in fields(BattleTraining)} >= LOOP
     for name, settings in SEARCHED.items():
         reference = find_preset(name, "discrete").options
         own = {field.name for field in fields(reference)}
-        assert all(one.keys() <= own | loop for one in settings)
+        assert all(one.keys() - LOOP <= own for one in settings)
         assert all(a != b for k, a in enumerate(settings) for b in settings[:k])
         found = find_preset(f"{name}_cpu", "discrete").options
-        chosen = [
-            one
-            for one in settings
-            if found == replace(reference, **{k: v for k, v in one.items() if k in own})
-            and tuned(f"{name}_cpu", BATTLE)
-            == tuned(name, BATTLE) | {k: v for k, v in one.items() if k not in own}
-        ]
-        assert len(chosen) == 1
+        assert found == replace(reference, **best(name, loop=False))
+        assert found != reference
+        # The loop of a preset is that of the runs in which it was found.
+        loop = tuned(name, BATTLE) | best(name, loop=True)
+        assert tuned(f"{name}_cpu", BATTLE) == loop
 
 
 def settings(tmp_path, *more):

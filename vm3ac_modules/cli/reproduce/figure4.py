@@ -38,8 +38,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vm3ac_modules.algorithms import find_preset
-from vm3ac_modules.algorithms.searched import SEARCHED
+from vm3ac_modules.algorithms.searched import LOOP, SEARCHED
 from vm3ac_modules.cli.arguments import say
 from vm3ac_modules.cli.reproduce._battles import LATE, Grouped, late_win_rates
 from vm3ac_modules.cli.reproduce._budgets import BATTLES, Program
@@ -142,9 +141,8 @@ def choice(command: Command, task: str, algorithm: str) -> Choice | None:
 
 def candidates(command: Command, algorithm: str) -> list[Own]:
     """An algorithm's settings; an option of the command line is taken as it is."""
-    own = find_preset(algorithm, "discrete").options
     named = (
-        {f"algorithm.{key}" if hasattr(own, key) else key: value for key, value in one.items()}
+        {key if key in LOOP else f"algorithm.{key}": value for key, value in one.items()}
         for one in SEARCHED[algorithm]
     )
     return [left_open(command, one) for one in named]
