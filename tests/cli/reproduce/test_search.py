@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 
@@ -33,16 +31,12 @@ def rates(monkeypatch):
     def launch(line, log):
         given = arguments(line)
         notes.append(given)
-        fake(given)
-        place = Path(given["run_dir"])
         won, returned = found.get(given.get("algorithm.entropy_weight"), (0.0, -9.0))
         early = [(0, 0.0, 0.0), (40, 1.0, 99.0)]
         rows = [*early, (41, won - 0.25, returned), (60, won + 0.25, returned)]
         lines = [",".join(map(str, row)) for row in rows]
-        (place / "eval.csv").write_text("\n".join(["frame,win_rate,return_mean", *lines, ""]))
-        summary = json.loads((place / "summary.json").read_text())
-        summary |= {"win_rate": won, "backend": "smax", "updates": 7}
-        (place / "summary.json").write_text(json.dumps(summary))
+        log = "\n".join(["frame,win_rate,return_mean", *lines, ""])
+        fake(given, log=log, win_rate=won, backend="smax", updates=7)
 
     monkeypatch.setattr(runs, "launch", launch)
     return found, notes
