@@ -218,7 +218,7 @@ def test_mavens_prior_learns_from_rounds(battle):
 @pytest.mark.parametrize(
     ("algorithm", "options", "message"),
     [
-        ("qmix", {}, "unknown algorithm 'qmix'; valid for discrete actions: dop, fop"),
+        ("qmix", {}, "unknown algorithm 'qmix'; valid for discrete actions: dop, .*fop"),
         ("fop", {"latent_dim": 3}, "unknown option 'latent_dim' of fop"),
         ("vdac", {"mixer": "mean"}, "mixer must be .*qmix.*, got 'mean'"),
         ("maven", {"latent_policy": "best"}, "latent_policy must be learned or uniform"),

@@ -57,7 +57,10 @@ def test_a_sweep_of_maps(battle):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("algorithm=qmix", "unknown algorithm 'qmix'; valid for discrete actions: dop, fop, "),
+        (
+            "algorithm=qmix",
+            "unknown algorithm 'qmix'; valid for discrete actions: dop, dop_cpu, fop, ",
+        ),
         ("algorithm=ma_sac", "ma_sac is for continuous actions; valid for discrete actions: dop"),
         ("algorithm.lamb=1", "unknown option 'lamb' of vm3ac (did you mean 'lam'"),
         ("frames=0", "frames must be an integer >= 1, got 0."),

@@ -48,7 +48,7 @@ def offered(script, line, breaks="= "):
         ("vm3ac battle backend=", ["smax", "smaclite", "smac", "smacv2", "games"]),
         ("vm3ac reproduce tab", ["table3"]),
         ("vm3ac reproduce figure5 stage=", ["early", "final"]),
-        ("vm3ac reproduce figure4 algorithms=fop,dop,l", ["fop,dop,lica"]),
+        ("vm3ac reproduce figure4 algorithms=fop,dop,l", ["fop,dop,lica", "fop,dop,lica_cpu"]),
         ("vm3ac completion ", ["bash", "zsh"]),
         ("vm3ac nonsense key=", []),
     ],

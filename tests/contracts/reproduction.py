@@ -21,8 +21,10 @@ def arguments(command):
     return dict(text.split("=", 1) for text in command[4:])
 
 
-def fake(given, *, finished=True):
+def fake(given, *, finished=True, log=None, **measures):
     """The run directories of a training, ``run_dir/seed_<k>`` each if there are several seeds.
+
+    ``log`` is another ``eval.csv``, and ``measures`` are further entries of the summaries.
 
     As in a real training the summaries appear whole: with two jobs the rows of one are collected
     while the other writes.
@@ -34,10 +36,10 @@ def fake(given, *, finished=True):
         (place / "config.yaml").write_text("seed: 0\n")
         final = 10.0 * seed + (5 if given["algorithm"] == "vm3ac" else 0)
         rows = [f"{frame},{final * frame / 256}\n" for frame in (0, 128, 256)]
-        (place / "eval.csv").write_text("frame,return_mean\n" + "".join(rows))
+        (place / "eval.csv").write_text(log or "frame,return_mean\n" + "".join(rows))
         summary = {name: given.get(name, 1) for name in results.COLUMNS}
         summary |= {"eval_return_mean": final, "eval_return_ci95": 1.0, "seed": seed}
-        summary |= {"frames": 256, "versions": {"torch": "2"}, "git_commit": None}
+        summary |= {"frames": 256, "versions": {"torch": "2"}, "git_commit": None, **measures}
         if finished:
             write_json(place / "summary.json", summary)
     if count > 1 and finished:

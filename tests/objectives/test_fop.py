@@ -45,6 +45,7 @@ class TestFOPContract(EpisodeLossContract):
             ({"gamma": 1.1}, r"gamma must be in \[0, 1\], got 1.1"),
             ({"lam": -0.1}, r"lam must be in \[0, 1\]"),
             ({"temperature": 0.0}, "temperature must be positive"),
+            ({"policy_critic": "team"}, "policy_critic must be 'own' or 'joint', got 'team'"),
         ],
     )
     def test_unusable_options(self, options, message):
@@ -132,6 +133,31 @@ def test_actor_loss_is_the_exact_expectation():
             cost = log_prob[t].exp() * (ALPHA * log_prob[t] - lowest)
             total, count = total + cost.sum(-1).sum(), count + cost.shape[0]
     torch.testing.assert_close(out["loss_actor"], total / count)
+
+
+def test_policies_that_follow_the_joint_critic_against_a_loop():
+    loss, td = build(policy_critic="joint"), make_episodes()
+    noise = loss.draw_noise(td)
+    out, total, count = loss(td, noise), 0.0, 0
+    for row, length in enumerate(LENGTHS):
+        e, log_prob, values = views(loss, episode(td, row), loss.qvalue_network_params)
+        drawn = draw_categorical(log_prob.detach(), noise["action"][row, : length + 1])
+        for t in range(length):
+            for i in range(3):
+                for a in range(ACTIONS):
+                    action = drawn[t].clone()
+                    action[i] = a
+                    ask = (loss, e, values, action, loss.qvalue_network_params, t)
+                    lowest = min(team_value(*ask, k) for k in range(2))
+                    own = log_prob[t, i, a]
+                    total = total + own.exp() * (ALPHA * own - lowest) if own.exp() > 0 else total
+                count += 1
+    torch.testing.assert_close(out["loss_actor"], total / count)
+    # The critic itself learns as before.
+    own = build()
+    own.load_state_dict(loss.state_dict())
+    assert own(td, noise)["loss_qvalue"] == out["loss_qvalue"]
+    assert own(td, noise)["loss_actor"] != out["loss_actor"]
 
 
 def test_policy_gradient_leaves_the_critics_alone_and_values_reach_it():

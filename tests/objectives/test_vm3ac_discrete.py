@@ -193,6 +193,24 @@ def test_the_outcomes_drawn_are_what_exact_enumeration_averages(entropy):
     torch.testing.assert_close(exact, torch.stack(sampled).mean(0))
 
 
+def test_the_joint_critic_is_asked_under_one_outcome():
+    td = make_episodes()
+    loss = build(exact_latent=True, policy_critic="joint")
+    noise = loss.draw_noise(td)
+    e, view = views(loss, td, noise)
+    values = torch.randn(*e.seen.shape, 2, 3, ACTIONS, dtype=torch.float64)
+    exact = loss.policy_values(e, view, values)
+    assert exact.shape == view.outcomes.shape
+    loss.exact_latent = False
+    for outcome in range(OUTCOMES):
+        noise["latent"] = torch.eye(OUTCOMES).double()[outcome].expand_as(noise["latent"])
+        _, one = views(loss, td, noise)
+        # What all agents draw under this outcome is what each deviates from.
+        torch.testing.assert_close(exact[outcome], loss.policy_values(e, one, values))
+    assert (exact - exact[:1]).abs().max() > 0
+    assert not exact[:, ~e.seen].any()
+
+
 def test_slices_of_time_change_nothing(monkeypatch):
     from vm3ac_modules.objectives import vm3ac_discrete
 

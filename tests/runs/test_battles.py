@@ -15,6 +15,7 @@ if find_spec("jaxmarl") is None:
 pytest.importorskip("tensorboard")
 
 from vm3ac_modules.algorithms import presets
+from vm3ac_modules.algorithms.searched import SEARCHED
 from vm3ac_modules.runs import (
     CheckpointError,
     Run,
@@ -26,7 +27,8 @@ from vm3ac_modules.runs import (
     train,
 )
 
-DISCRETE = sorted(presets("discrete"))
+# What was searched for a CPU is the same classes with other numbers.
+DISCRETE = sorted(presets("discrete").keys() - {f"{name}_cpu" for name in SEARCHED})
 FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "curve.png", "rollout.gif")
 SUMMARY = {
     *("algorithm", "task", "seed", "frames", "updates", "wall_seconds", "eval_return_mean"),

@@ -11,6 +11,7 @@ import torch
 from contracts.training import differences, run_until, scramble
 
 from vm3ac_modules.algorithms import presets
+from vm3ac_modules.algorithms.searched import SEARCHED
 from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.envs import MATRIX_GAMES, GuardEnv, MatrixGameEnv, battle_task, make_battle_env
 from vm3ac_modules.envs._known import FAILURES, known_failures
@@ -19,7 +20,8 @@ from vm3ac_modules.envs.tasks import find_task
 from vm3ac_modules.evaluation import evaluate
 from vm3ac_modules.runs import Settings, load_agent, read_csv_log, train
 
-DISCRETE = sorted(presets("discrete"))
+# What was searched for a CPU is the same classes with other numbers.
+DISCRETE = sorted(presets("discrete").keys() - {f"{name}_cpu" for name in SEARCHED})
 TINY = {
     "backend": "games",
     "frames": 24,

@@ -5,10 +5,11 @@ Source: Wang et al. 2021, arXiv:2007.12322, and its code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
+from vm3ac_modules.algorithms.searched import best
 from vm3ac_modules.baselines import DOPLoss
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import Both
@@ -49,4 +50,10 @@ class DOP(EpisodeAlgorithm):
         return self.agent(plan, actor, loss, rates={"loss_qvalue": self.critic_lr}, source=Both)
 
 
-PRESETS = {"dop": Preset(DOP(), "decomposed policy gradients, on and off policy")}
+PRESETS = {
+    "dop": Preset(DOP(), "decomposed policy gradients, on and off policy"),
+    "dop_cpu": Preset(
+        replace(DOP(), **best("dop", loop=False)),
+        "the same with the best of the searched settings for a CPU",
+    ),
+}

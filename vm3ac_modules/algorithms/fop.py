@@ -56,10 +56,17 @@ class SoftFactorized(EpisodeAlgorithm):
         False, "soft bonus in the bootstrap value instead of behind the lambda-return"
     )
     mask_soft_values: bool = option(False, "sum only over legal actions in the soft values")
+    policy_critic: str = option(
+        "own",
+        "what the policies follow: own values, or the joint critic beside the others' draws",
+        choices=("own", "joint"),
+    )
 
     def soft_options(self, plan: Plan, *names: str) -> dict[str, Any]:
         """Options of FOP's loss, and these."""
-        own = self.loss_options(plan, "lam", "strict_soft", "mask_soft_values", *names)
+        own = self.loss_options(
+            plan, "lam", "strict_soft", "mask_soft_values", "policy_critic", *names
+        )
         return {**own, "temperature": self.temperature_start}
 
     def factorized_critic(self, plan: Plan) -> FactorizedCritic:

@@ -5,12 +5,13 @@ Source: Zhou et al. 2020, arXiv:2007.02529, and its code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
+from vm3ac_modules.algorithms.searched import best
 from vm3ac_modules.baselines import LICALoss
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import OnPolicy
@@ -57,4 +58,10 @@ class LICA(EpisodeAlgorithm):
         )
 
 
-PRESETS = {"lica": Preset(LICA(), "implicit credit through a critic of the joint policy")}
+PRESETS = {
+    "lica": Preset(LICA(), "implicit credit through a critic of the joint policy"),
+    "lica_cpu": Preset(
+        replace(LICA(), **best("lica", loop=False)),
+        "the same with the best of the searched settings for a CPU",
+    ),
+}

@@ -6,7 +6,7 @@ Source: Mahajan et al. 2019, arXiv:1910.07483, and its code.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from torchrl.envs import EnvBase, Transform
 from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episode_latent import LearnedEpisodeLatent
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
+from vm3ac_modules.algorithms.searched import best
 from vm3ac_modules.baselines import EpisodeLatentPolicy, MAVENDiscreteLoss
 from vm3ac_modules.envs.episode_latent import EpisodeLatent
 from vm3ac_modules.learning.agent import Agent
@@ -83,4 +84,10 @@ class MAVENOnQMIX(LearnedEpisodeLatent, EpisodeAlgorithm):
         return self.with_learner(self.agent(plan, actor, loss, env_transforms=transforms))
 
 
-PRESETS = {"maven": Preset(MAVENOnQMIX(), "QMIX under a latent per episode that must show")}
+PRESETS = {
+    "maven": Preset(MAVENOnQMIX(), "QMIX under a latent per episode that must show"),
+    "maven_cpu": Preset(
+        replace(MAVENOnQMIX(), **best("maven", loop=False)),
+        "the same with the best of the searched settings for a CPU",
+    ),
+}

@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from vm3ac_modules.algorithms.searched import SEARCHED, best
+
 __all__ = ["TUNED", "tuned"]
 
 MATRIX = "battle/games/*/[!gs]*"
@@ -54,11 +56,13 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "python:*", {"num_envs": 16}),
     # The best return of SMAX's shaped reward is 2, that of SMAC's own, when scaled, 20.
     ("*", "battle/smax/shaped/*", {"reward_scale": 10.0}),
-    ("dop", "battle/*", {"num_envs": 16, "batch_size": 16, "updates_per_episode": 0.25}),
-    ("dop", "battle/*", {"max_grad_norm": 20.0}),
-    ("*_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
-    ("lica", "battle/*", {"num_envs": 8, "batch_size": 8}),
-    ("vdac", "battle/*", {"num_envs": 8, "batch_size": 8}),
+    ("dop*", "battle/*", {"num_envs": 16, "batch_size": 16, "updates_per_episode": 0.25}),
+    ("dop*", "battle/*", {"max_grad_norm": 20.0}),
+    ("lica*", "battle/*", {"num_envs": 8, "batch_size": 8}),
+    ("vdac*", "battle/*", {"num_envs": 8, "batch_size": 8}),
+    ("fop_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
+    ("vm3ac_cpu", "battle/*", {"batch_size": 8, "updates_per_episode": 2.0}),
+    *((f"{name}_cpu", "battle/*", best(name, loop=True)) for name in SEARCHED),
     # Small games. The guard moves on: one update per round of 32 episodes, a recent replay.
     ("*", "battle/games/*", {"frames": 25_600, "num_envs": 32, "batch_size": 32, "lr": 2e-3}),
     ("*", "battle/games/*", {"buffer_size": 640, "start_episodes": 32}),
@@ -84,10 +88,10 @@ TUNED: tuple[tuple[str, str, dict[str, Any]], ...] = (
             {"strict_soft": True},
         )
     ),
-    ("dop", MATRIX, {"critic_lr": 2e-3}),
-    ("lica", MATRIX, {"lr": 1e-2, "critic_lr": 2e-2, "entropy_weight": 0.01}),
-    ("lica", MATRIX, {"epsilon_start": 0.0, "epsilon_end": 0.0, "batch_size": 32}),
-    ("vdac", MATRIX, {"value_weight": 0.5, "batch_size": 32}),
+    ("dop*", MATRIX, {"critic_lr": 2e-3}),
+    ("lica*", MATRIX, {"lr": 1e-2, "critic_lr": 2e-2, "entropy_weight": 0.01}),
+    ("lica*", MATRIX, {"epsilon_start": 0.0, "epsilon_end": 0.0, "batch_size": 32}),
+    ("vdac*", MATRIX, {"value_weight": 0.5, "batch_size": 32}),
     ("vm3ac", "battle/games/*", {"num_latents": "all", "latent_dim": 4, "latent_gain": 10.0}),
     ("vm3ac", "battle/games/*", {"pair_weight": "mean", "predictor_lr": 5e-4}),
 )

@@ -5,10 +5,11 @@ Source: Su et al. 2021, "Value-Decomposition Multi-Agent Actor-Critics", arXiv:2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vm3ac_modules.algorithms.base import Plan, Preset, option
 from vm3ac_modules.algorithms.episodes import EpisodeAlgorithm
+from vm3ac_modules.algorithms.searched import best
 from vm3ac_modules.baselines import VDACLoss
 from vm3ac_modules.learning.agent import Agent
 from vm3ac_modules.learning.sources import OnPolicy
@@ -45,4 +46,10 @@ class VDAC(EpisodeAlgorithm):
         return self.agent(plan, actor, loss, source=OnPolicy)
 
 
-PRESETS = {"vdac": Preset(VDAC(), "advantages of a decomposed state value, on policy")}
+PRESETS = {
+    "vdac": Preset(VDAC(), "advantages of a decomposed state value, on policy"),
+    "vdac_cpu": Preset(
+        replace(VDAC(), **best("vdac", loop=False)),
+        "the same with the best of the searched settings for a CPU",
+    ),
+}

@@ -93,3 +93,29 @@ class FactorizedCritic(nn.Module):
         one_hot = nn.functional.one_hot(action, self.num_actions).to(values.dtype)
         total: Tensor = self.mixer(chosen, soft, state, one_hot)
         return total
+
+    def deviations(self, values: Tensor, soft: Tensor, state: Tensor, action: Tensor) -> Tensor:
+        """Values of the team where one agent alone does something else.
+
+        Args:
+            values: what :meth:`individual` returned, ``[*B, K, N, A]``.
+            soft: soft values of the agents, ``[*B, K, N]``.
+            state: ``[*B, S]``.
+            action: what the others do, int64 ``[*B, N]``.
+
+        Returns:
+            ``[*B, K, N, A]``: entry ``[i, a]`` is :meth:`joint` of ``action``, but a for agent i.
+        """
+        num_agents, num_actions = values.shape[-2:]
+        own = torch.eye(num_agents, dtype=torch.bool, device=action.device).unsqueeze(1)
+        number = torch.arange(num_actions, device=action.device).unsqueeze(-1)
+        # Own agent, own action, everyone's action: [*B, N, A, N], in one dimension of all cases.
+        joint = torch.where(own, number, action[..., None, None, :]).flatten(-3, -2)
+
+        def cases(x: Tensor, dims: int) -> Tensor:
+            return x.unsqueeze(-dims - 1).expand(
+                *x.shape[:-dims], joint.shape[-2], *x.shape[-dims:]
+            )
+
+        found = self.joint(cases(values, 3), cases(soft, 2), cases(state, 1), joint)
+        return found.movedim(-2, -1).unflatten(-1, (num_agents, num_actions))

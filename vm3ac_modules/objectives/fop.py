@@ -8,7 +8,7 @@ Reinforcement Learning", ICML, and its code in the version of July 2021.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -24,7 +24,7 @@ from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import require_keys
 from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
-from vm3ac_modules.objectives.episodic import Episodes, EpisodicLoss, chosen
+from vm3ac_modules.objectives.episodic import Episodes, EpisodicLoss, at_slots, chosen
 from vm3ac_modules.objectives.options import check_positive
 
 __all__ = ["FOPLoss", "PolicyView"]
@@ -41,6 +41,8 @@ class PolicyView(NamedTuple):
     """A joint draw from the policies under the drawn latent, int64 ``[B, T + 1, N]``."""
     log_q: Tensor | None = None
     """Predictions from these actions, ``[B, T + 1, N, N, A]``; None without a predictor."""
+    actions: Tensor | None = None
+    """Draws under every outcome of the latent, int64 ``[Z, B, T + 1, N]``; None if not wanted."""
 
 
 class FOPLoss(EpisodicLoss):
@@ -69,6 +71,8 @@ class FOPLoss(EpisodicLoss):
         strict_soft: the entropy inside the bootstrap value.
         mask_soft_values: sum only over legal actions in :math:`V_i`; FOP's code sums over all,
             which gives dead agents an advantage.
+        policy_critic: what the policies follow: ``"own"`` values :math:`Q^k_i(a)`, as FOP does, or
+            the ``"joint"`` critic, :math:`Q^k_{tot}(s, a, a'_{-i})` beside what the others drew.
         options: ``gamma``, ``lam``, ``reward_scale`` and ``keys``, those of
             :class:`~vm3ac_modules.objectives.EpisodicLoss`.
 
@@ -117,12 +121,16 @@ class FOPLoss(EpisodicLoss):
         temperature: float = 0.5,
         strict_soft: bool = False,
         mask_soft_values: bool = False,
+        policy_critic: Literal["own", "joint"] = "own",
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if policy_critic not in ("own", "joint"):
+            raise ValueError(f"policy_critic must be 'own' or 'joint', got {policy_critic!r}.")
         # V_i divides by it.
         check_positive(temperature=temperature)
         self.strict_soft, self.mask_soft_values = strict_soft, mask_soft_values
+        self.policy_critic: Literal["own", "joint"] = policy_critic
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.add_network("actor", actor_network)
         self.add_network("qvalue", qvalue_network, target=True)
@@ -163,7 +171,8 @@ class FOPLoss(EpisodicLoss):
             taken = self._team_value(episodes, values, episodes.action)[:, :-1]
         bonus = self.soft_bonus(view)
         target = self._target(episodes, view, bonus)
-        policy = self.policy_objective(episodes, view, values.detach().amin(-3))
+        followed = self.policy_values(episodes, view, values.detach())
+        policy = self.policy_objective(episodes, view, followed)
         errors = (taken - target.unsqueeze(-1)).square()
         out = {
             "loss_actor": masked_mean(policy[:, :-1], mask),
@@ -236,13 +245,39 @@ class FOPLoss(EpisodicLoss):
         """
         return -chosen(view.log_prob, view.action).mean(-1)
 
+    @torch.no_grad()
+    def policy_values(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
+        """What the policies are to value their actions by, the smallest over critics.
+
+        Args:
+            episodes: the batch.
+            view: the policies along it.
+            values: of every agent's actions by itself, ``[B, T + 1, K, N, A]``.
+
+        Returns:
+            ``[B, T + 1, N, A]``; ``[Z, B, T + 1, N, A]`` where the view has draws of every outcome.
+        """
+        if self.policy_critic == "own":
+            return values.amin(-3)
+        actions = view.action.unsqueeze(0) if view.actions is None else view.actions
+        # All outcomes share the observations: padding is left out.
+        seen = episodes.seen
+        soft = self.soft_values(values, episodes.action_mask)[seen]
+        with self.network("qvalue").filled():
+            found = [
+                self.qvalue_network.deviations(values[seen], soft, episodes.state[seen], drawn)
+                for drawn in actions[:, seen]
+            ]
+        joint = torch.stack([at_slots(one.amin(-3), seen) for one in found])
+        return joint.squeeze(0) if view.actions is None else joint
+
     def policy_objective(self, episodes: Episodes, view: PolicyView, values: Tensor) -> Tensor:
         """What the policies minimize.
 
         Args:
             episodes: the batch.
             view: the policies along it.
-            values: of every agent's actions, the smallest over critics, ``[B, T + 1, N, A]``.
+            values: what :meth:`policy_values` returned.
 
         Returns:
             ``[B, T + 1, N]``.

@@ -203,7 +203,11 @@ class VM3FOPLoss(FOPLoss):
         index = noise.get("latent").argmax(-1)[None, ..., None, None]
         drawn = outcomes.gather(0, index.expand(1, *outcomes.shape[1:])).squeeze(0)
         action = draw_categorical(drawn.detach(), noise.get("action"))
-        return PolicyView(drawn, outcomes, action, self._predictions(episodes, action))
+        actions = None
+        if self.exact_latent and self.policy_critic == "joint":
+            # Everyone's draws belong to one outcome; the noise is the same for all of them.
+            actions = draw_categorical(outcomes.detach(), noise.get("action"))
+        return PolicyView(drawn, outcomes, action, self._predictions(episodes, action), actions)
 
     def _predictions(self, episodes: Episodes, action: Tensor) -> Tensor:
         """Log-probabilities of everyone's action given each one's; 0 where nothing was seen."""
@@ -266,7 +270,7 @@ class VM3FOPLoss(FOPLoss):
         Args:
             episodes: the batch.
             view: the policies along it.
-            values: of every agent's actions, the smallest over critics, ``[B, T + 1, N, A]``.
+            values: what :meth:`policy_values` returned.
 
         Returns:
             ``[B, T + 1, N]``.

@@ -121,7 +121,7 @@ def test_help(name, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert f"usage: python recipes/reproduce/{name}.py" in said
     assert f"vm3ac reproduce {name} budget=cpu" in said
-    frames = {"figure4": 100, "known_answers": 64}.get(name, 256)
+    frames = {"figure4": 100, "battle_settings": 100, "known_answers": 64}.get(name, 256)
     assert re.search(rf"smoke: seeds=2 .*frames={frames} ", said)
 
 
@@ -168,6 +168,6 @@ def test_names_of_figures(capsys):
     with pytest.raises(SystemExit) as ended:
         reproduce.main(["figure9"])
     assert ended.value.code == 2
-    assert "valid: figure3, figure4, figure5" in capsys.readouterr().err
+    assert "valid: figure3, figure4, battle_settings, figure5" in capsys.readouterr().err
     reproduce.main(["--help"])
     assert "table3" in capsys.readouterr().out

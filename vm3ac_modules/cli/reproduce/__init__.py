@@ -13,6 +13,7 @@ __all__ = ["ARTEFACTS", "main"]
 ARTEFACTS = {
     "figure3": "VM3-AC against its baselines on continuous tasks, learning curves",
     "figure4": "VM3-AC on FOP against its baselines on battles, win rates",
+    "battle_settings": "what each setting of a CPU preset for battles is worth",
     "figure5": "where predators are five steps after they started at the center",
     "figure6": "what the latent and the temperature do, on multi-walker",
     "table3": "VM3-AC executed with z ~ N(0, I) and with z = E[z]",

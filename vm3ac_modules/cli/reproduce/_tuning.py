@@ -10,27 +10,30 @@ start), and beta where BETAS has several.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from vm3ac_modules.algorithms import find_preset
 from vm3ac_modules.algorithms.tuning import tuned
 from vm3ac_modules.cli.reproduce._cases import make_case
+from vm3ac_modules.cli.reproduce._choosing import (
+    EVALUATIONS,
+    Choice,
+    Own,
+    Tried,
+    late_mean,
+    left_open,
+    said,
+    try_out,
+)
 from vm3ac_modules.cli.reproduce._command import Command
 from vm3ac_modules.cli.reproduce._results import Row
-from vm3ac_modules.cli.reproduce._trainings import log_of, trained
 from vm3ac_modules.options import OptionsError
 
-FIRST_SEED = 100
-"""Of those on which options are chosen; reported ones begin with 0."""
 SHARE = 4
 """Updates of a reported run to one on which options are chosen."""
 FLOOR = "0.1"
 """Gaussian noise of algorithms without entropy, half ranges: that of MADDPG's preset."""
-EVALUATIONS = 10
-"""Per run, the one before the first update aside."""
-Own = dict[str, object]
 GRID: tuple[tuple[Own, ...], ...] = (
     ({"lr": "3e-4"}, {"lr": "1e-3"}),
     (
@@ -40,17 +43,6 @@ GRID: tuple[tuple[Own, ...], ...] = (
 )
 BETAS = {"predator_prey_4": ("0.2", "0.02")}
 """Table 2's, and the one at which sharing agents are known to learn."""
-
-
-def said(command: Command) -> set[str]:
-    """Options of the command line by their present name, without their group."""
-    return {key.removeprefix("algorithm.") for key in command.given}
-
-
-def left_open(command: Command, own: Own) -> Own:
-    """What the command line does not say itself."""
-    given = said(command)
-    return {k: v for k, v in own.items() if k.removeprefix("algorithm.") not in given}
 
 
 def protocol(command: Command, task: str, algorithm: str) -> Own:
@@ -95,15 +87,6 @@ def for_updates(command: Command, task: str, algorithm: str, own: Own, updates: 
     return left_open(command, length)
 
 
-class Choice(NamedTuple):
-    """What is chosen for an algorithm on a task, and from what."""
-
-    own: Own
-    """Options of the reported runs."""
-    tried: list[dict[str, Any]]
-    """A row per candidate."""
-
-
 def choose(command: Command, task: str, name: str, updates: int) -> Choice | None:
     """An algorithm's options for the reported runs, after training what they are chosen on.
 
@@ -121,36 +104,29 @@ def choose(command: Command, task: str, name: str, updates: int) -> Choice | Non
         length = for_updates(command, task, name, same | part, max(1, updates // SHARE))
         own = same | part | length | left_open(command, {"information_rows": 0})
         cases.append((part, make_case(command, task, name, own)))
-    tuning = replace(command, first_seed=FIRST_SEED, count=command.options.tuning_seeds)
-    rows = trained(tuning, [case for _, case in cases], needed=False)
-    tried = [(score(tuning, rows[case]), part, rows[case]) for part, case in cases if rows[case]]
-    if len(tried) < len(cases):
+    found = try_out(command, cases, score)
+    if found is None:
         return None
-    best = max(tried, key=lambda one: one[0])
-    own = same | best[1]
+    best, tried = found
+    own = same | best.own
     known = {"task": task, "algorithm": name}
-    lines = [known | line_of(*one, chosen=one is best) for one in tried]
+    lines = [known | line_of(one, chosen=one is best) for one in tried]
     return Choice(own | for_updates(command, task, name, own, updates), lines)
 
 
-def line_of(value: float, part: Own, rows: Sequence[Row], *, chosen: bool) -> dict[str, Any]:
+def line_of(tried: Tried, *, chosen: bool) -> dict[str, Any]:
     """A row of tuning.csv."""
     return {
-        "lr": part.get("lr", ""),
-        "share_params": part.get("algorithm.share_params", ""),
-        "beta": part.get("algorithm.beta", ""),
-        "return_mean": round(value, 3),
-        "seeds": " ".join(row["seed"] for row in rows),
-        "updates": rows[0]["updates"],
+        "lr": tried.own.get("lr", ""),
+        "share_params": tried.own.get("algorithm.share_params", ""),
+        "beta": tried.own.get("algorithm.beta", ""),
+        "return_mean": round(tried.score[0], 3),
+        "seeds": " ".join(row["seed"] for row in tried.rows),
+        "updates": tried.rows[0]["updates"],
         "chosen": chosen,
     }
 
 
-def score(command: Command, rows: Sequence[Row]) -> float:
+def score(command: Command, rows: Sequence[Row]) -> tuple[float, ...]:
     """Mean return of the evaluations in the second half of a case's runs."""
-    late = []
-    for row in rows:
-        log = log_of(command, row)
-        half = log["frame"][-1] / 2
-        late += [r for f, r in zip(log["frame"], log["return_mean"], strict=True) if f > half]
-    return sum(late) / len(late)
+    return (late_mean(command, rows, "return_mean", 1 / 2),)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vm3ac_modules.cli.arguments import say
-from vm3ac_modules.cli.reproduce._cases import Case, make_case
+from vm3ac_modules.cli.reproduce._choosing import Choice, chosen_cases
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
 from vm3ac_modules.cli.reproduce._results import (
     OURS,
@@ -43,8 +43,8 @@ from vm3ac_modules.cli.reproduce._results import (
     final_returns,
     markdown_table,
 )
-from vm3ac_modules.cli.reproduce._trainings import curve_of, trained, trained_panels
-from vm3ac_modules.cli.reproduce._tuning import Own, choose, for_updates
+from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
+from vm3ac_modules.cli.reproduce._tuning import choose, for_updates
 from vm3ac_modules.evaluation.comparison import comparison_figure, write_curves
 from vm3ac_modules.evaluation.names import TASK_TITLES, task_title
 from vm3ac_modules.evaluation.statistics import Improvement
@@ -84,7 +84,7 @@ class Figure3(Comparison):
 
 def make(command: Command) -> None:
     """Train what is missing, then aggregate and draw."""
-    panels_of_cases, tried = cases_of(command)
+    panels_of_cases, tried = chosen_cases(command, choice, task_title)
     grouped = trained_panels(command, panels_of_cases)
     panels = {
         title: {name: curve_of(command, found) for name, found in by_name.items()}
@@ -102,31 +102,14 @@ def make(command: Command) -> None:
     say(f"{text}\n-> {command.out}/{names}; {command.runs}/results.csv")
 
 
-def cases_of(command: Command) -> tuple[dict[str, dict[str, Case]], list[dict[str, Any]]]:
-    """Title of each panel -> algorithm -> case, and what options were chosen from.
-
-    Where options are chosen first, an algorithm is trained to its end before the next one is begun.
-    """
-    updates, tuning = command.options.updates, bool(command.options.tuning_seeds)
-    if tuning and updates is None:
-        raise OptionsError("tuning_seeds needs updates: how many a reported run makes.")
-    found: dict[str, dict[str, Case]] = {}
-    tried: list[dict[str, Any]] = []
-    for task in command.tasks:
-        cases = found.setdefault(task_title(task), {})
-        for name in command.algorithms:
-            own: Own = {}
-            if tuning:
-                choice = choose(command, task, name, updates)
-                if choice is None:
-                    continue
-                own, tried = choice.own, tried + choice.tried
-            elif updates is not None:
-                own = for_updates(command, task, name, own, updates)
-            cases[name] = make_case(command, task, name, own)
-            if tuning and not command.options.draw_only:
-                trained(command, [cases[name]])
-    return found, tried
+def choice(command: Command, task: str, name: str) -> Choice | None:
+    """An algorithm's options on a task, after training what they are chosen on."""
+    updates = command.options.updates
+    if command.options.tuning_seeds:
+        if updates is None:
+            raise OptionsError("tuning_seeds needs updates: how many a reported run makes.")
+        return choose(command, task, name, updates)
+    return Choice({} if updates is None else for_updates(command, task, name, {}, updates))
 
 
 def statistics(grouped: Grouped) -> list[dict[str, Any]]:
