@@ -6,6 +6,7 @@ A test compares the page with what this prints.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,7 +33,7 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
-    return str(value) or " "
+    return str(value) or '""'
 
 
 def table(options: Options) -> Iterator[str]:
@@ -41,7 +42,8 @@ def table(options: Options) -> Iterator[str]:
     for row in options.table():
         unit = f" ({row.unit})" if row.unit else ""
         source = f" [{row.source}]" if row.source else ""
-        said = f"{row.meaning}{unit}{source}"
+        # A page would take <k> for a tag.
+        said = escape(f"{row.meaning}{unit}{source}", quote=False)
         yield f"| `{row.name}` | `{shown(row.default)}` | {row.allowed} | {said} |"
 
 

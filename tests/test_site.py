@@ -55,6 +55,12 @@ def anchors_of(page):
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_loses_what_stands_in_angle_brackets(page):
+    """Outside code a page shows ``run_<k>`` as ``run_``: it is taken for a tag."""
+    assert re.findall(r"<(?!https?:|!--)/?[a-zA-Z][^>\n]*>", text_of(page)) == []
+
+
 def problems_of(page, target):
     """What is wrong with a link of a page; nothing where it leads somewhere."""
     if target.startswith(("http://", "https://")):
