@@ -86,7 +86,9 @@ class Gpu(Options):
     device: str = option("cuda", "cuda, cuda:<k>; cpu for a rehearsal")
     out: str = option("runs/gpu", "directory of the results; parts that are there are skipped")
     parts: str = option(",".join(SECONDS), "which parts, with commas")
-    scale: float = option(1.0, "factor on the budgets of all parts", above=0)
+    scale: float = option(
+        1.0, "factor on the budgets of all parts, and on the seconds of learning", above=0
+    )
     cudagraph: str = option("auto", "of the trainings of `learning`", choices=("auto", "off"))
     cudagraph_steps: bool = option(False, "of the trainings of `learning`")
     tiny: bool = option(False, "small sizes, for a rehearsal")
@@ -197,6 +199,7 @@ def seeds(options: Gpu, sizes: Sizes, left: Callable[[], float]) -> Iterator[Job
 
 def learning(options: Gpu, sizes: Sizes, left: Callable[[], float]) -> Iterator[Job]:
     """The same seconds of training for every algorithm, and an evaluation at the end."""
+    seconds_each = sizes.learning * options.scale
 
     def job(algorithm: str) -> dict[str, Any]:
         few = options.tiny
@@ -228,7 +231,7 @@ def learning(options: Gpu, sizes: Sizes, left: Callable[[], float]) -> Iterator[
                 for batch in training.batches(collected):
                     training.learned(training.agent.update(batch))
                 training.after(collected)
-                if time.monotonic() - start >= sizes.learning and training.updates > 0:
+                if time.monotonic() - start >= seconds_each and training.updates > 0:
                     break
             wait(options.device)
             seconds = time.monotonic() - start
@@ -240,7 +243,7 @@ def learning(options: Gpu, sizes: Sizes, left: Callable[[], float]) -> Iterator[
         return {"algorithm": algorithm, "seeds": 3, **done, "captured": captured, **found}
 
     for algorithm in sizes.algorithms:
-        yield algorithm, sizes.learning, partial(job, algorithm)
+        yield algorithm, seconds_each, partial(job, algorithm)
 
 
 PARTS = {part.__name__: part for part in (tests, updates, frames, seeds, learning)}

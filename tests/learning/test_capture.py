@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from torchrl.objectives import HardUpdate
 
 from vm3ac_modules.algorithms import presets
-from vm3ac_modules.learning.capture import CapturedUpdate
+from vm3ac_modules.learning.capture import CapturedCall, CapturedUpdate
 
 CONTINUOUS = sorted(presets("continuous"))
 
@@ -184,3 +184,25 @@ def test_a_cuda_graph_is_an_update(algorithm, seeds):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_draws_go_on_after_a_capture_that_failed(caplog):
+    own = torch.Generator(device="cuda").manual_seed(0)
+
+    def asking(given):
+        x = given["x"] + torch.randn_like(given["x"])
+        x = x + torch.rand(2, generator=own, device="cuda")
+        return TensorDict({"y": x if x.sum() > 0 else -x}, [2])
+
+    def found(call):
+        torch.manual_seed(0)
+        own.manual_seed(0)
+        given = TensorDict({"x": torch.ones(2, device="cuda")}, [2])
+        return torch.stack([call(given)["y"] for _ in range(6)])
+
+    expected = found(asking)
+    torch.testing.assert_close(found(CapturedCall(asking, "It", generators=[own])), expected)
+    assert "It is not replayed as a CUDA graph" in caplog.text
+    assert torch.randn(2, device="cuda").isfinite().all()

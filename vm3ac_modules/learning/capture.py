@@ -6,6 +6,7 @@ An update, a policy and a step of a simulation are functions of tensors: what a 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -88,14 +89,30 @@ def cuda_graph(
         RuntimeError: if the function asks the GPU for a value.
     """
     graph = torch.cuda.CUDAGraph()
-    for generator in generators:
-        graph.register_generator_state(generator)
-    stream = torch.cuda.Stream(device)
-    with (
-        torch.cuda.device(device),
-        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
-    ):
-        out = function()
+    with torch.cuda.device(device):
+        default = torch.cuda.default_generators[torch.cuda.current_device()]
+        drawn_from = [default, *generators]
+        kept = [generator.clone_state() for generator in drawn_from]
+        for generator in generators:
+            graph.register_generator_state(generator)
+        # A graph that is freed while another one is recorded spoils that one.
+        gc.collect()
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.graph(
+                graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"
+            ):
+                out = function()
+        except RuntimeError as error:
+            # They still wait for the graph, and would refuse every further draw.
+            for generator, state in zip(drawn_from, kept, strict=True):
+                generator.graphsafe_set_state(state)
+            # Ending the recording failed because of what went wrong within it.
+            raise RuntimeError(str(error.__context__ or error)) from error
+        finally:
+            if collects:
+                gc.enable()
     return graph.replay, out
 
 
