@@ -63,12 +63,13 @@ def test_watching_never_reads_a_value():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_watching_does_not_synchronize():
     guard = FiniteGuard()
     values = torch.tensor([1.0, BAD[0]], device="cuda")
     mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         guard.watch("losses", values, values)
         guard.watch("losses", values)
     finally:

@@ -99,6 +99,21 @@ def test_steps_on_a_gpu(tmp_path):
         assert RunBase(Settings.of(config(tmp_path, **options))).agent.captures_steps
 
 
+def test_steps_of_other_processes_are_not_replayed(tmp_path):
+    with pretended_device() as device:
+        options = {"device": str(device), "cudagraph_steps": True, "collector": "multi_sync"}
+        with pytest.raises(OptionsError, match="collector=multi_sync steps in others"):
+            Settings.of(config(tmp_path, **options))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_loss_is_compiled_where_it_is_asked_for(tmp_path, monkeypatch, wanted):
+    compiled = []
+    monkeypatch.setattr(Agent, "compile", lambda agent: compiled.append(agent))
+    run = RunBase(Settings.of(config(tmp_path, compile=wanted)))
+    assert compiled == [run.agent] * wanted
+
+
 def test_an_algorithm_that_cannot(tmp_path, monkeypatch):
     monkeypatch.setattr(Agent, "reason_against_capture", "its host counts")
     with pretended_device() as device:

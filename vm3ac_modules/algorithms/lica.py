@@ -62,6 +62,6 @@ PRESETS = {
     "lica": Preset(LICA(), "implicit credit through a critic of the joint policy"),
     "lica_cpu": Preset(
         replace(LICA(), **best("lica", loop=False)),
-        "the same with the best of the searched settings for a CPU",
+        "the same with the searched setting of the highest return; none of them won",
     ),
 }

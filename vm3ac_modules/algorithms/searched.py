@@ -50,7 +50,7 @@ SEARCHED: dict[str, tuple[dict[str, Any], ...]] = {
 }
 """Settings by name of the algorithm, each with what differs from its preset."""
 BEST = {"dop": 1, "lica": 2, "vdac": 2, "maven": 1}
-"""The setting of each that won most on seed 100; where nobody won, that of the highest return."""
+"""The setting that won most on seed 100; LICA and VDAC never won, so that of the best return."""
 
 
 def best(name: str, *, loop: bool) -> dict[str, Any]:

@@ -50,6 +50,6 @@ PRESETS = {
     "vdac": Preset(VDAC(), "advantages of a decomposed state value, on policy"),
     "vdac_cpu": Preset(
         replace(VDAC(), **best("vdac", loop=False)),
-        "the same with the best of the searched settings for a CPU",
+        "the same with the searched setting of the highest return; none of them won",
     ),
 }

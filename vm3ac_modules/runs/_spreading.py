@@ -57,6 +57,11 @@ def check_collector(run: Any, task: Task) -> None:
                 f"{name} is for worker processes: give collector=multi_sync, multi_async or ray."
             )
         return
+    if run.cudagraph_steps:
+        raise OptionsError(
+            "cudagraph_steps=true replays the steps of this process, and "
+            f"collector={run.collector} steps in others: leave one of them out."
+        )
     if rows % workers:
         raise OptionsError(
             f"num_envs={rows} cannot be shared equally by collector_workers={workers}: take "

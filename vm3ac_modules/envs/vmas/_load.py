@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from vm3ac_modules.extras import require_extra
 
@@ -36,3 +37,17 @@ def unused_options_are_errors() -> Iterator[None]:
             if not str(unused).startswith("Scenario kwargs"):
                 raise  # the caller's filters made an error of another warning
             raise ValueError(f"unknown options of the scenario: {unused}") from unused
+
+
+def is_seeded(scenario: Any) -> bool:
+    """Whether a scenario is ours by its type, whatever others call their methods."""
+    from vm3ac_modules.envs.vmas.scenarios._common import SeededScenario
+
+    return isinstance(scenario, SeededScenario)
+
+
+def is_joint(scenario: Any) -> bool:
+    """Whether a scenario tells of all agents at once."""
+    from vm3ac_modules.envs.vmas.scenarios._common import JointScenario
+
+    return isinstance(scenario, JointScenario)

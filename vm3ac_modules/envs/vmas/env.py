@@ -16,7 +16,12 @@ from torchrl.envs.libs.vmas import VmasEnv
 
 from vm3ac_modules.envs.resume import ResumableScenario
 from vm3ac_modules.envs.vmas._joining import in_range, join_alike, join_unlike, told
-from vm3ac_modules.envs.vmas._load import load_vmas, unused_options_are_errors
+from vm3ac_modules.envs.vmas._load import (
+    is_joint,
+    is_seeded,
+    load_vmas,
+    unused_options_are_errors,
+)
 from vm3ac_modules.envs.vmas._streams import RandomStreams
 from vm3ac_modules.keys import Keys
 
@@ -92,7 +97,7 @@ class VMASEnv(VmasEnv):
     def _build_env(self, *, seed: int, scenario: Any, **kwargs: Any) -> Any:
         self._first_seed = seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        self._draws_itself = _is_seeded(scenario)
+        self._draws_itself = is_seeded(scenario)
         if self._draws_itself:
             scenario.set_seed(seed)
         with self._lent_streams(), unused_options_are_errors():
@@ -104,9 +109,9 @@ class VMASEnv(VmasEnv):
         scenario = self.scenario
         # Of one group in the scenario's order, and with actions that are forces.
         names = [agent.name for agent in env.agents]
-        self._joint = _is_joint(scenario) and [*self.group_map.values()] == [names]
+        self._joint = is_joint(scenario) and [*self.group_map.values()] == [names]
         self._joint = self._joint and bool(env.continuous_actions)
-        self._has_state = _is_seeded(scenario) and callable(getattr(scenario, "state", None))
+        self._has_state = is_seeded(scenario) and callable(getattr(scenario, "state", None))
         if self._has_state:
             spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
             size = self.scenario.state().shape[-1]
@@ -178,10 +183,7 @@ class VMASEnv(VmasEnv):
         return bool(self._joint)
 
     def joint_step(self, action: Tensor) -> TensorDictBase:
-        """A step of a ``JointScenario``, without transforms; a training on a GPU replaces it.
-
-        Args:
-            action: ``[B, N, 2]`` in [-1, 1].
+        """A step of a ``JointScenario``, by actions ``[B, N, 2]``; a training on a GPU replaces it.
 
         Returns:
             All entries of the step, ``[B]``.
@@ -225,7 +227,7 @@ class VMASEnv(VmasEnv):
     def _set_seed(self, seed: int | None) -> None:
         seed = _fresh_seed() if seed is None else seed
         self._stream = RandomStreams.seeded(seed, self.device)
-        if _is_seeded(self.scenario):
+        if is_seeded(self.scenario):
             self.scenario.set_seed(seed)
 
     def set_teams(self, teams: int) -> None:
@@ -243,7 +245,7 @@ class VMASEnv(VmasEnv):
         """
         if teams < 1 or self.num_envs % teams:
             raise ValueError(f"{self.num_envs} rows do not divide among {teams} teams.")
-        if _is_seeded(self.scenario):
+        if is_seeded(self.scenario):
             self.scenario.set_teams(teams)
 
     def to(self, device: torch.device | str) -> VMASEnv:
@@ -260,7 +262,7 @@ class VMASEnv(VmasEnv):
             Tensors on the CPU; :meth:`set_rng_state` takes them back.
         """
         state = self._stream.to_tensors()
-        if _is_seeded(self.scenario) and (generators := self.scenario.generators):
+        if is_seeded(self.scenario) and (generators := self.scenario.generators):
             states = torch.stack([generator.get_state() for generator in generators])
             state["generator"] = states if len(generators) > 1 else states[0]
         return state
@@ -341,20 +343,6 @@ def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tens
             f"{method}: the state has the entries {sorted(state)}, this environment needs "
             f"{sorted(expected)}; use one saved from the same scenario and kind of device"
         )
-
-
-def _is_seeded(scenario: Any) -> bool:
-    """Whether a scenario is ours by its type, whatever others call their methods."""
-    from vm3ac_modules.envs.vmas.scenarios._common import SeededScenario
-
-    return isinstance(scenario, SeededScenario)
-
-
-def _is_joint(scenario: Any) -> bool:
-    """Whether a scenario tells of all agents at once."""
-    from vm3ac_modules.envs.vmas.scenarios._common import JointScenario
-
-    return isinstance(scenario, JointScenario)
 
 
 def _fresh_seed() -> int:
