@@ -19,7 +19,6 @@ load_vmas()  # before the next imports: names the missing extra and swallows gym
 
 from vmas.simulator.core import Agent, Sphere, World  # noqa: E402
 from vmas.simulator.scenario import BaseScenario  # noqa: E402
-from vmas.simulator.utils import ScenarioUtils  # noqa: E402
 
 from vm3ac_modules.envs.vmas.scenarios._discs import DiscWorld  # noqa: E402
 
@@ -38,7 +37,8 @@ __all__ = [
 
 def check_options(task: str, unread: dict[str, Any], *rules: tuple[bool, str]) -> None:
     """Refuse options that were not read, and those whose rule (right, message) does not hold."""
-    ScenarioUtils.check_kwargs_consumed(unread, warn=False)
+    if unread:
+        raise ValueError(f"{task}: unknown options: {', '.join(sorted(unread))}.")
     for right, what in rules:
         if not right:
             raise ValueError(f"{task}: {what}")
