@@ -28,9 +28,9 @@ from vm3ac_modules.envs.battles.factory import (
     check_battle,
     make_battle_env,
 )
-from vm3ac_modules.envs.guard import GAMES, GuardEnv
+from vm3ac_modules.envs.guard import GAMES
 from vm3ac_modules.extras import require_extra
-from vm3ac_modules.options import OptionsError, meant
+from vm3ac_modules.options import OptionsError, check_taken, meant
 
 __all__ = [
     "FOREIGN",
@@ -54,9 +54,9 @@ SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
 def _made(path: str, /, *arguments: Any, **options: Any) -> EnvBase:
     """Call what a module of this room defines; it is imported when it is needed."""
     module, name = path.split(":")
-    made: EnvBase = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
-        *arguments, **options
-    )
+    function = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    check_taken(function, options, name)
+    made: EnvBase = function(*arguments, **options)
     return made
 
 
@@ -160,7 +160,7 @@ def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> 
     """
     task = own_tasks().get(name)
     if name in GAMES:
-        task = Task(name, GuardEnv, 1, GAMES[name])
+        task = Task(name, partial(_made, "guard:GuardEnv"), 1, GAMES[name])
     for prefix, build in PREFIXES.items():
         if name.startswith(prefix):
             task = Task(name, partial(build, name.removeprefix(prefix)))
