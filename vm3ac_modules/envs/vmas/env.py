@@ -15,7 +15,13 @@ from torchrl.envs import MarlGroupMapType
 from torchrl.envs.libs.vmas import VmasEnv
 
 from vm3ac_modules.envs.resume import ResumableScenario
-from vm3ac_modules.envs.vmas._joining import in_range, join_alike, join_unlike, told
+from vm3ac_modules.envs.vmas._joining import (
+    check_row_state,
+    in_range,
+    join_alike,
+    join_unlike,
+    told,
+)
 from vm3ac_modules.envs.vmas._load import load_vmas, unused_options_are_errors
 from vm3ac_modules.envs.vmas._streams import RandomStreams
 from vm3ac_modules.keys import Keys
@@ -106,6 +112,8 @@ class VMASEnv(VmasEnv):
         names = [agent.name for agent in env.agents]
         self._joint = _is_joint(scenario) and [*self.group_map.values()] == [names]
         self._joint = self._joint and bool(env.continuous_actions)
+        if _is_seeded(scenario):
+            check_row_state(scenario)
         self._has_state = _is_seeded(scenario) and callable(getattr(scenario, "state", None))
         if self._has_state:
             spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
