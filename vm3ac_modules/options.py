@@ -61,8 +61,8 @@ def check_taken(function: Callable[..., Any], given: Iterable[str], owner: str) 
         vm3ac_modules.options.OptionsError: guard: unknown option 'rat' (did you mean 'rate'?); ...
     """
     # A metaclass (EnvBase's) may take anything, whatever the class takes.
-    called: Any = function
-    taken = inspect.signature(called.__init__ if isinstance(called, type) else called).parameters
+    called = typing.cast(Any, function).__init__ if isinstance(function, type) else function
+    taken = inspect.signature(called).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         return
     given = list(given)
