@@ -93,7 +93,7 @@ def of_shape(scenario: Any, what: str, found: Tensor, wanted: str) -> Tensor:
         ValueError: names the scenario's class and the method, what came and what should.
     """
     sizes = {"B": scenario.world.batch_dim, "N": len(scenario.world.agents)}
-    shape = getattr(found, "shape", None)
+    shape: Any = getattr(found, "shape", None)
     right_number = shape is not None and len(shape) == len(wanted)
     if right_number and all(sizes.get(d, n) == n for d, n in zip(wanted, shape, strict=True)):
         return found
