@@ -50,6 +50,7 @@ PLACES = [re.findall(r"run_dir=(\S+)", command)[0] for command in COMMANDS]
 RESUME = [["train", "resume=true", f"run_dir={place}", "frames=160"] for place in PLACES]
 HELP = ["train", "algorithm=action_cost", "--help"]
 WRONG = ["train", "algorithm=action_cost", *TINY.split(), "algorithm.cost=-1", "run_dir=bad"]
+TYPO = ["train", "task=ring_2", *TINY.split(), "task.env.num_agent=3", "run_dir=typo"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def ends(root):
             file.write_text(block, encoding="utf-8")
         elif block.startswith("# an entry of"):
             (overlay / "entry.py").write_text(block, encoding="utf-8")
-    programs = [json.dumps(program) for program in [*TRAIN, *RESUME, HELP, WRONG]]
+    programs = [json.dumps(program) for program in [*TRAIN, *RESUME, TYPO, HELP, WRONG]]
     done = subprocess.run(
         [sys.executable, "-c", START, str(overlay), *programs],
         cwd=root,
@@ -114,6 +115,13 @@ def test_the_options_of_what_is_added_are_checked_and_listed(ends):
     code, _, error = ends[-1]
     assert code == 2
     assert "cost must be a number >= 0, got -1." in error
+
+
+def test_the_scenario_that_is_added_refuses_options_that_it_does_not_know(ends):
+    code, _, error = ends[-3]
+    assert code == 2
+    assert "unknown options: num_agent" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_the_falsifier_of_the_page_runs():

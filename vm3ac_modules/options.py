@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-__all__ = ["Options", "OptionsError", "Row", "meant", "option"]
+__all__ = ["Options", "OptionsError", "Row", "check_taken", "meant", "option"]
 
 
 class OptionsError(ValueError):
@@ -40,6 +41,38 @@ def meant(name: str, known: Iterable[str], count: int = 1) -> str:
     """
     near = difflib.get_close_matches(name, [*known], n=count)
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def check_taken(function: Callable[..., Any], given: Iterable[str], owner: str) -> None:
+    """Refuse options that a function or class does not take; one with ``**options`` takes all.
+
+    Args:
+        function: what is called with them.
+        given: their names.
+        owner: whose options they are, for the message.
+
+    Raises:
+        OptionsError: names the option, and what is taken besides the others.
+
+    Example:
+        >>> check_taken(lambda *, rate=0.1: rate, ["rat"], "guard")
+        Traceback (most recent call last):
+        ...
+        vm3ac_modules.options.OptionsError: guard: unknown option 'rat' (did you mean 'rate'?); ...
+    """
+    # A metaclass (EnvBase's) may take anything, whatever the class takes.
+    called = typing.cast(Any, function).__init__ if isinstance(function, type) else function
+    taken = inspect.signature(called).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    given = list(given)
+    known = [name for name in taken if name != "self" and name not in given]
+    for name in given:
+        if name not in taken:
+            raise OptionsError(
+                f"{owner}: unknown option {name!r}{meant(name, known)}; valid besides: "
+                f"{', '.join(known)}."
+            )
 
 
 def option(

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchrl.envs.utils import check_env_specs
 
-from vm3ac_modules.envs import GuardEnv, find_task, make_env
+from vm3ac_modules.envs import GuardEnv, find_task, make_battle_env, make_env
+from vm3ac_modules.options import OptionsError
 from vm3ac_modules.testing import correlated_guard_value, guard_value, independent_guard_value
 
 ACTION = ("agents", "action")
@@ -210,3 +211,15 @@ def test_bad_choices():
         guard_value(torch.zeros(0, 2, dtype=torch.int64), 4)
     with pytest.raises(ValueError, match=r"choices must lie in 0\.\.3"):
         guard_value(torch.tensor([[0, 4]]), 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: make_env("guard", 2, num_mode=3),
+        lambda: make_battle_env("guard", 2, backend="games", num_mode=3),
+    ],
+)
+def test_a_misspelt_option_is_answered_with_what_was_meant(make):
+    with pytest.raises(OptionsError, match=r"unknown option 'num_mode' \(did you mean 'num_modes'"):
+        make()

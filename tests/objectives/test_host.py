@@ -18,7 +18,7 @@ from contracts.hosts import (
     scoring,
 )
 from tensordict.nn import ProbabilisticTensorDictSequential
-from torchrl.objectives import ClipPPOLoss
+from torchrl.objectives import A2CLoss, ClipPPOLoss
 
 import vm3ac_modules as vm
 from vm3ac_modules.modules.network import NetworkModule
@@ -312,3 +312,19 @@ def test_a_latent_that_is_held_is_not_drawn_by_a_loss():
     vm.check_host(loss, policy, batch)
     assert bool((loss(batch)["kl_approx"].abs() < 1e-5).all())
     assert torch.equal(batch[KEYS.latent], before[KEYS.latent])
+
+
+@pytest.mark.parametrize("kind", [A2CLoss, ClipPPOLoss])
+def test_a_critic_that_writes_its_values_elsewhere(kind):
+    policy = gaussian_policy()
+    loss = kind(policy.replaying(), vm.make_state_value(4, 2, hidden=(8,)))
+    loss.set_keys(action=KEYS.action, sample_log_prob=KEYS.action_log_prob)
+    said = "reads state values at 'state_value', and its critic_network writes them at .*set_keys"
+    with pytest.raises(HostError, match=said):
+        vm.check_host(loss, policy, collected(policy))
+
+
+def test_optimizers_that_are_none():
+    policy = gaussian_policy()
+    with pytest.raises(ValueError, match=r"optimizers must be .* got None: leave it out"):
+        vm.check_host(sac(policy.fresh()), policy, collected(policy), optimizers=None)

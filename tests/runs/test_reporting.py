@@ -167,6 +167,17 @@ def test_a_film_is_inside(tmp_path):
     assert "vm3ac evaluate run_dir=" in page
 
 
+def test_a_page_offers_no_film_of_what_cannot_be_drawn(tmp_path):
+    run = make_run(tmp_path / "a")
+    game = {"seed": 0, "map": "guard", "backend": "games", "algorithm": {"name": "fop"}}
+    write_config(run / "config.yaml", {**game, "run_dir": str(run), "frames": 100})
+    text = Reader(report_page([run])).text
+    assert "no film; the simulator of guard shows nothing to be drawn." in text
+    assert "vm3ac play" not in text
+    drawn = make_run(tmp_path / "b")
+    assert f"no film; vm3ac play {drawn} draws one." in Reader(report_page([drawn])).text
+
+
 def test_a_film_of_the_zoo_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "zoo" / "guard").mkdir(parents=True)

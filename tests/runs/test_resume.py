@@ -29,6 +29,7 @@ from vm3ac_modules.runs import (
     read_csv_log,
     train,
 )
+from vm3ac_modules.runs.record import read_config
 
 
 def weights_of(state):
@@ -128,11 +129,13 @@ def test_a_resume_with_nothing_left_to_do_says_so(compose, tmp_path, caplog, fra
     place = tmp_path / "run"
     names = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
     before = {name: (place / name).read_bytes() for name in names}
+    events = sorted(place.glob("events*"))
     assert train(compose(frames=frames, resume=True, draw=False)) == first
     said = f"32 steps are done, frames={frames} asks for no more: nothing is left to train"
     assert said in caplog.text
     assert "the summary stays as it is; give more frames to go on." in caplog.text
     assert {name: (place / name).read_bytes() for name in names} == before
+    assert sorted(place.glob("events*")) == events != []
 
 
 def test_a_stopped_run_with_too_few_frames_is_evaluated_as_it_is(compose, tmp_path, caplog):
@@ -141,6 +144,7 @@ def test_a_stopped_run_with_too_few_frames_is_evaluated_as_it_is(compose, tmp_pa
     assert summary["frames"] == 32
     assert "frames=16 asks for no more: nothing is left to train, it is evaluated" in caplog.text
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["frames"] == 32
+    assert read_config(tmp_path / "run" / "config.yaml")["frames"] == 32
 
 
 def test_notes_survive_a_resume(compose):

@@ -154,6 +154,11 @@ def test_an_algorithm_that_is_known_to_fail_is_told_at_the_start(algorithm, said
         assert re.search(said, started[0])
         again = train(configuration("guard", algorithm, tmp_path / "run", resume=True, frames=32))
         assert [note for note in again["notes"] if "known not to" in note] == notes
+        # Who asks for silence is told by the summary alone.
+        caplog.clear()
+        quiet = train(configuration("guard", algorithm, tmp_path / "quiet", progress="off"))
+        assert [note for note in quiet["notes"] if "known not to" in note] == notes
+        assert not [r for r in caplog.records if r.levelname == "WARNING"]
 
 
 def test_who_is_known_to_fail_exists_and_the_game_is_the_same():

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -21,15 +21,16 @@ from torchrl.envs import EnvBase, TransformedEnv
 import vm3ac_modules.envs.vmas.scenarios
 from vm3ac_modules.envs._adversary import best_response_value, prey_value
 from vm3ac_modules.envs._known import known_failures
+from vm3ac_modules.envs._scenario_files import ScenarioFileError, tasks_in
 from vm3ac_modules.envs._task import Plays, Task
 from vm3ac_modules.envs.battles.factory import (
     BattleBackend,
     check_battle,
     make_battle_env,
 )
-from vm3ac_modules.envs.guard import GAMES, GuardEnv
+from vm3ac_modules.envs.guard import GAMES
 from vm3ac_modules.extras import require_extra
-from vm3ac_modules.options import OptionsError, meant
+from vm3ac_modules.options import OptionsError, check_taken, meant
 
 __all__ = [
     "FOREIGN",
@@ -53,9 +54,9 @@ SCENARIOS = "vm3ac_modules.envs.vmas.scenarios"
 def _made(path: str, /, *arguments: Any, **options: Any) -> EnvBase:
     """Call what a module of this room defines; it is imported when it is needed."""
     module, name = path.split(":")
-    made: EnvBase = getattr(importlib.import_module(f"{__package__}.{module}"), name)(
-        *arguments, **options
-    )
+    function = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    check_taken(function, options, name)
+    made: EnvBase = function(*arguments, **options)
     return made
 
 
@@ -88,21 +89,39 @@ def own_tasks() -> dict[str, Task]:
     """The paper's tasks by name, read from the scenarios' files: importing those needs VMAS.
 
     Every file of :mod:`vm3ac_modules.envs.vmas.scenarios` that has ``TASKS`` (name -> ``max_steps``
-    and options) adds them, so a new scenario is a file of its own.
+    and options) adds them, so a new scenario is a file of its own. One that cannot be read is left
+    out with a warning.
     """
     found: dict[str, Task] = {}
-    places = [Path(place) for place in vm3ac_modules.envs.vmas.scenarios.__path__]
-    for file in sorted(file for place in places for file in place.glob("[!_]*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TASKS":
-                for name, values in ast.literal_eval(node.value).items():
-                    options = {k: v for k, v in values.items() if k != "max_steps"}
-                    build = partial(_scenario, file.stem)
-                    found[name] = Task(name, build, values["max_steps"], options)
+    for file in _scenario_files():
+        try:
+            tasks = tasks_in(file)
+        except ScenarioFileError as error:
+            warnings.warn(f"the tasks of this scenario are left out: {error}.", stacklevel=2)
+            continue
+        for name, values in tasks.items():
+            options = {k: v for k, v in values.items() if k != "max_steps"}
+            found[name] = Task(name, partial(_scenario, file.stem), values["max_steps"], options)
     # Where the paper gives no limit (treasure collection, multi-walker), that of the source.
     walkers = {f"multiwalker_{n}": {"num_agents": n} for n in (2, 3, 4)}
     make = partial(_made, "pettingzoo.multiwalker:MultiwalkerEnv")
     return found | {name: Task(name, make, 500, options) for name, options in walkers.items()}
+
+
+def _scenario_files() -> list[Path]:
+    places = [Path(place) for place in vm3ac_modules.envs.vmas.scenarios.__path__]
+    return sorted(file for place in places for file in place.glob("[!_]*.py"))
+
+
+def _unreadable() -> str:
+    """What is wrong with scenarios' files that were left out, to be said of an unknown task."""
+    said = ""
+    for file in _scenario_files():
+        try:
+            tasks_in(file)
+        except ScenarioFileError as error:
+            said += f" The tasks of one scenario could not be read: {error}."
+    return said
 
 
 def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> Task:
@@ -141,7 +160,7 @@ def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> 
     """
     task = own_tasks().get(name)
     if name in GAMES:
-        task = Task(name, GuardEnv, 1, GAMES[name])
+        task = Task(name, partial(_made, "guard:GuardEnv"), 1, GAMES[name])
     for prefix, build in PREFIXES.items():
         if name.startswith(prefix):
             task = Task(name, partial(build, name.removeprefix(prefix)))
@@ -305,7 +324,7 @@ def _unknown(name: str) -> OptionsError:
     absent = "" if find_spec("vmas") else " (vmas/<scenario> once the extra 'vmas' is installed)"
     return OptionsError(
         f"unknown task {name!r}{near}; valid: {', '.join(known)}{absent}, pettingzoo/<module>, "
-        "python:<module>:<function>."
+        f"python:<module>:<function>.{_unreadable()}"
     )
 
 

@@ -213,6 +213,21 @@ def check_keys(loss: nn.Module, policy: Policy, scores: bool) -> None:
             )
 
 
+def check_critic(loss: nn.Module) -> None:
+    """Refuse a key of state values that the loss's own critic does not write.
+
+    The value estimator then fails at the first advantage, in words of its own.
+    """
+    critic, keys = getattr(loss, "critic_network", None), getattr(loss, "tensor_keys", None)
+    read, written = getattr(keys, "value", None), list(getattr(critic, "out_keys", ()))
+    if read is None or not written or unravel_key(read) in map(unravel_key, written):
+        return
+    raise HostError(
+        f"{type(loss).__name__} reads state values at {read!r}, and its critic_network writes "
+        f"them at {written[0]!r}: loss.set_keys(value={written[0]!r})."
+    )
+
+
 def check_entries(losses: Sequence[nn.Module], batch: TensorDictBase) -> None:
     """Refuse a batch that lacks what the losses read of the policy's and the environment's."""
     for loss in losses:

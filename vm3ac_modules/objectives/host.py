@@ -27,6 +27,7 @@ from vm3ac_modules.modules.latent_policy import StoredLatent
 from vm3ac_modules.modules.policy import Policy, policy_leaves
 from vm3ac_modules.objectives._host_checks import (
     HostError,
+    check_critic,
     check_entries,
     check_keys,
     check_latent_is_used,
@@ -81,7 +82,8 @@ def check_host(
 
     Raises:
         HostError: names the first thing that does not fit.
-        ValueError: for a tolerance that is none, or ``scores_stored`` without a policy to check.
+        ValueError: for a tolerance or optimizers that are none, or ``scores_stored`` without a
+            policy to check.
 
     Example:
         >>> from tensordict import TensorDict
@@ -92,7 +94,9 @@ def check_host(
         >>> policy = vm.make_policy(vm.LatentSampler(vm.GaussianPrior(3)), actor)
         >>> value = vm.make_state_value(4, 2)
         >>> td = policy(TensorDict({"agents": {"observation": torch.zeros(5, 2, 4)}}, [5]))
-        >>> check_host(ClipPPOLoss(policy.replaying(), value), policy, td)
+        >>> loss = ClipPPOLoss(policy.replaying(), value)
+        >>> loss.set_keys(value=("agents", "state_value"))
+        >>> check_host(loss, policy, td)
         >>> check_host(ClipPPOLoss(policy.fresh(), value), policy, td)
         Traceback (most recent call last):
         ...
@@ -103,6 +107,11 @@ def check_host(
     """
     if not 0.0 < tolerance < math.inf:
         raise ValueError(f"tolerance must be positive and finite, got {tolerance}.")
+    if not isinstance(optimizers, torch.optim.Optimizer | Iterable):
+        raise ValueError(
+            f"optimizers must be an optimizer or several, got {optimizers!r}: leave it out to have "
+            "them unchecked."
+        )
     owners = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
     own = Policy.of(policy)
     losses: list[nn.Module] = [loss] if mi is None else [loss, mi]
@@ -139,6 +148,7 @@ def _check_actor(
         return  # one's own loss, of which nothing is known
     check_source(loss, network, scores, batch)
     check_keys(loss, policy, scores)
+    check_critic(loss)
     if scores:
         check_ratio(loss, policy, network, batch, tolerance)
 

@@ -176,9 +176,9 @@ class RunBase:
         now = lost_episodes(self.env) if self.task.plays == "episodes" else 0
         return self.lost_before + now
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: int = logging.WARNING) -> None:
         """Log a note for readers of the results and add it to ``summary.json``."""
-        LOG.warning("%s: %s.", self.training.run_dir, text)
+        LOG.log(level, "%s: %s.", self.training.run_dir, text)
         self.notes.append(text)
 
     def counters(self) -> dict[str, Any]:

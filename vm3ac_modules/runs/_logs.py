@@ -21,6 +21,16 @@ from vm3ac_modules.runs.record import CsvLog, read_csv_log, write_config
 from vm3ac_modules.runs.settings import Settings
 
 
+def as_done(settings: Settings, frame: int | None) -> dict[str, Any]:
+    """The configuration that a directory keeps: of no fewer frames than its run has done.
+
+    Args:
+        settings: what the run is told now.
+        frame: at which it goes on; None for a new one.
+    """
+    return {**settings.to_dict(), "frames": max(settings.training.frames, frame or 0)}
+
+
 class SeedFiles:
     """The files of one seed's run.
 
@@ -28,7 +38,7 @@ class SeedFiles:
         settings: of the seed.
         frame: at which a resumed run goes on.
         rows: of metrics.csv and eval.csv behind which it does.
-        configured: whether config.yaml is written; one with nothing left to do keeps its own.
+        finished: whether nothing is left to do: config.yaml stays, and no logger is opened.
     """
 
     def __init__(
@@ -36,18 +46,19 @@ class SeedFiles:
         settings: Settings,
         frame: int | None = None,
         rows: tuple[int, int] = (0, 0),
-        configured: bool = True,
+        finished: bool = False,
     ) -> None:
         self.settings = settings
         self.run_dir = Path(settings.training.run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        if configured:
-            write_config(self.run_dir / "config.yaml", settings.to_dict())
+        config = as_done(settings, frame)
+        if not finished:
+            write_config(self.run_dir / "config.yaml", config)
         kept = (None, None) if frame is None else rows
         self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_rows=kept[0])
         self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_rows=kept[1])
         title = f"{settings.name} on {settings.task.title}, seed {settings.training.seed}"
-        names, config = settings.training.logger, settings.to_dict()
+        names = () if finished else settings.training.logger
         self.logs = make_logs(names, self.run_dir, title, config, frame)
 
     @property

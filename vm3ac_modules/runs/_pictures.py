@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torchrl.envs import EnvBase
 
 from vm3ac_modules.envs.guard import GuardEnv
 from vm3ac_modules.envs.rng import innermost
-from vm3ac_modules.envs.tasks import Task
+from vm3ac_modules.envs.tasks import Task, imports
 from vm3ac_modules.evaluation.battles import battle_gif, unit_trace
 from vm3ac_modules.evaluation.figures import Paths, learning_curve
 from vm3ac_modules.evaluation.film import Area, rollout_gif
@@ -21,6 +22,7 @@ from vm3ac_modules.evaluation.protocol import EvaluationResult
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._logs import SeedFiles
 from vm3ac_modules.runs.record import read_csv_log
+from vm3ac_modules.runs.settings import Settings
 
 POINTS = ("preys", "treasures", "landmarks", "shelters")
 """Where a scenario keeps the points that its agents go to."""
@@ -42,6 +44,27 @@ def observer(task: Task, env: EnvBase) -> Callable[[EnvBase], Tensor] | None:
             else lambda env: innermost(env).modes.expand(env.batch_size[0], -1, -1)
         )
     return positions if hasattr(base, "positions") or hasattr(base, "scenario") else None
+
+
+def can_be_drawn(config: Mapping[str, Any]) -> bool:
+    """Whether a film of a run can be made; True also where asking would start or import much.
+
+    Args:
+        config: of a run, as ``config.yaml`` holds it.
+    """
+    named = config.get("task")
+    name = named.get("name") if isinstance(named, Mapping) else None
+    if isinstance(name, str) and imports(name):
+        return True  # a page imports no module that a directory names
+    with suppress(ValueError, TypeError, AttributeError, KeyError, ImportError):
+        task = Settings.of(dict(config)).task
+        if not task.row_is_process:
+            env = task.make(1)
+            try:
+                return observer(task, env) is not None
+            finally:
+                env.close(raise_if_closed=False)
+    return True
 
 
 def positions(env: EnvBase) -> Tensor:

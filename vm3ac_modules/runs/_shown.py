@@ -46,6 +46,8 @@ class Shown(NamedTuple):
     """Why there is none, where the directory has a file of that name."""
     outdated: tuple[str, ...] = ()
     """What was left out since the run went on after it, a sentence each."""
+    config: Mapping[str, Any] = {}
+    """The configuration, complete."""
 
     @property
     def frames(self) -> int:
@@ -124,6 +126,7 @@ def _run(place: Path) -> Shown:
         _versions(summary.get("versions", {}), summary) if summary else {},
         *_film(place),
         outdated,
+        config,
     )
 
 
@@ -158,6 +161,7 @@ def _packed(source: Path | str, where: Path) -> Shown:
         _versions({k: v for k, v in by.items() if k != "git_commit"}, by),
         # Programs write there what they find of the zoo's agents; a reader makes no directory.
         *_film(Path("runs") / PREFIX / where.name if where.parent == ZOO else where),
+        config=card["config"],
     )
 
 

@@ -24,6 +24,7 @@ from vm3ac_modules.evaluation.names import (
 )
 from vm3ac_modules.evaluation.statistics import summarize_returns
 from vm3ac_modules.runs import _page
+from vm3ac_modules.runs._pictures import can_be_drawn
 from vm3ac_modules.runs._shown import Shown, read_runs
 from vm3ac_modules.runs.directory import RunDirectoryError
 
@@ -262,7 +263,10 @@ def _films(found: Experiments) -> Iterator[str]:
     for label, run in films.items():
         if not run.film:
             why = f" ({run.no_film})" if run.no_film else ""
-            yield _page.paragraph(f"{label}: no film{why}; vm3ac play {run.source} draws one.")
+            how = f"vm3ac play {run.source} draws one"
+            if not can_be_drawn(run.config):
+                how = f"the simulator of {run.task} shows nothing to be drawn"
+            yield _page.paragraph(f"{label}: no film{why}; {how}.")
 
 
 def _settings(found: Experiments) -> Iterator[str]:

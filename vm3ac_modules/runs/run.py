@@ -29,7 +29,7 @@ from vm3ac_modules.learning.seeding import set_rng_state
 from vm3ac_modules.runs import _state as run_state
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._evaluating import Evaluator
-from vm3ac_modules.runs._logs import SeedFiles
+from vm3ac_modules.runs._logs import SeedFiles, as_done
 from vm3ac_modules.runs._machine import cores_here
 from vm3ac_modules.runs._progress import make_progress
 from vm3ac_modules.runs._reading import read_json
@@ -76,15 +76,17 @@ class Run(RunBase):
         resumed = run_state.restore(self) if training.resume else None
         known = self.task.failures.get(self.settings.name)
         if known is not None and known not in self.notes:
-            self.note(known)
+            # Who asks for silence may train a control that is to fail.
+            quiet = training.progress == "off"
+            self.note(known, logging.INFO if quiet else logging.WARNING)
         self.finished = None if resumed is None else self._summary_of_nothing_left()
         self.source.append_transforms(self.replay_transforms)
         frame = None if resumed is None else self.frames
         kept = (0, 0) if resumed is None else tuple(resumed["log_rows"])
-        asks = self.finished is None
-        self.files = [SeedFiles(own, frame, kept, asks) for own in self.settings_of_seeds]
-        if training.seeds > 1 and asks:
-            write_config(Path(training.run_dir) / "config.yaml", self.settings.to_dict())
+        over = self.finished is not None
+        self.files = [SeedFiles(own, frame, kept, over) for own in self.settings_of_seeds]
+        if training.seeds > 1 and not over:
+            write_config(Path(training.run_dir) / "config.yaml", as_done(self.settings, frame))
         self.metrics.start(self.frames, self.updates)
         self.guard = FiniteGuard(self.frames)
         self.workers: SpreadCollecting | None = None

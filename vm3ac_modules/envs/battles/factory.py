@@ -14,7 +14,7 @@ from vm3ac_modules.envs.battles.smax import SMAXEnv
 from vm3ac_modules.envs.guard import GAMES, GuardEnv
 from vm3ac_modules.envs.matrix import MATRIX_GAMES, MatrixGameEnv
 from vm3ac_modules.envs.rng import innermost
-from vm3ac_modules.options import meant
+from vm3ac_modules.options import check_taken, meant
 
 __all__ = [
     "BACKENDS",
@@ -122,6 +122,7 @@ def _small_game(
         raise ValueError(f"unknown game {name!r}{hint}; valid: {', '.join(SMALL_GAMES)}.")
     if fixed := [key for key in ("max_steps", "actions") if key in options]:
         raise ValueError(f"{fixed[0]} of {name} is fixed: one step, of numbers.")
+    check_taken(GuardEnv, ["num_envs", "device", "seed", "actions", *options], name)
     return GuardEnv(num_envs, device, seed, **{**GAMES[name], "actions": "categorical", **options})
 
 

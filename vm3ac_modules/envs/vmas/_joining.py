@@ -12,7 +12,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-__all__ = ["in_range", "join_alike", "join_unlike", "told"]
+__all__ = ["check_row_state", "in_range", "join_alike", "join_unlike", "of_shape", "told"]
 
 
 def join_alike(own: Mapping[str, list[Any]], batch: torch.Size) -> TensorDictBase:
@@ -65,11 +65,62 @@ def told(scenario: Any, rewards: bool) -> TensorDictBase:
 
     Copies, since a reset of one row writes into what the scenario keeps.
     """
-    own: dict[str, Any] = {"observation": scenario.observations().clone()}
-    shape = own["observation"].shape[:2]
+    seen = of_shape(scenario, "observations()", scenario.observations(), "BNO")
+    own: dict[str, Any] = {"observation": seen.clone()}
+    shape = seen.shape[:2]
     if rewards:
-        own["reward"] = scenario.rewards().unsqueeze(-1).clone()
+        paid = of_shape(scenario, "rewards()", scenario.rewards(), "BN")
+        own["reward"] = paid.unsqueeze(-1).clone()
     if metrics := scenario.metrics():
-        of_team = {key: value.float()[:, None, None] for key, value in metrics.items()}
+        of_team = {
+            key: of_shape(scenario, f"metrics()[{key!r}]", value, "B").float()[:, None, None]
+            for key, value in metrics.items()
+        }
         own["info"] = {key: value.expand(*shape, 1).clone() for key, value in of_team.items()}
     return TensorDict(own, shape)
+
+
+def of_shape(scenario: Any, what: str, found: Tensor, wanted: str) -> Tensor:
+    """What a scenario told, if it has the shape that it should; a device is not asked.
+
+    Args:
+        scenario: it, with its world.
+        what: the method, for the message.
+        found: what it gave.
+        wanted: letters of the shape: B rows, N agents; any size for another letter.
+
+    Raises:
+        ValueError: names the scenario's class and the method, what came and what should.
+    """
+    sizes = {"B": scenario.world.batch_dim, "N": len(scenario.world.agents)}
+    shape: Any = getattr(found, "shape", None)
+    right_number = shape is not None and len(shape) == len(wanted)
+    if right_number and all(sizes.get(d, n) == n for d, n in zip(wanted, shape, strict=True)):
+        return found
+    came = type(found).__name__ if shape is None else list(shape)
+    right = ", ".join(str(sizes.get(letter, letter)) for letter in wanted)
+    raise ValueError(
+        f"{type(scenario).__name__}.{what} returned {came}, wanted [{right}] "
+        f"([{', '.join(wanted)}]: B rows, N agents)."
+    )
+
+
+def check_row_state(scenario: Any) -> None:
+    """Refuse names of the state that a scenario does not have once it was reset.
+
+    Args:
+        scenario: a ``SeededScenario``.
+
+    Raises:
+        ValueError: names the class and the attribute.
+    """
+    rows = scenario.world.batch_dim
+    for name in scenario.row_state:
+        value = getattr(scenario, name, None)
+        if not isinstance(value, Tensor) or value.shape[:1] != (rows,):
+            kind = type(value).__name__
+            came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else kind
+            raise ValueError(
+                f"{type(scenario).__name__}.row_state names {name!r}, which is {came} after a "
+                f"reset, wanted a tensor [{rows}, ...]: name attributes that hold the state."
+            )

@@ -51,3 +51,12 @@ def is_joint(scenario: Any) -> bool:
     from vm3ac_modules.envs.vmas.scenarios._common import JointScenario
 
     return isinstance(scenario, JointScenario)
+
+
+def check_names(method: str, state: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse a state with other entries than expected."""
+    if state.keys() != expected.keys():
+        raise ValueError(
+            f"{method}: the state has the entries {sorted(state)}, this environment needs "
+            f"{sorted(expected)}; use one saved from the same scenario and kind of device"
+        )

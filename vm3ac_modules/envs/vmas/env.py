@@ -15,8 +15,15 @@ from torchrl.envs import MarlGroupMapType
 from torchrl.envs.libs.vmas import VmasEnv
 
 from vm3ac_modules.envs.resume import ResumableScenario
-from vm3ac_modules.envs.vmas._joining import in_range, join_alike, join_unlike, told
+from vm3ac_modules.envs.vmas._joining import (
+    check_row_state,
+    in_range,
+    join_alike,
+    join_unlike,
+    told,
+)
 from vm3ac_modules.envs.vmas._load import (
+    check_names,
     is_joint,
     is_seeded,
     load_vmas,
@@ -112,6 +119,8 @@ class VMASEnv(VmasEnv):
         self._joint = is_joint(scenario) and [*self.group_map.values()] == [names]
         self._joint = self._joint and bool(env.continuous_actions)
         self._has_state = is_seeded(scenario) and callable(getattr(scenario, "state", None))
+        if is_seeded(scenario):
+            check_row_state(scenario)
         if self._has_state:
             spec = self.full_observation_spec_unbatched  # type: ignore[has-type]
             size = self.scenario.state().shape[-1]
@@ -276,7 +285,7 @@ class VMASEnv(VmasEnv):
         Raises:
             ValueError: the state has other entries than this environment's.
         """
-        _check_names("set_rng_state", state, self.get_rng_state())
+        check_names("set_rng_state", state, self.get_rng_state())
         self._stream = RandomStreams.from_tensors(state)
         if "generator" in state:
             own = self.scenario.generators
@@ -320,7 +329,7 @@ class VMASEnv(VmasEnv):
             ValueError: the state does not fit this environment.
         """
         expected = self.simulator_state()
-        _check_names("load_simulator_state", state, expected)
+        check_names("load_simulator_state", state, expected)
         for name, value in expected.items():
             if state[name].shape != value.shape:
                 raise ValueError(
@@ -335,14 +344,6 @@ class VMASEnv(VmasEnv):
         for i, entity in enumerate(self.world.entities):
             for name in ENTITY_STATE:
                 setattr(entity.state, name, state[name][:, i].to(expected[name], copy=True))
-
-
-def _check_names(method: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    if state.keys() != expected.keys():
-        raise ValueError(
-            f"{method}: the state has the entries {sorted(state)}, this environment needs "
-            f"{sorted(expected)}; use one saved from the same scenario and kind of device"
-        )
 
 
 def _fresh_seed() -> int:

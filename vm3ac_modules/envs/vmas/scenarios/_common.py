@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from vm3ac_modules.envs.resume import ResumableScenario
+from vm3ac_modules.envs.vmas._joining import of_shape
 from vm3ac_modules.envs.vmas._load import load_vmas
 
 load_vmas()  # before the next imports: names the missing extra and swallows gym's notice
 
 from vmas.simulator.core import Agent, Sphere, World  # noqa: E402
 from vmas.simulator.scenario import BaseScenario  # noqa: E402
-from vmas.simulator.utils import ScenarioUtils  # noqa: E402
 
 from vm3ac_modules.envs.vmas.scenarios._discs import DiscWorld  # noqa: E402
 
@@ -38,7 +38,8 @@ __all__ = [
 
 def check_options(task: str, unread: dict[str, Any], *rules: tuple[bool, str]) -> None:
     """Refuse options that were not read, and those whose rule (right, message) does not hold."""
-    ScenarioUtils.check_kwargs_consumed(unread, warn=False)
+    if unread:
+        raise ValueError(f"{task}: unknown options: {', '.join(sorted(unread))}.")
     for right, what in rules:
         if not right:
             raise ValueError(f"{task}: {what}")
@@ -228,11 +229,12 @@ class JointScenario(SeededScenario):
 
     def observation(self, agent: Agent) -> Tensor:
         """What one agent sees, ``[B, O]``."""
-        return self.observations()[:, self.index(agent)]
+        seen = of_shape(self, "observations()", self.observations(), "BNO")
+        return seen[:, self.index(agent)]
 
     def reward(self, agent: Agent) -> Tensor:
         """The reward of one agent for the last step, ``[B]``."""
-        return self.rewards()[:, self.index(agent)]
+        return of_shape(self, "rewards()", self.rewards(), "BN")[:, self.index(agent)]
 
     def info(self, agent: Agent) -> dict[str, Tensor]:
         """The team's metrics, ``[B]`` each."""
