@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ScenarioFileError", "tasks_in"]
+__all__ = ["ScenarioFileError", "read_scenarios", "tasks_in"]
 
 RULE = (
     "TASKS must be a literal that maps each task's name to its options, "
@@ -17,6 +17,28 @@ RULE = (
 
 class ScenarioFileError(ValueError):
     """A scenario's file whose tasks cannot be read; says which file, and what is asked of it."""
+
+
+def read_scenarios(
+    folders: Iterable[str],
+) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], list[ScenarioFileError]]:
+    """The tasks of all scenarios' files.
+
+    Args:
+        folders: where the files lie; names that begin with ``_`` are none.
+
+    Returns:
+        Task -> name of its file without ``.py``, and its options; and what is wrong with files that
+        cannot be read.
+    """
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    unreadable: list[ScenarioFileError] = []
+    for file in sorted(file for place in folders for file in Path(place).glob("[!_]*.py")):
+        try:
+            found |= {name: (file.stem, options) for name, options in tasks_in(file).items()}
+        except ScenarioFileError as error:
+            unreadable.append(error)
+    return found, unreadable
 
 
 def tasks_in(file: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -21,7 +21,7 @@ from torchrl.envs import EnvBase, TransformedEnv
 import vm3ac_modules.envs.vmas.scenarios
 from vm3ac_modules.envs._adversary import best_response_value, prey_value
 from vm3ac_modules.envs._known import known_failures
-from vm3ac_modules.envs._scenario_files import ScenarioFileError, tasks_in
+from vm3ac_modules.envs._scenario_files import read_scenarios
 from vm3ac_modules.envs._task import Plays, Task
 from vm3ac_modules.envs.battles.factory import (
     BattleBackend,
@@ -93,35 +93,16 @@ def own_tasks() -> dict[str, Task]:
     out with a warning.
     """
     found: dict[str, Task] = {}
-    for file in _scenario_files():
-        try:
-            tasks = tasks_in(file)
-        except ScenarioFileError as error:
-            warnings.warn(f"the tasks of this scenario are left out: {error}.", stacklevel=2)
-            continue
-        for name, values in tasks.items():
-            options = {k: v for k, v in values.items() if k != "max_steps"}
-            found[name] = Task(name, partial(_scenario, file.stem), values["max_steps"], options)
+    tasks, unreadable = read_scenarios(vm3ac_modules.envs.vmas.scenarios.__path__)
+    for error in unreadable:
+        warnings.warn(f"the tasks of this scenario are left out: {error}.", stacklevel=2)
+    for name, (module, values) in tasks.items():
+        options = {k: v for k, v in values.items() if k != "max_steps"}
+        found[name] = Task(name, partial(_scenario, module), values["max_steps"], options)
     # Where the paper gives no limit (treasure collection, multi-walker), that of the source.
     walkers = {f"multiwalker_{n}": {"num_agents": n} for n in (2, 3, 4)}
     make = partial(_made, "pettingzoo.multiwalker:MultiwalkerEnv")
     return found | {name: Task(name, make, 500, options) for name, options in walkers.items()}
-
-
-def _scenario_files() -> list[Path]:
-    places = [Path(place) for place in vm3ac_modules.envs.vmas.scenarios.__path__]
-    return sorted(file for place in places for file in place.glob("[!_]*.py"))
-
-
-def _unreadable() -> str:
-    """What is wrong with scenarios' files that were left out, to be said of an unknown task."""
-    said = ""
-    for file in _scenario_files():
-        try:
-            tasks_in(file)
-        except ScenarioFileError as error:
-            said += f" The tasks of one scenario could not be read: {error}."
-    return said
 
 
 def find_task(name: str, /, *, max_steps: int | None = None, **options: Any) -> Task:
@@ -322,9 +303,11 @@ def _unknown(name: str) -> OptionsError:
     # A scenario of VMAS is often named without its prefix.
     near = meant(name, known) or meant(VMAS_PREFIX + name, known)
     absent = "" if find_spec("vmas") else " (vmas/<scenario> once the extra 'vmas' is installed)"
+    _, unreadable = read_scenarios(vm3ac_modules.envs.vmas.scenarios.__path__)
+    left_out = (f" The tasks of one scenario could not be read: {error}." for error in unreadable)
     return OptionsError(
         f"unknown task {name!r}{near}; valid: {', '.join(known)}{absent}, pettingzoo/<module>, "
-        f"python:<module>:<function>.{_unreadable()}"
+        f"python:<module>:<function>.{''.join(left_out)}"
     )
 
 

@@ -26,16 +26,18 @@ from vm3ac_modules.modules.latent import LatentSampler
 from vm3ac_modules.modules.latent_policy import StoredLatent
 from vm3ac_modules.modules.policy import Policy, policy_leaves
 from vm3ac_modules.objectives._host_checks import (
-    HostError,
     check_critic,
-    check_entries,
     check_keys,
     check_latent_is_used,
     check_optimizers,
-    check_outcomes,
     check_parameters,
     check_ratio,
     check_source,
+)
+from vm3ac_modules.objectives._host_entries import (
+    HostError,
+    check_entries,
+    check_outcomes,
     known_to_score,
 )
 from vm3ac_modules.objectives.base import MultiAgentLoss
