@@ -17,7 +17,7 @@ from vm3ac_modules.runs import has_checkpoint
 DEMO = "loop=demo threads=1 replay_checkpoint_bytes=0"
 # What the program `vm3ac reproduce value_of_correlation budget=cpu` trains.
 GUARD = (
-    "+task.env.num_modes=4 +task.env.num_agents=2 +task.env.width=0.3 algorithm.latent_dim=4 "
+    "task.env.num_modes=4 task.env.num_agents=2 task.env.width=0.3 algorithm.latent_dim=4 "
     "num_envs=64 updates_per_step=1 batch_size=128 buffer_size=1280 hidden=[64,64] lr=1e-3 "
     "frames=64000 eval_every_frames=8000 eval_episodes=1024 threads=1 replay_checkpoint_bytes=0"
 )

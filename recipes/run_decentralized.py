@@ -1,6 +1,6 @@
 """Execute trained agents one by one, a process each, as ``vm3ac decentralize`` does.
 
-python recipes/run_decentralized.py runs/demo --format onnx --episodes 20
+python recipes/run_decentralized.py runs/demo format=onnx episodes=20
 """
 
 from vm3ac_modules.cli.decentralize import main

@@ -1,6 +1,6 @@
 """Time of training on battles: of playing, of an update, and of both together, per algorithm.
 
-    python recipes/benchmarks/battles.py --map 3s_vs_3z [--rows 32] [--seconds 5] [--csv out.csv]
+    python recipes/benchmarks/battles.py map=3s_vs_3z [rows=32] [seconds=5] [csv=out.csv]
 
 Seconds are of CPU time (wall time says little where other programs run). Played by the untrained
 policy through TorchRL, one torch thread, SMAX compiled beforehand; updates on the recipe's batch

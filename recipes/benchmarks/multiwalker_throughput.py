@@ -5,7 +5,7 @@ step is one of one simulator, whatever the number of rows. The two TorchRL envir
 the state. Seconds are of CPU time, so that other programs count less; the contestants take turns,
 and the median of the rounds counts.
 
-    python recipes/benchmarks/multiwalker_throughput.py --steps 600 --rounds 3 [--json]
+    python recipes/benchmarks/multiwalker_throughput.py steps=600 rounds=3 [json=true]
 """
 
 from __future__ import annotations

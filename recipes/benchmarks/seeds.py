@@ -3,7 +3,7 @@
 An update is loss, backward, optimizers and target on a batch that is already sampled, with the
 networks of the presets (2 x 128). Numbers of seeds alternate in one process; the median counts.
 
-    python recipes/benchmarks/seeds.py --algorithm vm3ac --seeds 1,3,7 [--threads 2] [--json]
+    python recipes/benchmarks/seeds.py algorithm=vm3ac seeds=1,3,7 [threads=2] [json=true]
 """
 
 from __future__ import annotations

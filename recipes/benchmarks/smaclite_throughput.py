@@ -4,7 +4,7 @@ Actions are random legal ones, and rollouts reset the battles that are over. A s
 row; the best of the rounds counts. Rates are of wall time, since workers are processes of their
 own, and of this process's CPU time where it plays alone, which other programs disturb less.
 
-    python recipes/benchmarks/smaclite_throughput.py --maps 2s3z --workers 1,2 [--csv x.csv]
+    python recipes/benchmarks/smaclite_throughput.py maps=2s3z workers=1,2 [csv=x.csv]
 """
 
 from __future__ import annotations

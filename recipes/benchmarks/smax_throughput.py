@@ -4,7 +4,7 @@ Actions are random legal ones, and rollouts reset the battles that are over. A s
 row. Seconds are of CPU time and the best of the rounds counts, so that other programs count less.
 The first step, which compiles, is not counted but given in a column of its own.
 
-    python recipes/benchmarks/smax_throughput.py --maps 3s_vs_3z --rows 1,8,32,128 [--csv out.csv]
+    python recipes/benchmarks/smax_throughput.py maps=3s_vs_3z rows=1,8,32,128 [csv=out.csv]
 """
 
 from __future__ import annotations

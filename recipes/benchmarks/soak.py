@@ -6,7 +6,7 @@ a closed run leaves behind would show. At the end a line is laid through each me
 blocks over time, least squares, with the 95% interval of the slope (Student's t over the blocks);
 over the whole, and before and after the resume.
 
-    python recipes/benchmarks/soak.py --minutes 120 --run_dir /tmp/soak --out docs/results/soak
+    python recipes/benchmarks/soak.py minutes=120 run_dir=/tmp/soak out=docs/results/soak
 
 Linux only: the numbers are read from /proc.
 """

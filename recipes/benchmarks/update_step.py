@@ -4,7 +4,7 @@ One update is loss, backward, optimizers and target network on a batch that is a
 The contestants run in one process, alternating. Sizes are fixed: O = 20, A = 2, Z = 8, K = 0,
 networks of 2 x 128, critics on all observations, fused Adam.
 
-    python recipes/benchmarks/update_step.py --agents 2 --batch 128 [--threads 2] [--json]
+    python recipes/benchmarks/update_step.py agents=2 batch=128 [threads=2] [json=true]
     python recipes/benchmarks/update_step.py agents=2,4,8,16,32,64 pairs=1 threads=1 clock=cpu \
         out=docs/results/update_step
 

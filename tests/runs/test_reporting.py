@@ -84,6 +84,17 @@ def test_seeds_are_one_experiment_with_an_interval(tmp_path):
     assert all(one["alt"] for one in figures)
 
 
+def test_an_option_of_one_algorithm_alone_is_out_of_the_way(tmp_path):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", lr=1e-4, algorithm="ma_sac")]
+    text = Reader(report_page(runs)).text
+    apart, own = text.split("What differs")[1].split("options that not all of them have")
+    assert "algorithm.lr 0.001 0.0001" in apart
+    assert "algorithm.predictor_scale" not in apart
+    assert "algorithm.predictor_scale 0.2 -" in own
+    same = [make_run(tmp_path / "c"), make_run(tmp_path / "d", lr=1e-4)]
+    assert "options that not all" not in Reader(report_page(same)).text
+
+
 def test_bookkeeping_tells_no_experiments_apart(tmp_path):
     settings = Settings.of({"task": {"name": "guard"}, "algorithm": {"name": "vm3ac"}}).to_dict()
     watched = {"logger": [], "progress": "off", "device": "cuda", "checkpoint_every_frames": 7}

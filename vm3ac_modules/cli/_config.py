@@ -28,7 +28,7 @@ Options of the run (key=value):
 Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
 {algorithm}
 
-Options of a task: task.max_steps=<steps>, +task.env.<option>=<value>, and task.agent_index=true,
+Options of a task: task.max_steps=<steps>, task.env.<option>=<value>, and task.agent_index=true,
 with which each agent sees its one-hot index besides.
 """
 BATTLE = """Train VM3-AC on FOP, or a baseline, on StarCraft-like battles.
@@ -49,7 +49,7 @@ Options of the run (key=value):
 Options of an algorithm (algorithm.key=value; {shared} also without "algorithm."):
 {algorithm}
 
-Options of the environment: +env.<option>=<value>.
+Options of the environment: env.<option>=<value>.
 """
 BATTLE_PLACE: dict[str, Any] = {"map": "3s_vs_3z", "backend": "smax", "reward": "sparse", "env": {}}
 

@@ -70,13 +70,13 @@ def command_of(settings: Settings, frames: int) -> str:
     if "map" in place:
         named = [f"{key}={place[key]}" for key in ("map", "backend", "reward")]
         start = ["vm3ac", "battle", f"algorithm={settings.name}", *named, *seed]
-        env = [f"+env.{key}={_word(value)}" for key, value in place["env"].items()]
+        env = [f"env.{key}={_word(value)}" for key, value in place["env"].items()]
     else:
         task = place["task"]
         start = ["vm3ac", "train", f"algorithm={settings.name}", f"task={task['name']}", *seed]
         own = {k: v for k, v in task.items() if k not in ("name", "env") and v not in (None, False)}
         env = [f"task.{key}={_word(value)}" for key, value in own.items()]
-        env += [f"+task.env.{key}={_word(value)}" for key, value in task["env"].items()]
+        env += [f"task.env.{key}={_word(value)}" for key, value in task["env"].items()]
     return shlex.join([*start, *env, *_changes(found, usual, settings)])
 
 

@@ -46,6 +46,7 @@ _ALGORITHMS = {
 _METRICS = {
     "return_mean": "return",
     "win_rate": "win rate",
+    "battle_won": "win rate",
     "greedy_win_rate": "win rate, greedy",
     "best_response_value": "best-response value",
     "mi_upper_bound": "MI from above, nats",

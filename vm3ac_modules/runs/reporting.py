@@ -136,8 +136,8 @@ def _word(run: Shown, key: str) -> str:
 
 def _results(found: Experiments) -> Iterator[str]:
     yield _page.heading("Results")
-    header = ["experiment", "task", "seeds", "steps", "return", "win rate"]
-    header += ["best response", "random policy"]
+    header = ["experiment", "task", "seeds", "steps"]
+    header += ["return", "win rate", "best response", "random policy"]
     rows = []
     for label, runs in found.items():
         frames = sorted({run.frames for run in runs})
@@ -272,14 +272,19 @@ def _films(found: Experiments) -> Iterator[str]:
 def _settings(found: Experiments) -> Iterator[str]:
     yield _page.heading("Settings")
     firsts = {label: runs[0] for label, runs in found.items()}
+    every = dict.fromkeys(key for run in firsts.values() for key in run.settings)
+    lines = {key: [key, *(_word(run, key) for run in firsts.values())] for key in every}
     apart = _differing(list(firsts.values()))
+    # An option that an algorithm has alone is part of what it is: shown, but out of the way.
+    own = [key for key in apart if any(key not in run.settings for run in firsts.values())]
     if len(firsts) > 1:
-        rows = [[key, *(_word(run, key) for run in firsts.values())] for key in apart]
         yield _page.paragraph("What differs between the experiments:")
-        yield _page.table(["setting", *firsts], rows)
-    rest = dict.fromkeys(key for run in firsts.values() for key in run.settings)
-    rows = [[key, _word(next(iter(firsts.values())), key)] for key in rest if key not in apart]
+        yield _page.table(["setting", *firsts], [lines[key] for key in apart if key not in own])
+    if own:
+        table = _page.table(["setting", *firsts], [lines[key] for key in own])
+        yield _page.details("options that not all of them have", table)
     said = "what all have in common" if len(firsts) > 1 else "all settings"
+    rows = [lines[key][:2] for key in every if key not in apart]
     yield _page.details(said, _page.table(["setting", "value"], rows))
 
 

@@ -15,7 +15,9 @@ from vm3ac_modules.evaluation import (
     coordination_table,
     evaluation_figure,
 )
+from vm3ac_modules.evaluation.coordination import report
 from vm3ac_modules.evaluation.coordination.report import _heat
+from vm3ac_modules.evaluation.names import metric_title
 
 
 def test_the_table_shows_what_is_undefined_as_a_dash():
@@ -48,6 +50,21 @@ def test_one_figure_of_everything(tmp_path, case):
     }
     evaluation_figure(tmp_path / "e.png", results, summary, title=case)
     assert (tmp_path / "e.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("column", ["best_response_value", "battle_won"])
+def test_what_is_measured_beside_the_return_has_a_panel(tmp_path, monkeypatch, column):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(report, "save", lambda figure, paths: drawn.append(figure))
+    returns = {"return_mean": 1.0, "return_ci95": 0.1}
+    results = {"sample": {**returns, column: 0.7}, "none": {**returns, column: 0.2}}
+    evaluation_figure(tmp_path / "e.png", results, None, title="a run")
+    _, beside = drawn[0].axes
+    assert [bar.get_height() for bar in beside.patches] == [0.7, 0.2]
+    assert beside.get_ylabel() == metric_title(column) != column
+    evaluation_figure(tmp_path / "e.png", {"sample": returns}, None, title="a run")
+    assert len(drawn[1].axes) == 1
 
 
 def test_numbers_can_be_read_in_every_cell():

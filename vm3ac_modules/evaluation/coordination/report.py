@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vm3ac_modules.evaluation.figures import Paths, new_figure, save
+from vm3ac_modules.evaluation.names import metric_title
 
 __all__ = ["coordination_table", "evaluation_figure"]
 
@@ -141,6 +142,9 @@ def evaluation_figure(
 ) -> None:
     """Draw the returns by latent, the information of every pair and the action correlation.
 
+    What a game with an adversary is worth (``best_response_value``) and the share of battles that
+    were won (``battle_won``) have a panel each beside the returns.
+
     Args:
         path_png: the picture to write; several for several forms (.png, .svg, .pdf).
         results: where the latent came from -> its ``return_mean`` and ``return_ci95``
@@ -159,33 +163,51 @@ def evaluation_figure(
         >>> with tempfile.TemporaryDirectory() as root:
         ...     evaluation_figure(f"{root}/evaluation.png", results, None, title="a run")
     """
-    panels = 1 if summary is None else 3
+    beside = [name for name in _BESIDE if any(name in row for row in results.values())]
+    panels = 1 + len(beside) + (0 if summary is None else 2)
     figure = new_figure((_PANEL * panels + 0.6, _PANEL + 0.4), 120)
     figure.suptitle(title, fontsize="medium")
-    axes = np.atleast_1d(figure.subplots(1, panels))
-    _draw_returns(axes[0], results)
+    axes = iter(np.atleast_1d(figure.subplots(1, panels)))
+    said = "bars: mean over episodes; whiskers: its 95 % interval"
+    _draw_bars(next(axes), results, "return_mean", "return", said, halves="return_ci95")
+    for name in beside:
+        _draw_bars(next(axes), results, name, metric_title(name), _BESIDE[name])
     if summary is not None:
-        _draw_information(figure, axes[1], summary)
-        _draw_correlation(figure, axes[2], summary)
+        _draw_information(figure, next(axes), summary)
+        _draw_correlation(figure, next(axes), summary)
     save(figure, path_png)
 
 
-def _draw_returns(axes: Any, results: Mapping[str, Mapping[str, float]]) -> None:
-    means, halves = (
-        np.array([row[name] for row in results.values()], dtype=float)
-        for name in ("return_mean", "return_ci95")
+def _draw_bars(
+    axes: Any,
+    results: Mapping[str, Mapping[str, float]],
+    column: str,
+    ylabel: str,
+    said: str,
+    halves: str | None = None,
+) -> None:
+    """A bar per source of the latent; whiskers where a column has half of an interval."""
+    values, whiskers = (
+        np.array([row.get(name, np.nan) for row in results.values()], dtype=float)
+        for name in (column, halves or "")
     )
     colors = ["0.9" if name == "random" else "0.6" for name in results]
     labels = [_SOURCES.get(name, f"z {name}") for name in results]
     places = np.arange(len(results))
-    halves = np.nan_to_num(halves)  # one episode has no interval
-    axes.bar(places, means, yerr=halves, width=0.65, color=colors, edgecolor="black", capsize=4)
+    error = np.nan_to_num(whiskers) if halves else None  # one episode has no interval
+    axes.bar(places, values, yerr=error, width=0.65, color=colors, edgecolor="black", capsize=4)
     axes.set_xticks(places, labels, rotation=35, ha="right")
     axes.axhline(0.0, color="black", lw=0.8)
-    axes.set_ylabel("return")
-    said = "bars: mean over episodes; whiskers: its 95 % interval"
-    axes.set_title(f"return by source of the latent\n{said}", fontsize="small")
+    axes.set_ylabel(ylabel)
+    axes.set_title(f"{ylabel} by source of the latent\n{said}", fontsize="small")
     axes.grid(axis="y", alpha=0.3)
+
+
+_BESIDE = {
+    "best_response_value": "bars: all episodes, against the best response",
+    "battle_won": "bars: share of the battles that were won",
+}
+"""Further outcomes, and what their bars are."""
 
 
 _SOURCES = {"random": "random policy", "none": "no z", "independent": "a z each"}
