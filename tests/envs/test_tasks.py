@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,6 +172,21 @@ def test_the_paper_s_tasks():
         **{f"multiwalker_{n}": 500 for n in (2, 3, 4)},
         **dict.fromkeys(GAMES, 20),
     }
+
+
+@pytest.mark.parametrize(("rows", "processes"), [(8, 4), (6, 2), (5, 1), (1, 1)])
+def test_elsewhere_than_in_training_any_number_of_rows_goes(rows, processes):
+    made = []
+
+    def build(**options):
+        made.append(options["num_workers"])
+        return make_env("guard", options["num_envs"])
+
+    task = replace(find_task("multiwalker_3"), build=build, options={"num_workers": 4})
+    task.make(rows, training=False)
+    task.make(rows)
+    # A training is told if its rows cannot be shared equally.
+    assert made == [processes, 4]
 
 
 def test_a_battle_is_a_task():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Task:
         device: torch.device | str = "cpu",
         seed: int | None = None,
         teams: int = 1,
+        training: bool = True,
     ) -> EnvBase:
         """Build the environment.
 
@@ -79,6 +81,8 @@ class Task:
             teams: number of teams that play side by side, as many rows each; one per seed. Team
                 k then starts where a team alone with ``seed + k`` would, if the environment has
                 ``set_teams`` (all of the paper's tasks).
+            training: whether agents are trained in it. Elsewhere rows that the option
+                ``num_workers`` does not divide are shared by as many processes as divide them.
 
         Returns:
             The environment, ``[B]``.
@@ -93,6 +97,8 @@ class Task:
             raise ValueError(f"{self.name}: max_steps must be at least 1, got {self.max_steps}")
         # The caller's options prevail, this one too.
         options = {**({"num_teams": teams} if self.best_response else {}), **self.options}
+        if not training and "num_workers" in options:
+            options["num_workers"] = math.gcd(rows, options["num_workers"])
         base = self.build(num_envs=rows, device=device, seed=seed, **options)
         simulator: Any = innermost(base)
         if teams > 1 and hasattr(type(simulator), "set_teams"):

@@ -199,22 +199,42 @@ def lambda_return(
     return returns.squeeze(-1) * real
 
 
-def at_slots(values: Tensor, seen: Tensor) -> Tensor:
-    """Put values that were computed for some slots back in their places.
+def of_slots(values: Tensor, seen: Tensor) -> Tensor:
+    """Rows of some slots, those of the first episode first.
 
     Args:
-        values: one row for each of the slots, ``[R, ..]``.
+        values: ``[B, T + 1, ..]``.
         seen: the slots, bool ``[B, T + 1]``, R of them True.
 
     Returns:
-        ``[B, T + 1, ..]``, zeros in all other slots.
+        ``[R, ..]``.
+
+    Example:
+        >>> of_slots(torch.tensor([[1.0, 5.0, 2.0]]), torch.tensor([[True, False, True]]))
+        tensor([1., 2.])
+    """
+    # A gradient of index_select is added by rows; that of a boolean mask is slower.
+    return values.flatten(0, 1).index_select(0, seen.flatten().nonzero().squeeze(-1))
+
+
+def at_slots(values: Tensor, seen: Tensor, dim: int = 0) -> Tensor:
+    """Put values that were computed for some slots back in their places.
+
+    Args:
+        values: one row for each of the slots, ``[*D, R, ..]``.
+        seen: the slots, bool ``[B, T + 1]``, R of them True.
+        dim: dimension of the rows, the number of leading dimensions ``*D``.
+
+    Returns:
+        ``[*D, B, T + 1, ..]``, zeros in all other slots.
 
     Example:
         >>> at_slots(torch.tensor([1.0, 2.0]), torch.tensor([[True, False, True]]))
         tensor([[1., 0., 2.]])
     """
-    out = values.new_zeros(*seen.shape, *values.shape[1:])
-    return out.index_put((seen,), values)
+    rows = seen.flatten().nonzero().squeeze(-1)
+    out = values.new_zeros(*values.shape[:dim], seen.numel(), *values.shape[dim + 1 :])
+    return out.index_copy(dim, rows, values).unflatten(dim, seen.shape)
 
 
 def chosen(values: Tensor, action: Tensor) -> Tensor:
@@ -295,11 +315,17 @@ class EpisodicLoss(MultiAgentLoss):
         return read_episodes(tensordict, self.tensor_keys, owner, first=first, reward_scale=scale)
 
     def policies(self, episodes: Episodes) -> Tensor:
-        """Log-probabilities of all actions by the present policies (nats), ``[B, T + 1, N, A]``."""
+        """Log-probabilities of all actions by the present policies (nats), ``[B, T + 1, N, A]``.
+
+        They are 0 in slots that hold nothing.
+        """
+        seen = episodes.seen
         with self.network("actor").filled():
             memory, _ = self.actor_network.net.unroll(episodes.observation, episodes.last_action)
-            log_prob: Tensor = self.actor_network.log_prob(memory, episodes.action_mask)
-        return log_prob
+            log_prob = self.actor_network.log_prob(
+                of_slots(memory, seen), episodes.action_mask[seen]
+            )
+        return at_slots(log_prob, seen)
 
     def returns(self, episodes: Episodes, bootstrap: Tensor) -> Tensor:
         """:func:`lambda_return` ``[B, T]`` that bootstraps from these values, ``[B, T + 1]``."""

@@ -24,7 +24,7 @@ from vm3ac_modules.functional.episodes import masked_mean
 from vm3ac_modules.keys import require_keys
 from vm3ac_modules.modules.factorized_critic import FactorizedCritic
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
-from vm3ac_modules.objectives.episodic import Episodes, EpisodicLoss, at_slots, chosen
+from vm3ac_modules.objectives.episodic import Episodes, EpisodicLoss, at_slots, chosen, of_slots
 from vm3ac_modules.objectives.options import check_positive
 
 __all__ = ["FOPLoss", "PolicyView"]
@@ -167,11 +167,12 @@ class FOPLoss(EpisodicLoss):
         """
         mask = episodes.mask
         with self.network("qvalue").filled():
-            values = self.qvalue_network.individual(episodes.observation)
+            values = self._individual_values(episodes)
             taken = self._team_value(episodes, values, episodes.action)[:, :-1]
+            own = at_slots(values.detach(), episodes.seen)
         bonus = self.soft_bonus(view)
         target = self._target(episodes, view, bonus)
-        followed = self.policy_values(episodes, view, values.detach())
+        followed = self.policy_values(episodes, view, own)
         policy = self.policy_objective(episodes, view, followed)
         errors = (taken - target.unsqueeze(-1)).square()
         out = {
@@ -215,17 +216,24 @@ class FOPLoss(EpisodicLoss):
             scaled = scaled.masked_fill(~action_mask.unsqueeze(-3), -torch.inf)
         return self.temperature * scaled.logsumexp(-1)
 
+    def _individual_values(self, episodes: Episodes) -> Tensor:
+        """Values of every agent's actions in the slots that hold something, ``[R, K, N, A]``."""
+        # A third to a half of a batch is padding, which no critic needs to look at.
+        return self.qvalue_network.individual(of_slots(episodes.observation, episodes.seen))
+
     def _team_value(self, episodes: Episodes, values: Tensor, action: Tensor) -> Tensor:
-        """Joint values of actions at all slots, ``[B, T + 1, K]``."""
+        """Joint values of actions, ``[B, T + 1, K]``; 0 where nothing was seen."""
+        seen = episodes.seen
         # The mixer takes advantages as constants.
-        soft = self.soft_values(values.detach(), episodes.action_mask)
-        return self.qvalue_network.joint(values, soft, episodes.state, action)
+        soft = self.soft_values(values.detach(), episodes.action_mask[seen])
+        found = self.qvalue_network.joint(values, soft, episodes.state[seen], action[seen])
+        return at_slots(found, seen)
 
     @torch.no_grad()
     def _target(self, episodes: Episodes, view: PolicyView, bonus: Tensor) -> Tensor:
         """The target y, ``[B, T]``."""
         with self.network("qvalue", target=True).filled():
-            values = self.qvalue_network.individual(episodes.observation)
+            values = self._individual_values(episodes)
             bootstrap = self._team_value(episodes, values, view.action).amin(-1)
         soft = self.temperature * bonus
         if self.strict_soft:

@@ -32,7 +32,7 @@ from vm3ac_modules.objectives.categorical_diagnostics import (
     expected_prediction,
 )
 from vm3ac_modules.objectives.diagnostics import InformationEstimates, bracket
-from vm3ac_modules.objectives.episodic import Episodes, at_slots, chosen
+from vm3ac_modules.objectives.episodic import Episodes, at_slots, chosen, of_slots
 from vm3ac_modules.objectives.fop import FOPLoss, PolicyView
 from vm3ac_modules.objectives.options import check_shares
 from vm3ac_modules.priors import CategoricalPrior
@@ -182,11 +182,16 @@ class VM3FOPLoss(FOPLoss):
         return found._replace(mask=episodes.mask)
 
     def _outcomes(self, episodes: Episodes) -> Tensor:
-        """Policies under every outcome of the latent, ``[Z, B, T + 1, N, A]``."""
-        actor, support = self.actor_network, self.support[:, None, None]
+        """Policies under every outcome of the latent, ``[Z, B, T + 1, N, A]``.
+
+        Log-probabilities are 0 in slots that hold nothing.
+        """
+        actor, seen = self.actor_network, episodes.seen
         with self.network("actor").filled():
             memory, _ = actor.net.unroll(episodes.observation, episodes.last_action)
-            return actor.log_prob(memory, episodes.action_mask, support)
+            legal = episodes.action_mask[seen]
+            log_prob = actor.log_prob(of_slots(memory, seen), legal, self.support.unsqueeze(1))
+        return at_slots(log_prob, seen, 1)
 
     def view(self, episodes: Episodes, noise: TensorDictBase) -> PolicyView:
         """Look at the policies under every outcome, and draw under the drawn one.

@@ -29,7 +29,9 @@ class Evaluator:
         rows = task.rows(training.seeds * training.eval_episodes, training.num_envs)
         # Battles of evaluations are seeded when they begin.
         seed = evaluation_seed(training.seed) if task.plays == "steps" else training.seed
-        env = task.make(rows, device=training.device, seed=seed, teams=training.seeds)
+        env = task.make(
+            rows, device=training.device, seed=seed, teams=training.seeds, training=False
+        )
         self.env = run.agent.wrap(env)
         # The newest evaluation and its frame; this process's, so none after a resume.
         self.last: tuple[int, list[EvaluationResult]] = (-1, [])

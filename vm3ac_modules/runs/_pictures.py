@@ -59,7 +59,7 @@ def can_be_drawn(config: Mapping[str, Any]) -> bool:
     with suppress(ValueError, TypeError, AttributeError, KeyError, ImportError):
         task = Settings.of(dict(config)).task
         if not task.row_is_process:
-            env = task.make(1)
+            env = task.make(1, training=False)
             try:
                 return observer(task, env) is not None
             finally:

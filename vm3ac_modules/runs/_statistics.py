@@ -53,7 +53,7 @@ def check_carried(task: Task, env: EnvBase, seeds: int) -> set[str]:
     if not foreign and not isinstance(innermost(env), BatchedEnvBase):
         return set()
     with fork_rng(SEED):
-        found = [_changes(task.make(rows, seed=SEED)) for rows in (1, 2)]
+        found = [_changes(task.make(rows, seed=SEED, training=False)) for rows in (1, 2)]
     of_rows: set[str] = set()
     for place, (one, two) in enumerate(zip(*found, strict=True)):
         apart = [key for key, shape in one.shapes.items() if two.shapes.get(key) != shape]

@@ -69,7 +69,7 @@ class TrainedAgent(NamedTuple):
         Returns:
             The environment, ``[B]``.
         """
-        env = self.task.make(rows, device=device, seed=seed)
+        env = self.task.make(rows, device=device, seed=seed, training=False)
         load_carried(env, self.carried)
         return self.agent.wrap(env)
 
@@ -108,7 +108,7 @@ def load_agent(
     saved = read_agent(run_dir)
     check_trusted(saved.config, run_dir, trust)
     settings = _settings(saved.config, run_dir, device)
-    env = settings.task.make(1, device=device, seed=0)
+    env = settings.task.make(1, device=device, seed=0, training=False)
     agent = build_from(settings.algorithm, env, name=settings.name, device=device)
     expected = [k for k in agent.loss.state_dict() if not k.startswith(LEFT_OUT)]
     if saved.acts_only and (apart := {*expected} ^ saved.loss.keys()):
