@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import vm3ac_modules.envs.vmas.scenarios as scenarios
@@ -39,3 +41,12 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(folder, text, rule):
 def test_tasks_may_have_a_type(folder):
     (folder / "meet.py").write_text("TASKS: dict = {'meet_2': {'max_steps': 9, 'n': 2}}\n")
     assert (find_task("meet_2").max_steps, find_task("meet_2").options) == (9, {"n": 2})
+
+
+@pytest.mark.parametrize("names", ["", "__all__ = []\n", "__all__ = ['Meet']\n"])
+def test_a_file_without_a_scenario_is_named(folder, names):
+    pytest.importorskip("vmas")
+    (folder / "meet.py").write_text(names + "TASKS = {'meet_2': {'max_steps': 9}}\n")
+    with pytest.raises(ValueError, match=r"meet\.py: the first name of __all__ must be"):
+        find_task("meet_2").make(1)
+    sys.modules.pop("vm3ac_modules.envs.vmas.scenarios.meet", None)

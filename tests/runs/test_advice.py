@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from vm3ac_modules.learning.hooks import Hook, Schedule
 from vm3ac_modules.modules.recurrent_actor import RecurrentActor
 from vm3ac_modules.nn import RecurrentPolicyNet
 from vm3ac_modules.objectives import FOPLoss
-from vm3ac_modules.runs._advice import advise, won_values
+from vm3ac_modules.runs._advice import advise, beside_random, won_values
 
 
 def make_fop(**options):
@@ -49,6 +50,33 @@ def test_a_run_without_a_fault_says_nothing():
     run = make_run(hooks=hooks, clips={"loss_actor": 0.5}, target=HardUpdate(make_fop()))
     run.agent.target.value_network_update_interval = 399
     assert advise(run) == []
+
+
+@pytest.mark.parametrize(
+    ("means", "updates", "adversary", "said"),
+    [
+        ([3.0], 100, None, None),
+        (
+            [1.4],
+            100,
+            None,
+            r"the return is not above .* \(1.40 \+- 0.50 against 1.00\): .*100, or",
+        ),
+        ([1.4], 99, None, None),
+        ([1.4], 100, max, None),
+        ([3.0, 1.4, -2.0], 100, None, r"the return of seed 1, 2 is not above .* \(1.40 \+-"),
+        ([3.0, 1.6], 100, None, None),
+    ],
+)
+def test_what_is_no_better_than_chance_is_told(means, updates, adversary, said):
+    run = make_run(updates=updates)
+    run.task = SimpleNamespace(best_response=adversary)
+    results = [SimpleNamespace(mean=mean, ci95=0.5) for mean in means]
+    randoms = [SimpleNamespace(mean=1.0, ci95=0.5)] * len(means)
+    found = list(beside_random(run, results, randoms))
+    assert len(found) == (said is not None)
+    if said is not None:
+        assert re.search(said, found[0])
 
 
 @pytest.mark.parametrize(("interval", "copies"), [(1000, 8), (401, 19), (400, None)])

@@ -59,6 +59,7 @@ def test_a_packed_agent_acts_as_its_run(tmp_path):
     place = pack_agent(tmp_path / "run", tmp_path / "packed", about={"algorithm": "vm3ac_tight"})
     run, packed = load_agent(tmp_path / "run"), load_agent(place)
     assert (run.frame, run.seed) == (packed.frame, packed.seed)
+    assert repr(run) == f"TrainedAgent(vm3ac_tight on guard, {run.frame:,} frames)"
     env = run.make_env(4, seed=0)
     seen = env.reset()
     actions = []

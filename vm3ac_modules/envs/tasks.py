@@ -64,7 +64,11 @@ def _scenario(module: str, /, **options: Any) -> EnvBase:
     """A scenario class of ours."""
     require_extra("vmas", "vmas", f"the scenario {module}")
     loaded = importlib.import_module(f"{SCENARIOS}.{module}")
-    return _made("vmas.env:VMASEnv", getattr(loaded, loaded.__all__[0])(), **options)
+    scenario = getattr(loaded, next(iter(getattr(loaded, "__all__", ())), ""), None)
+    if scenario is None:
+        named = f"{loaded.__file__}: the first name of __all__"
+        raise ValueError(f"{named} must be the scenario's class.")
+    return _made("vmas.env:VMASEnv", scenario(), **options)
 
 
 def _vmas(scenario: str, /, **options: Any) -> EnvBase:

@@ -5,13 +5,16 @@ Shapes: ``E`` episodes, ``T`` transitions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torchrl.objectives import HardUpdate
 
+from vm3ac_modules.evaluation.names import plus_minus
+from vm3ac_modules.evaluation.protocol import EvaluationResult
 from vm3ac_modules.learning.hooks import Schedule
 from vm3ac_modules.learning.seeding import evaluation_seed, fork_rng
 from vm3ac_modules.objectives.episodic import EpisodicLoss, lambda_return
@@ -23,6 +26,8 @@ ALWAYS = 0.9
 """Share of the updates from which on a clip counts as always hit."""
 TRAINED = 0.5
 """Share of what won battles returned that a trained critic says at least."""
+ENOUGH = 100
+"""Updates from which on a run that is no better than chance is told so."""
 LATE = 10**15
 """A frame at which every schedule is at its end."""
 VALUES = ("state_action_value", "state_value")
@@ -38,6 +43,33 @@ def advise(run: RunBase) -> list[str]:
         return []
     parts = (_few_copies, _long_schedules, _clips, _untrained_critic)
     return [text for part in parts for text in part(run)]
+
+
+def beside_random(
+    run: RunBase, results: Sequence[EvaluationResult], randoms: Sequence[EvaluationResult]
+) -> Iterator[str]:
+    """Say that a run has learned nothing that can be told from uniformly random actions.
+
+    Games with an adversary are judged by their best-response value, which this does not look at.
+
+    Args:
+        run: a finished run.
+        results: its last evaluation, one per seed.
+        randoms: the same of uniformly random actions.
+    """
+    if run.updates < ENOUGH or run.task.best_response is not None:
+        return
+    pairs = list(zip(results, randoms, strict=True))
+    behind = [k for k, (own, random) in enumerate(pairs) if own.mean - own.ci95 <= random.mean]
+    if behind:
+        first = run.training.seed
+        seeds = f" of seed {', '.join(str(first + k) for k in behind)}" if len(pairs) > 1 else ""
+        own, random = pairs[behind[0]]
+        yield (
+            f"the return{seeds} is not above that of uniformly random actions "
+            f"({plus_minus(own.mean, own.ci95)} against {plus_minus(random.mean, math.nan)}): take "
+            f"more frames than {run.frames:,}, or another algorithm.lr"
+        )
 
 
 def _few_copies(run: RunBase) -> Iterator[str]:

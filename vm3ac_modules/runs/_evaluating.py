@@ -13,7 +13,7 @@ from vm3ac_modules.evaluation.names import decimals, plus_minus
 from vm3ac_modules.evaluation.protocol import EvaluationResult, evaluate, usual_actions
 from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
-from vm3ac_modules.runs._advice import advise
+from vm3ac_modules.runs._advice import advise, beside_random
 from vm3ac_modules.runs._base import RunBase
 from vm3ac_modules.runs._pictures import draw_all, observer
 from vm3ac_modules.runs._report import evaluation_row, information, joined_summary, summary
@@ -107,6 +107,8 @@ class Evaluator:
         else:
             self._write(play)
         randoms = self.play(policy=None)
+        for text in beside_random(self.run, results, randoms):
+            self.run.note(text)
         summaries = []
         for files, result, random in zip(self.run.files, results, randoms, strict=True):
             found = summary(self.run, files.settings, result, random)

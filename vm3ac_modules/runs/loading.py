@@ -36,6 +36,10 @@ class TrainedAgent(NamedTuple):
     """What transforms of the environment had learned by then, see
     :func:`~vm3ac_modules.envs.carried.carried`."""
 
+    def __repr__(self) -> str:
+        """Algorithm, task and frames: the networks would fill pages."""
+        return f"TrainedAgent({self.agent.algorithm} on {self.task_name}, {self.frame:,} frames)"
+
     @property
     def task(self) -> Task:
         """The task."""

@@ -129,7 +129,7 @@ class Run(RunBase):
         try:
             # A run that was stopped behind its first evaluation has it already.
             if self.frames == 0 and self.files[0].last_evaluation != 0:
-                self.said = self.evaluate()
+                self.said = f"{self.evaluate()} at 0"
             total = max(self.frames_total, self.frames)
             progress = make_progress(self.training.progress, total, self.frames)
             with progress as self.bar:
@@ -242,7 +242,7 @@ class Run(RunBase):
         """Evaluate and save when a multiple of so many frames was passed."""
         self.bar.update(collected.frames)
         if self._crossed(collected.frames, self.training.eval_every_frames):
-            self.said = self.evaluate()
+            self.said = f"{self.evaluate()} at {self.frames:,}"
             self.bar.say(self.said)
         if self._crossed(collected.frames, self.training.checkpoint_every_frames):
             self.save()

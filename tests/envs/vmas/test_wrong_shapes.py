@@ -50,6 +50,7 @@ def test_right_shapes_pass():
             r"Meet\.metrics\(\)\['met'\] returned \[3, 1\], wanted \[3\]",
         ),
         ({"row_state": ("positions", "speeds")}, r"Meet\.row_state names 'speeds', .* NoneType"),
+        ({"start_stream": lambda *_: None}, r"Meet\.make_world must call self\.start_stream\("),
     ],
 )
 def test_wrong_shapes_are_named(wrong, message):

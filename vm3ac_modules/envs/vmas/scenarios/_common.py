@@ -6,7 +6,7 @@ VMAS is imported here, once it is known to be installed; the scenarios take its 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -78,6 +78,21 @@ class SeededScenario(ResumableScenario, BaseScenario):
     # BaseScenario asks that __init__ be left alone; the world, and with it the generator, is made
     # after the environment has given the seed.
     _seed = 0
+    _generators: tuple[torch.Generator, ...] = ()
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """The scenario's own streams of random numbers, one per team.
+
+        Raises:
+            ValueError: before :meth:`start_stream` was called.
+        """
+        if not self._generators:
+            raise ValueError(
+                f"{type(self).__name__}.make_world must call self.start_stream(device) before "
+                "anything is drawn."
+            )
+        return self._generators
 
     def set_seed(self, seed: int) -> None:
         """Restart the scenario's own streams of random numbers.
@@ -97,9 +112,9 @@ class SeededScenario(ResumableScenario, BaseScenario):
 
     def start_stream(self, device: torch.device, teams: int = 1) -> None:
         """Make the generators, with the seed that was given."""
-        self.generators = [
+        self._generators = tuple(
             torch.Generator(device=device).manual_seed(self._seed + team) for team in range(teams)
-        ]
+        )
 
     def to(self, device: torch.device) -> None:
         """Move the scenario; generators on a new device are seeded from the old ones."""
@@ -109,7 +124,7 @@ class SeededScenario(ResumableScenario, BaseScenario):
                 int(torch.randint(2**62, (1,), generator=old, device=old.device))
                 for old in self.generators
             ]
-            self.generators = [torch.Generator(device=target).manual_seed(s) for s in seeds]
+            self._generators = tuple(torch.Generator(target).manual_seed(s) for s in seeds)
         super().to(target)
 
     def draw(
