@@ -69,7 +69,7 @@ class Keys:
         return (self.group, name)
 
     observation = _Entry("observation")
-    """Observations, ``[*B, N, O]``."""
+    """Observations, ``[*B, N, O]``, in the environment's own units."""
     action = _Entry("action")
     """Actions in the environment's own range, ``[*B, N, A]``."""
     action_mask = _Entry("action_mask")

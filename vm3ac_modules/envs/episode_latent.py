@@ -70,7 +70,7 @@ class EpisodeLatent(Transform):
         """Keep the latents of episodes that go on after a checkpoint.
 
         Args:
-            tensordict: what the environment showed last.
+            tensordict: the environment's last output.
         """
         [module] = self._module
         self._current = {key: tensordict.get(key) for key in module.out_keys}

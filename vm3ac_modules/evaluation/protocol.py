@@ -145,7 +145,7 @@ def evaluate(
         observer: reads something ``[E, ...]`` off the environment before every step of the first
             round (positions for a picture, say); with ``plays="episodes"`` also after the last.
         episodes: number of episodes, in several rounds if there are fewer rows (games of
-            StarCraft are dear); one per row by default.
+            StarCraft are slow); one per row by default.
         plays: ``"steps"`` where a row that is over starts anew by itself, ``"episodes"`` where it
             waits for the others, as battles do.
         actions: ``"mean"`` for the policies' means, or the likeliest of discrete actions;

@@ -42,10 +42,10 @@ class MutualInformationReward(Transform):
     .. math:: r_i \leftarrow r_i + w \frac1N \sum_{j \ne i}
         \mathrm{clip}\big[\log q_{\xi_i}(a_j | a_i, s) - \log \pi_K(a_j | s)\big]
 
-    Without the clip its mean over the policy's actions is the lower bound (8) with :math:`H_K`. For
-    hosts whose loss one cannot touch: append it to the environment (before the host's own
-    transforms; random actions without a latent are paid nothing), or give it to a replay buffer,
-    where stored actions are scored anew with the present networks and what is stored stays.
+    Without the clip its mean over the policy's actions is the lower bound (8) with :math:`H_K`. It
+    is for hosts whose loss you cannot change. Append it to the environment, before the host's own
+    transforms; random actions without a latent are paid nothing. Or give it to a replay buffer: it
+    then scores stored actions with the present networks, and leaves the stored rewards as they are.
     Nothing is trained here: train the predictor with ``loss_predictor`` of a
     :class:`~vm3ac_modules.objectives.MutualInformationLoss` with ``weight=0``. An intrinsic reward
     changes what the critics learn, as the bonus of Eq. (46) does.

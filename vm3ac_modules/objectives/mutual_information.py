@@ -75,7 +75,7 @@ class MutualInformationLoss(MultiAgentLoss):
             need ``StoredLatent(prior)`` before the actor.
         estimator: of the mutual information. ``"barber_agakov"``, the paper's, is the log-density
             of Eq. (6). ``"infonce"``, ``"nwj"`` and ``"donsker_varadhan"`` (which is biased upward)
-            take the predictor's log q for the score of a pair, and compare the partner's action
+            use the predictor's log q as the score of a pair, and compare the partner's action
             with one in the same state under each extra latent: ``num_latents`` of at least 1, 2, 2.
             Their estimate, less H_K, holds the place of log q
             (:mod:`vm3ac_modules.objectives.pairs`), and trains the predictor as well.

@@ -5,6 +5,7 @@ Both read the form that is written to ``evaluation.json``, so they can be made a
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -89,7 +90,7 @@ def _agent_lines(summary: Mapping[str, Any]) -> list[str]:
 def _matrix_lines(summary: Mapping[str, Any]) -> list[str]:
     common, alone = summary["common"], summary["independent"]
     kind = "normalized information" if summary["exact"] else "action correlation"
-    short = [name.replace("agent ", "").replace(" action ", ".") for name in summary["components"]]
+    short = [_short(name) for name in summary["components"]]
     rows = zip(short, common["action_correlation"], strict=True)
     noise = f"standard error at most {_two(_largest_error(common))}"
     if alone is not None:
@@ -99,6 +100,11 @@ def _matrix_lines(summary: Mapping[str, Any]) -> list[str]:
         "  " + " " * 5 + "".join(f"{name:>7s}" for name in short),
         *(f"  {name:<5s}" + "".join(f"{_two(x):>7s}" for x in row) for name, row in rows),
     ]
+
+
+def _short(name: str) -> str:
+    """``agent 0 action 1`` as ``0[1]``, which is no number."""
+    return re.sub(r"agent (\d+) action (\d+)", r"\1[\2]", name).removeprefix("agent ")
 
 
 def _largest(found: Mapping[str, Any], summary: Mapping[str, Any]) -> float:
@@ -239,7 +245,7 @@ def _draw_correlation(figure: Any, axes: Any, summary: Mapping[str, Any]) -> Non
     values = _numbers(summary["common"]["action_correlation"])
     names = list(summary["components"])
     if len(names) > _NUMBERED:
-        names = [name.replace("agent ", "").replace(" action ", ".") for name in names]
+        names = [_short(name) for name in names]
     scale = ("Greys", (0.0, 1.0)) if summary["exact"] else ("RdBu_r", (-1.0, 1.0))
     _heat(figure, axes, values, names, *scale)
     each = len(values) // len(summary["agents"])
@@ -247,7 +253,7 @@ def _draw_correlation(figure: Any, axes: Any, summary: Mapping[str, Any]) -> Non
         axes.axhline(edge - 0.5, color="black", lw=1.0)
         axes.axvline(edge - 0.5, color="black", lw=1.0)
     if len(names) > _NUMBERED:
-        axes.set(xlabel="agent" if summary["exact"] else "agent.action")
+        axes.set(xlabel="agent" if summary["exact"] else "agent[action]")
     elif not summary["exact"]:
         axes.tick_params(axis="x", rotation=60)
 
