@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "benchmarks"))
 
+import smaclite_baselines as baselines
 import smaclite_throughput as benchmark
 
 from vm3ac_modules.envs import make_battle_env
@@ -43,3 +44,17 @@ def test_workers_must_share_the_rows(monkeypatch):
     monkeypatch.setattr(benchmark, "make_battle_env", make)
     with pytest.raises(ValueError, match="num_workers must be at least 1 and divide num_envs=3"):
         benchmark.compare(benchmark.Throughput(maps="2s3z", rows=3, workers=(2,)))
+
+
+def test_a_script_and_chance_play_the_same_battles(tmp_path, monkeypatch, capsys):
+    def make(name, rows, **options):
+        return make_battle_env(name, rows, make_battle=SMACliteStub, **options)
+
+    monkeypatch.setattr(baselines, "make_battle_env", make)
+    place = tmp_path / "baselines.csv"
+    baselines.compare(baselines.Baselines(battles=8, reward="sparse", csv=str(place)))
+    script, chance = csv.DictReader(place.read_text().splitlines())
+    assert (script["play"], chance["play"], script["map"]) == ("script", "random", "2s3z")
+    assert float(script["dead_enemies"]) > float(chance["dead_enemies"])
+    assert float(script["return_mean"]) > float(chance["return_mean"])
+    assert capsys.readouterr().out.count("| 2s3z | sparse |") == 2

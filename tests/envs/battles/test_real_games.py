@@ -19,6 +19,7 @@ from torchrl.envs.utils import check_env_specs
 from vm3ac_modules.envs import SMACliteEnv, make_battle_env
 from vm3ac_modules.envs.battles._smac_game import SeededTeams, SMACGame, starcraft
 from vm3ac_modules.envs.battles._smaclite_game import SCENARIOS, smaclite_battle
+from vm3ac_modules.envs.battles.scripted import focus_fire
 from vm3ac_modules.envs.battles.smac import SMACEnv
 from vm3ac_modules.envs.battles.smaclite_maps import OWN_SCENARIOS, SMACLITE_MAPS
 from vm3ac_modules.envs.battles.smacv2_maps import PROTOCOL, SMACV2_MAPS, smacv2_options
@@ -180,26 +181,6 @@ def test_smaclites_specs_seeds_and_workers():
             assert torch.equal(one[key], two[key]), key
     finally:
         workers.close()
-
-
-def focus_fire(env):
-    """The weakest enemy in reach, else towards the nearest one; sees the whole battle."""
-    units, n, mask = env.units, env.num_agents, env.action_mask
-    enemies, alive = units.positions[:, n:], units.alive[:, n:]
-    reach = mask[..., 6 : 6 + enemies.shape[1]]
-    health = units.health[:, n:].masked_fill(~alive, torch.inf).unsqueeze(1).expand(reach.shape)
-    target = health.masked_fill(~reach, torch.inf).argmin(-1)
-    distance = torch.cdist(units.positions[:, :n], enemies).masked_fill(
-        ~alive.unsqueeze(1), torch.inf
-    )
-    nearest = distance.argmin(-1, keepdim=True)
-    way = enemies.gather(1, nearest.expand(-1, -1, 2)) - units.positions[:, :n]
-    # north, south, east, west
-    moves = torch.stack([way[..., 1], -way[..., 1], way[..., 0], -way[..., 0]], -1)
-    moves = moves.masked_fill(~mask[..., 2:6], -torch.inf)
-    action = torch.where(reach.any(-1), 6 + target, 2 + moves.argmax(-1))
-    legal = mask.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-    return torch.where(legal, action, torch.where(mask[..., 0], 0, 1))
 
 
 def fight(env, steps):
