@@ -78,8 +78,9 @@ def _few_copies(run: RunBase) -> Iterator[str]:
         return
     copies = run.updates // (target.value_network_update_interval + 1)
     if copies < FEW_COPIES:
+        often = "once" if copies == 1 else f"{copies} times"
         yield (
-            f"the networks were copied into the targets {copies} times in {run.updates} updates: "
+            f"the networks were copied into the targets {often} in {run.updates} updates: "
             "take a smaller algorithm.target_interval, more updates, or algorithm.target_tau=0.01, "
             "which moves the targets at every update"
         )
