@@ -335,7 +335,10 @@ def _legend(
     handles, names = [found[label] for label in labels], [texts[label] for label in labels]
     style = {"frameon": False, "fontsize": "small", "handlelength": 3.6}
     style |= {"title": note, "title_fontsize": "small"} if note else {}
-    columns = min(len(labels), max(2, int(figure.get_figwidth() / 1.9)))
+    # Inches of a column: its line and its longest text, of small letters.
+    wide = max(1.9, 0.7 + 0.075 * max(map(len, names)))
+    least = 1 if wide > 2.2 else 2
+    columns = min(len(labels), max(least, int(figure.get_figwidth() / wide)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, **style)
 
 

@@ -10,7 +10,7 @@ is not trained again and an interrupted one goes on. It writes into out:
 
     battle_settings.csv   a row per run: what was changed, win rate and return in its last third
     battle_settings.md    the win rates
-    battle_settings.png   their curves
+    battle_settings.png   the curves of each beside those of the preset as it is
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vm3ac_modules.cli.reproduce._choosing import Own, late_mean, left_open
 from vm3ac_modules.cli.reproduce._command import Command, Comparison, program
 from vm3ac_modules.cli.reproduce._trainings import curve_of, trained_panels
 from vm3ac_modules.evaluation.comparison import comparison_figure
+from vm3ac_modules.evaluation.names import algorithm_title
 from vm3ac_modules.files import write_csv, write_text
 from vm3ac_modules.options import OptionsError
 
@@ -75,19 +76,19 @@ def make(command: Command) -> None:
         for row in runs
     ]
     panels = {
-        f"{task}: {name}": {
-            label: curve_of(command, runs, "win_rate")
-            for label, runs in by_label.items()
-            if label.partition(",")[0] == name
+        f"{task}, {algorithm_title(label.replace(', ', ': ', 1))}": {
+            "the preset": curve_of(command, by_label[label.partition(",")[0]], "win_rate"),
+            "one setting back": curve_of(command, runs, "win_rate"),
         }
         for task, by_label in grouped.items()
-        for name in dict.fromkeys(label.partition(",")[0] for label in by_label)
+        for label, runs in by_label.items()
+        if "," in label
     }
     command.out.mkdir(parents=True, exist_ok=True)
     write_csv(command.out / "battle_settings.csv", rows)
     text = late_win_rates(command, grouped)
     write_text(command.out / "battle_settings.md", text)
-    comparison_figure(command.figure("battle_settings"), panels, columns=2, ylabel="win rate")
+    comparison_figure(command.figure("battle_settings"), panels, columns=4, ylabel="win rate")
     say(f"{text}\n-> {command.out}/battle_settings.png, battle_settings.csv")
 
 
