@@ -119,20 +119,20 @@ def train(cfg: AddMI, mi_weight: float, seed: int) -> tuple[list[int], list[floa
 
 
 def compare(cfg: AddMI) -> dict[str, float]:
-    """Train with and without the loss, write the curves and return the mean last values."""
+    """Train with and without the loss, write the curves, print and return the mean last values."""
     torch.set_num_threads(cfg.threads)
-    seeds, curves = range(cfg.seed, cfg.seed + cfg.seeds), {}
-    for label, weight in {"discrete SAC": 0.0, "discrete SAC + MI": cfg.mi_weight}.items():
-        curves[label] = [train(cfg, weight, seed) for seed in seeds]
+    weights = {"discrete SAC": 0.0, "discrete SAC + MI": cfg.mi_weight}
     title = f"guard game, N={cfg.num_agents}, M={cfg.num_modes}"
-    return write_comparison(cfg.run_dir, title, curves, ylabel="value against the best guard")
+    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
+    curves = {k: [train(cfg, weight, seed) for seed in seeds] for k, weight in weights.items()}
+    last = write_comparison(cfg.run_dir, title, curves, ylabel="value against the best guard")
+    print(", ".join(f"{label}: {value:.3f}" for label, value in last.items()))
+    return last
 
 
 def main(arguments: list[str]) -> dict[str, float]:
-    """Read the command line, do what it says, and print what came out."""
-    last = run(compare, "add_mi_to_discrete_sac.py", __doc__, AddMI, arguments)
-    print(", ".join(f"{label}: {value:.3f}" for label, value in last.items()))
-    return last
+    """Read the command line and do what it says."""
+    return run(compare, "add_mi_to_discrete_sac.py", __doc__, AddMI, arguments)
 
 
 if __name__ == "__main__":
