@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -42,21 +41,6 @@ def test_right_compositions_pass(host):
     assert set(batch.keys(True, True)) == set(before.keys(True, True))
     assert bool((batch == before).all())
     assert all(bool(torch.isfinite(x).all()) for x in loss(batch.clone()).values())
-
-
-def test_an_advantage_that_nobody_estimates_is_missed():
-    policy = gaussian_policy()
-    batch = collected(policy)
-    loss = scoring(A2CLoss, policy.replaying())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        vm.check_host(loss, policy, batch)
-        # It would estimate it from these.
-        loss.set_keys(reward=KEYS.reward)
-        vm.check_host(loss, policy, batch.exclude("advantage"))
-    batch = batch.exclude("advantage", ("next", *KEYS.reward))
-    with pytest.warns(UserWarning, match=r"no 'advantage' yet: .*lacks \(.*'reward'"):
-        vm.check_host(loss, policy, batch)
 
 
 # What older versions of TorchRL say of themselves.

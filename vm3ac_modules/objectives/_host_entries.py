@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
@@ -51,14 +49,13 @@ def check_outcomes(loss: nn.Module, batch: TensorDictBase) -> None:
     """Refuse a batch without the rewards, ends and next entries of which a loss makes its target.
 
     A loss that reads an advantage may be checked before anybody estimates one, with the keys of the
-    estimator unset in the loss: there is a warning then, since the loss would estimate it itself.
+    estimator unset in the loss: its own outcomes stay unchecked then.
     """
     keys, name = getattr(loss, "tensor_keys", None), type(loss).__name__
     scores, estimates = known_to_score(loss), isinstance(loss, ValueEstimatorBase)
     if isinstance(loss, MultiAgentLoss) or scores is None:
         return
     if hasattr(keys, "advantage") and not estimates:
-        _warn_without_advantage(loss, batch)
         return
     shapes = {}
     for part in ("reward", "done", "terminated"):
@@ -86,22 +83,6 @@ def check_outcomes(loss: nn.Module, batch: TensorDictBase) -> None:
     for critic in (getattr(loss, f"{kind}_network", None) for kind in ("qvalue", "value")):
         read += [k for k in getattr(critic, "in_keys", ()) if unravel_key(k) not in drawn]
     require(batch, read, name)
-
-
-def _warn_without_advantage(loss: nn.Module, batch: TensorDictBase) -> None:
-    """Say that a loss would estimate a missing advantage itself, from entries that are missing."""
-    keys: Any = loss.tensor_keys
-    parts = [getattr(keys, part, None) for part in ("reward", "done", "terminated")]
-    read = [_next(key) for key in parts if key is not None]
-    missing = [key for key in read if batch.get(key, None) is None]
-    if batch.get(keys.advantage, None) is None and missing:
-        name = type(loss).__name__
-        warnings.warn(
-            f"the batch has no {keys.advantage!r} yet: estimate it, e.g. by GAE, before {name} is "
-            f"called. {name} would estimate it itself, from entries that the batch lacks "
-            f"({missing[0]!r}).",
-            stacklevel=4,
-        )
 
 
 def _next(key: NestedKey) -> NestedKey:
