@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,13 +13,22 @@ import pytest
 
 from vm3ac_modules.runs import (
     CheckpointError,
+    Run,
     RunDirectoryError,
+    Settings,
+    directory,
     load_agent,
     load_checkpoint,
     save_checkpoint,
     train,
 )
-from vm3ac_modules.runs.directory import LOCK, RunLock, check_run_directory, open_run_directory
+from vm3ac_modules.runs.directory import (
+    LOCK,
+    SUM,
+    RunLock,
+    check_run_directory,
+    open_run_directory,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,17 +88,17 @@ def test_a_lock_is_no_run(tmp_path):
 def test_checking_writes_nothing(tmp_path):
     check_run_directory(tmp_path / "a" / "b", resume=False, overwrite=True)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "config.yaml").write_text("a: 1")
+    (tmp_path / "config.yaml").write_text(f"a: 1\n{SUM}")
     for resume, overwrite in ((True, False), (False, True)):
         check_run_directory(tmp_path, resume=resume, overwrite=overwrite)
-    assert (tmp_path / "config.yaml").read_text() == "a: 1"
+    assert (tmp_path / "config.yaml").read_text() == f"a: 1\n{SUM}"
     with pytest.raises(RunDirectoryError, match="already holds a run"):
         check_run_directory(tmp_path, resume=False, overwrite=False)
 
 
 def test_overwriting_keeps_the_lock_of_its_own_process(tmp_path):
     """Nobody else comes in between clearing the directory and writing to it."""
-    (tmp_path / "config.yaml").write_text("a: 1")
+    (tmp_path / "config.yaml").write_text(f"a: 1\n{SUM}")
     lock = RunLock(tmp_path)
     open_run_directory(tmp_path, resume=False, overwrite=True)
     assert not (tmp_path / "config.yaml").exists()
@@ -109,6 +119,33 @@ def test_a_directory_in_use_is_refused_by_a_training(compose, tmp_path):
     with pytest.raises(CheckpointError):
         train(compose(frames=32, resume=True, gamma=0.5))
     assert train(compose(frames=32, resume=True, draw=False))["frames"] == 32
+
+
+def test_a_seed_in_use_is_refused_by_a_training_of_all(compose, tmp_path):
+    """A seed of a run may be trained further alone."""
+    pytest.importorskip("vmas")
+    assert train(compose(frames=16, seeds=2, draw=False))["frames"] == 16
+    before = set((tmp_path / "run").rglob("*"))
+    lock = RunLock(tmp_path / "run" / "seed_1")
+    for asked in ({"overwrite": True}, {"resume": True, "frames": 32}):
+        with pytest.raises(RunDirectoryError, match="seed_1 is in use by another process"):
+            train(compose(seeds=2, draw=False, **asked))
+    lock.release()
+    assert set((tmp_path / "run").rglob("*")) == before
+    # And the other way round: all seeds are locked while they are trained.
+    settings = Settings.of(compose(frames=32, seeds=2, resume=True, draw=False))
+    with Run(settings), pytest.raises(RunDirectoryError, match="seed_1 is in use"):
+        RunLock(tmp_path / "run" / "seed_1")
+    RunLock(tmp_path / "run" / "seed_1").release()
+
+
+def test_what_is_wrong_with_a_lock_is_not_called_another_process(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(directory.fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        RunLock(tmp_path)
 
 
 def test_a_run_of_the_first_format_is_refused_in_a_sentence(tmp_path):

@@ -23,6 +23,7 @@ from vm3ac_modules.runs import (
     to_yaml,
     versions,
 )
+from vm3ac_modules.runs.directory import SUM
 
 RUN_FILES = (
     "config.yaml",
@@ -45,13 +46,20 @@ OTHER_FILES = (
     "seed_data/metrics.csv",
     "seed_4/notes.txt",
     "a.gif",
+    "evaluation.py",
+    "decentralized.md",
+    "seed_5/agents/list.txt",
+)
+WITHOUT_A_RUN = (
+    *("config.yaml", "eval.csv", "report.html", "evaluation.json"),
+    *("logs/k", "agents/a.txt", "checkpoint/a.pt"),
 )
 
 
 def fill(path, names):
     for name in names:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text("x")
+        (path / name).write_text(SUM if name.endswith("config.yaml") else "x")
 
 
 def files(path):
@@ -88,6 +96,21 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path):
     assert files(tmp_path) == set(OTHER_FILES)
     assert not (tmp_path / "checkpoint").exists()
     assert not (tmp_path / "seed_3").exists()
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_RUN)
+def test_overwrite_refuses_what_is_no_run_s(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("somebody's")
+    with pytest.raises(RunDirectoryError, match="no run that overwrite=true could replace"):
+        open_run_directory(tmp_path, resume=False, overwrite=True)
+    assert (tmp_path / name).read_text() == "somebody's"
+
+
+def test_a_checkpoint_is_a_run(tmp_path):
+    fill(tmp_path, ["checkpoint/step_1/meta.json", "metrics.csv"])
+    open_run_directory(tmp_path, resume=False, overwrite=True)
+    assert files(tmp_path) == set()
 
 
 def test_overwrite_does_not_follow_links(tmp_path):

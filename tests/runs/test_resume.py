@@ -123,6 +123,23 @@ def test_a_replay_too_large_for_the_checkpoint_is_collected_anew(compose, caplog
     assert summary["updates"] == 12 + 8
 
 
+def test_random_actions_do_not_come_back(compose):
+    # A quarter of 32 frames are random: two steps. All later ones are followed by two updates.
+    begun = train(compose(frames=32, init_random_frames=1000, draw=False))["updates"]
+    more = train(compose(frames=96, init_random_frames=1000, resume=True, draw=False))
+    assert (begun, more["updates"]) == (12, 12 + 2 * 64 // 4)
+    assert more["notes"] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"eval_every_frames": 24, "log_every_updates": 5}])
+def test_a_finished_run_keeps_the_rows_behind_its_checkpoint(compose, tmp_path, options):
+    train(compose(frames=40, checkpoint_every_frames=16, draw=False, **options))
+    logs = [tmp_path / "run" / name for name in ("metrics.csv", "eval.csv")]
+    before = [log.read_text() for log in logs]
+    train(compose(frames=40, checkpoint_every_frames=16, draw=False, resume=True, **options))
+    assert [log.read_text() for log in logs] == before
+
+
 @pytest.mark.parametrize("frames", [16, 32])
 def test_a_resume_with_nothing_left_to_do_says_so(compose, tmp_path, caplog, frames):
     first = train(compose(frames=32, draw=False))
@@ -156,11 +173,11 @@ def test_notes_survive_a_resume(compose):
 
 
 def test_a_run_killed_among_its_random_frames_goes_on_with_them(compose):
-    # The first run's own plan: a quarter of 8 frames, rounded up to a step of all rows; one step of
-    # two updates. As part of 64 frames those 8 belong to the 16 random ones: none before frame 17.
-    train(compose(frames=8, draw=False, init_random_frames=16, checkpoint_every_frames=8))
-    summary = train(compose(frames=64, draw=False, resume=True))
-    assert summary["updates"] == 2 + 12 * 2
+    # 16 of 64 frames are random; none of the four steps of four rows is followed by an update.
+    plan = {"frames": 64, "init_random_frames": 16, "checkpoint_every_frames": 8, "draw": False}
+    run_until(compose(**plan), 8)
+    summary = train(compose(**plan, resume=True))
+    assert summary["updates"] == 12 * 2
 
 
 def test_a_killed_run_goes_on(compose, tmp_path):

@@ -127,13 +127,11 @@ class RunBase:
         training = self.training
         episodes = self.task.plays == "episodes"
         updates = "updates_per_episode" if episodes else "updates_per_step"
-        # Updates begin with the step after the last random one.
-        start = self.random_frames // training.num_envs + 1
         return SourceSizes(
             training.buffer_size,
             training.batch_size,
             updates=getattr(training, updates),
-            start=getattr(training, "start_episodes", start),
+            start=getattr(training, "start_episodes", self.first_update),
             episodes=episodes,
             seeds=training.seeds,
             # What is mapped lies on the CPU, whatever the networks' device.
@@ -141,6 +139,11 @@ class RunBase:
             folder=self.replay_folder,
             keys=self.agent.keys,
         )
+
+    @property
+    def first_update(self) -> int:
+        """The step of all rows that updates begin with, the one after the last random one."""
+        return self.random_frames // self.training.num_envs + 1
 
     @property
     def replay_folder(self) -> Path | None:
@@ -190,6 +193,7 @@ class RunBase:
             "lost_episodes": self.lost_episodes,
             "wall_seconds": self.wall_seconds,
             "notes": list(self.notes),
+            "random_frames": self.random_frames,
             "clips": {name: count.tolist() for name, count in self.agent.clip_counts.items()},
         }
 
@@ -198,6 +202,8 @@ class RunBase:
         self.frames, self.updates = state["frames"], state["updates"]
         self.episodes, self.lost_before = state["episodes"], state["lost_episodes"]
         self.seconds_before, self.notes = state["wall_seconds"], list(state["notes"])
+        # A run that was shorter first had fewer random actions; there are no more later.
+        self.random_frames = state.get("random_frames", self.random_frames)
         for name, count in state.get("clips", {}).items():
             self.agent.clip_counts[name] = torch.tensor(count, dtype=torch.float64)
 
@@ -217,6 +223,7 @@ class RunBase:
             yield
         except OSError as error:
             last = self.last_checkpoint
+            last = last if last and Path(last).exists() else None
             way = f"{last} is whole: go on from it with resume=true" if last else "start again"
             if self.training.resume and not last:
                 way = "the last checkpoint is whole: go on from it with resume=true"

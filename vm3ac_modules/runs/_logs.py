@@ -54,9 +54,14 @@ class SeedFiles:
         config = as_done(settings, frame)
         if not finished:
             write_config(self.run_dir / "config.yaml", config)
-        kept = (None, None) if frame is None else rows
-        self.metrics = CsvLog(self.run_dir / "metrics.csv", resume_rows=kept[0])
-        self.evaluations = CsvLog(self.run_dir / "eval.csv", resume_rows=kept[1])
+        kept: tuple[int | None, ...] = (None, None) if frame is None else rows
+        logs = [self.run_dir / name for name in ("metrics.csv", "eval.csv")]
+        if finished:
+            # The last rows of a finished run are behind its last checkpoint.
+            kept = tuple(_rows(log) for log in logs)
+        self.metrics, self.evaluations = (
+            CsvLog(log, resume_rows=own) for log, own in zip(logs, kept, strict=True)
+        )
         title = f"{settings.name} on {settings.task.title}, seed {settings.training.seed}"
         names = () if finished else settings.training.logger
         self.logs = make_logs(names, self.run_dir, title, config, frame)
@@ -91,6 +96,11 @@ class SeedFiles:
         """Close the logs."""
         for log in (self.metrics, self.evaluations, *self.logs):
             log.close()
+
+
+def _rows(log: Path) -> int:
+    """Rows of a log that is whole."""
+    return len(read_csv_log(log).get("frame", ())) if log.is_file() else 0
 
 
 class MetricsLog:

@@ -190,6 +190,8 @@ def _restore_replay(run: RunBase, saved: list[Any]) -> None:
     source.load_state_dict(first["source"])
     if isinstance(source, Replayed):
         source.fill(replays, saved[0].files.written)
+        if run.task.plays == "steps":
+            source.start = run.first_update
     if run.spread is not None or not saved[0].state["env"]:
         # What waited for the next step of an episode that does not go on.
         return

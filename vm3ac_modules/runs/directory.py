@@ -15,12 +15,15 @@ __all__ = ["RunDirectoryError", "open_run_directory"]
 
 LOCK = ".lock"
 
+SUM = "# sha256 of the lines above: "
+"""How the last line of a run's config.yaml begins."""
 _MARKS = ("config.yaml", "metrics.csv", "summary.json", "checkpoint")
+_FOLDERS = ("checkpoint", "agents", "logs")
 _FILES = (
     *_MARKS[:3],
     "eval.csv",
-    "evaluation.*",
-    "decentralized.*",
+    *(f"evaluation.{form}" for form in ("json", "png", "svg", "pdf")),
+    *(f"decentralized.{form}" for form in ("json", "csv")),
     "curve.png",
     "rollout*.gif",
     "rollout*.mp4",
@@ -58,6 +61,11 @@ def check_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> N
             f"{path} holds no run of its own but runs in seed_*, which overwrite=true would "
             "remove; give one of them as run_dir."
         )
+    if overwrite and not _is_told(path) and (others := _in_the_way(path)):
+        raise RunDirectoryError(
+            f"{path} holds no run that overwrite=true could replace, but {others[0].name}, which a "
+            "run writes, too: move it away, or give another run_dir."
+        )
 
 
 def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Path:
@@ -66,14 +74,16 @@ def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Pa
     Args:
         path: the directory; created if missing.
         resume: go on with the run that it holds.
-        overwrite: remove the run that it holds first; files that are not a run's are kept.
+        overwrite: remove the run that it holds first; files that are not a run's are kept. Where
+            there is no run, nothing is removed.
 
     Returns:
         The directory.
 
     Raises:
         RunDirectoryError: if it holds a run and neither flag is given, if there is nothing to
-            resume, if both flags are given, or if the path is a file.
+            resume, if both flags are given, if files of other origin would be overwritten, if
+            another process trains one of its seeds, or if the path is a file.
 
     Example:
         >>> import tempfile
@@ -83,7 +93,10 @@ def open_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> Pa
     """
     check_run_directory(path, resume=resume, overwrite=overwrite)
     path = Path(path)
-    if overwrite and path.is_dir():
+    if overwrite and _is_told(path):
+        for folder in filter(_is_told, _seeds(path)):
+            # One of them may be trained alone by another process.
+            RunLock(folder).release()
         _remove_run(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -104,6 +117,8 @@ class RunLock:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
             self._file.close()
+            if not isinstance(error, BlockingIOError):
+                raise  # a file system without locks, say
             raise RunDirectoryError(
                 f"{path} is in use by another process ({owner}); wait for it, or give another "
                 "run_dir."
@@ -130,19 +145,32 @@ def _seeds(path: Path) -> list[Path]:
     return [folder for folder in folders if folder.is_dir() and folder.name[5:].isdigit()]
 
 
+def _is_told(path: Path) -> bool:
+    """Whether there is a run for certain: its sealed configuration, or a checkpoint."""
+    config = path / "config.yaml"
+    sealed = config.is_file() and SUM in config.read_text(encoding="utf-8", errors="replace")
+    return sealed or any(path.glob("checkpoint/step_*/meta.json"))
+
+
+def _in_the_way(path: Path) -> list[Path]:
+    """What a run would write over: its files and folders, by name."""
+    found = [file for pattern in _FILES for file in path.glob(pattern)]
+    return found + [path / name for name in _FOLDERS if (path / name).exists()]
+
+
 def _remove_run(path: Path) -> None:
     for pattern in _FILES:
         for file in path.glob(pattern):
             if file.is_file() or file.is_symlink():
                 file.unlink()
-    whole = [path / name for name in ("checkpoint", "agents", "logs")]
+    whole = [path / name for name in _FOLDERS]
     for folder in [*whole, *_seeds(path)]:
         # A link is the run's, what it points to may not be.
         if folder.is_symlink():
             folder.unlink()
         elif folder in whole and folder.is_dir():
             shutil.rmtree(folder)
-        elif folder.is_dir():
+        elif folder.is_dir() and _is_told(folder):
             _remove_run(folder)
             (folder / LOCK).unlink(missing_ok=True)
             if not any(folder.iterdir()):

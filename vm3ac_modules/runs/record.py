@@ -18,6 +18,7 @@ from typing import Any
 
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.files import csv_text, write_text
+from vm3ac_modules.runs.directory import SUM
 
 __all__ = [
     "CsvLog",
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 
-SUM = "# sha256 of the lines above: "
 LARGEST = 1_000_000
 """Bytes of the largest configuration that is read."""
 MOST_ALIASES = 16

@@ -59,19 +59,27 @@ class Run(RunBase):
     def __enter__(self) -> Run:
         training = self.training
         run_state.check(self)
-        self.lock = RunLock(training.run_dir)
+        self.locks = [RunLock(training.run_dir)]
         self.stopping = Stopping()
         try:
             self._open()
             self.stopping.__enter__()
         except BaseException:
-            self.lock.release()
+            self._unlock()
             raise
         return self
+
+    def _unlock(self) -> None:
+        for lock in self.locks:
+            lock.release()
 
     def _open(self) -> None:
         training = self.training
         open_run_directory(training.run_dir, resume=training.resume, overwrite=training.overwrite)
+        if training.seeds > 1:
+            for own in self.settings_of_seeds:
+                # Each may also be trained alone.
+                self.locks.append(RunLock(own.training.run_dir))
         self.evaluator = Evaluator(self)
         resumed = run_state.restore(self) if training.resume else None
         known = self.task.failures.get(self.settings.name)
@@ -112,7 +120,7 @@ class Run(RunBase):
         for env in (self.env, self.evaluator.env):
             if not env.is_closed:
                 env.close(raise_if_closed=False)
-        self.lock.release()
+        self._unlock()
         if isinstance(error, Exception) and not isinstance(error, NonFiniteError):
             # A simulator that is handed NaN fails in words of its own; the guard knows whence.
             self.guard.watch("parameters", *self.agent.loss.parameters())
