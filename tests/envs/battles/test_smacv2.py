@@ -156,7 +156,7 @@ def test_a_configuration_of_one_s_own(games):
             r"'terran_6_vs_6' \(did you mean 'terran_\d+_vs_\d+'\?\); available: ter",
         ),
         ("10gen_terran", r"a field: say the size of the teams, too.*terran_5_vs_5"),
-        ("3m", r"the maps of SMAC are played with backend='smac'"),
+        ("3m", r"'3m': backend='smax' or backend='smaclite' or backend='smac' .StarCraft II. has"),
         ("vespene_5_vs_5", r"available: terran_5_vs_5"),
     ],
 )

@@ -12,6 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vm3ac_modules.envs.battles._maps import unknown_map
+from vm3ac_modules.envs.battles.smacv2_maps import FIELDS
+from vm3ac_modules.options import check_taken
+
 BACKENDS = ("smac", "smacv2")
 
 
@@ -58,10 +62,19 @@ def starcraft(backend: str, **options: Any) -> SMACGame:
             "StarCraft II: python -m vm3ac_modules.doctor), or take backend 'smax' (SMAXEnv)"
         )
     games = importlib.import_module(f"{backend}.env")
-    if backend == "smac":
-        game: SMACGame = games.StarCraft2Env(**options)
-        return game
-    return _random_teams(games.StarCraftCapabilityEnvWrapper, **options)
+    check_taken(games.StarCraft2Env, options, f"backend={backend!r}")
+    try:
+        if backend == "smac":
+            game: SMACGame = games.StarCraft2Env(**options)
+            return game
+        return _random_teams(games.StarCraftCapabilityEnvWrapper, **options)
+    except KeyError as error:
+        # What its table of maps raises; maps that others have entered there are as good.
+        name = options.get("map_name")
+        if name is None or error.args != (name,):
+            raise
+        known = FIELDS if backend == "smacv2" else ()
+        raise unknown_map(f"backend={backend!r}", name, backend, known=known) from None
 
 
 def _random_teams(wrapper: Any, *, seed: int, **options: Any) -> SMACGame:

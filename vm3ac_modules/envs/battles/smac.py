@@ -92,7 +92,7 @@ class SMACEnv(BattleEnv):
         max_restarts: int = 3,
         **constants: float,
     ) -> None:
-        sparse = paid_by(reward, constants, "SMACEnv")
+        sparse = paid_by(reward, constants, SMACEnv)
         if tuple(batch_size) not in ((), (1,)):
             raise ValueError(
                 f"SMACEnv: batch_size must be [] or [1], got {list(batch_size)}; use "
@@ -311,7 +311,7 @@ def make_smac_env(
         torch.Size([1, 2, 3])
     """
     constants = {name: options.pop(name) for name in CONSTANTS & options.keys()}
-    paid_by(reward, constants, "make_smac_env")
+    paid_by(reward, constants, make_smac_env)
     if num_envs < 1:
         raise ValueError(f"make_smac_env: num_envs must be at least 1, got {num_envs}")
     seed = int(torch.randint(2**31, (1,))) if seed is None else seed
