@@ -117,16 +117,16 @@ def test_load_agent_knows_the_battle(battle, tmp_path):
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_the_real_game_s_adapter_trains(battle, num_envs, monkeypatch):
     """The loop over StarCraft's interface, a stub in its place; two games are two processes."""
-    from vm3ac_modules.envs import make_smac_env
+    from vm3ac_modules.envs import _processes, make_smac_env
     from vm3ac_modules.envs.battles import smac
     from vm3ac_modules.testing import SMACStub
 
     def quickly(*args, mp_start_method, **options):
         assert mp_start_method == "spawn"
-        return ParallelEnv(*args, **options)
+        return WorkersEnv(*args, **options)
 
-    ParallelEnv = smac.ParallelEnv
-    monkeypatch.setattr(smac, "ParallelEnv", quickly)
+    WorkersEnv = _processes.WorkersEnv
+    monkeypatch.setattr(smac, "WorkersEnv", quickly)
 
     def make(num_envs, device, seed, **options):
         # The second game in a row loses its connection in its third step.

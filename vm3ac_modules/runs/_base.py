@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDictBase
 
 from vm3ac_modules.algorithms.registry import build_from
-from vm3ac_modules.envs._rows import check_main_guard
+from vm3ac_modules.envs._processes import check_main_guard
 from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.envs.resume import find_resumable
 from vm3ac_modules.evaluation.statistics import require_intervals

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
+import os
+import signal
 import sys
 from functools import partial
 
@@ -175,12 +178,24 @@ def test_rewards():
 def test_workers_play_what_one_process_plays():
     env, shared = make(seed=3), make(seed=3, workers=2)
     try:
+        shared.reset()
+        shared.set_seed(3)
+        workers = shared._rows.env._workers
+        for process in workers:
+            # As a scheduler does, whose signal reaches the whole group.
+            os.kill(process.pid, signal.SIGTERM)
         one, two = (play(e, attack) for e in (env, shared))
         for key in (SEEN, MASK, ALIVE, "state", ("next", *REWARD), ("next", "done")):
             assert torch.equal(one[key], two[key]), key
         assert torch.equal(unit_trace(env), unit_trace(shared))
+        workers[1].kill()
+        workers[1].join()
+        said = r"a process of the environment's 2 ended: it was killed.*resume=true"
+        with pytest.raises(RuntimeError, match=said):
+            play(shared, attack)
     finally:
         shared.close()
+    assert not set(workers) & set(multiprocessing.active_children())
 
 
 def test_seeds_and_checkpoints():

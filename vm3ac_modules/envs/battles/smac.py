@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import ActionMask, EnvBase, ParallelEnv, TransformedEnv
+from torchrl.envs import ActionMask, EnvBase, TransformedEnv
 
+from vm3ac_modules.envs._processes import WorkersEnv
 from vm3ac_modules.envs._vector import ENDS
 from vm3ac_modules.envs.battles._micromanagement import (
     CONSTANTS,
@@ -324,12 +325,5 @@ def make_smac_env(
     if num_envs == 1:
         return SMACEnv(make_game, [1], device, seed, **common)
     makers = [partial(SMACEnv, make_game, seed=seed + i, **common) for i in range(num_envs)]
-    games = ParallelEnv(
-        num_envs,
-        makers,
-        device=torch.device(device),
-        mp_start_method="spawn",
-        daemon=True,
-        num_threads=torch.get_num_threads(),
-    )
+    games = WorkersEnv(makers, device=torch.device(device), mp_start_method="spawn")
     return TransformedEnv(games, ActionMask(Keys().action, Keys().action_mask))
