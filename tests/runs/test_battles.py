@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from contracts.training import watched
 
 if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
@@ -146,6 +147,44 @@ def test_the_real_game_s_adapter_trains(battle, num_envs, monkeypatch):
     assert more["frames"] >= 90
     # Those of before the resume are counted too.
     assert more["lost_episodes"] > summary["lost_episodes"]
+
+
+def test_a_resumed_run_notes_what_it_would_have_noted(battle, tmp_path):
+    """The last victories, and how often gradients were cut, are those of before the resume."""
+    from vm3ac_modules.envs.battles import smaclite
+    from vm3ac_modules.testing import SMACliteStub
+
+    health = {"enemies": 1}
+
+    def stub(**options):
+        class Battle(SMACliteStub):
+            def reset(self, seed=None, options=None):
+                self.enemy_hit_points = health["enemies"]
+                return super().reset(seed, options)
+
+        return Battle(num_enemies=1, enemy_shoots=False, **options)
+
+    def make(**options):
+        return smaclite.SMACliteEnv("2s3z", make_battle=stub, **options)
+
+    def look(run):
+        # From here on nothing is won.
+        health["enemies"] = 1000 if run.frames >= 100 else 1
+
+    def notes(place, *frames):
+        health["enemies"] = 1
+        for count in frames:
+            choice = {"backend": "smaclite", "map": "2s3z", "max_grad_norm": 1e-6, "draw": False}
+            choice |= {"frames": count, "resume": count != frames[0], "env.max_steps": 20}
+            config = battle("algorithm=fop", run_dir=tmp_path / place, **choice)
+            settings = Settings.of(config)
+            found = watched(replace(settings, task=replace(settings.task, build=make)), look)
+        return found["notes"]
+
+    whole = notes("whole", 200)
+    assert any("the critic says" in note for note in whole)
+    assert any("cut the gradient" in note for note in whole)
+    assert notes("run", 100, 200) == whole
 
 
 def test_a_run_on_smaclite_s_adapter(battle, tmp_path):

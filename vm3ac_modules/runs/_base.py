@@ -54,7 +54,7 @@ class RunBase:
         self.lost_before = 0
         self.started, self.seconds_before = time.monotonic(), 0.0
         self.notes: list[str] = []
-        # The newest round's battles that were won, if any were won since the start or a resume.
+        # The newest round's battles that were won, if any were won.
         self.won: TensorDictBase | None = None
         self.last_checkpoint: Path | None = None
         self.saved_frame = -1
