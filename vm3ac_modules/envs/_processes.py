@@ -54,7 +54,7 @@ class WorkersEnv(ParallelEnv):
         except RuntimeError as error:
             if not DEAD.search(str(error)):
                 raise
-            _kill(self._workers)
+            _kill(vars(self).get("_workers", ()))
             self.is_closed = True
 
 
