@@ -43,13 +43,16 @@ def meant(name: str, known: Iterable[str], count: int = 1) -> str:
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
-def check_taken(function: Callable[..., Any], given: Iterable[str], owner: str) -> None:
+def check_taken(
+    function: Callable[..., Any], given: Iterable[str], owner: str, also: Iterable[str] = ()
+) -> None:
     """Refuse options that a function or class does not take; one with ``**options`` takes all.
 
     Args:
         function: what is called with them.
         given: their names.
         owner: whose options they are, for the message.
+        also: all that ``**options`` takes, where that is known.
 
     Raises:
         OptionsError: names the option, and what is taken besides the others.
@@ -62,10 +65,12 @@ def check_taken(function: Callable[..., Any], given: Iterable[str], owner: str) 
     """
     # A metaclass (EnvBase's) may take anything, whatever the class takes.
     called = typing.cast(Any, function).__init__ if isinstance(function, type) else function
-    taken = inspect.signature(called).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+    parameters = inspect.signature(called).parameters
+    taken = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD]
+    also = sorted(also)
+    if len(taken) < len(parameters) and not also:
         return
-    given = list(given)
+    given, taken = list(given), [*taken, *also]
     known = [name for name in taken if name != "self" and name not in given]
     for name in given:
         if name not in taken:

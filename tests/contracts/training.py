@@ -110,7 +110,7 @@ class Stopped(Exception):
     """A run ended before its time."""
 
 
-def watched(config: dict[str, Any], look: Callable[[Run], None]) -> dict[str, Any]:
+def watched(config: dict[str, Any] | Settings, look: Callable[[Run], None]) -> dict[str, Any]:
     """Train as :func:`~vm3ac_modules.runs.train` does, and look at the run behind every turn.
 
     Args:
@@ -120,7 +120,8 @@ def watched(config: dict[str, Any], look: Callable[[Run], None]) -> dict[str, An
     Returns:
         The run's summary.
     """
-    with Run(Settings.of(config)) as run:
+    settings = config if isinstance(config, Settings) else Settings.of(config)
+    with Run(settings) as run:
         for collected in run.collect():
             run.store(collected)
             for batch in run.batches(collected):

@@ -23,6 +23,7 @@ from vm3ac_modules.envs import (
     make_env,
 )
 from vm3ac_modules.envs.tasks import check_task, own_tasks, vmas_scenarios
+from vm3ac_modules.options import OptionsError
 
 
 @pytest.fixture(autouse=True)
@@ -334,3 +335,11 @@ def test_import_needs_no_vmas_and_is_quiet():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["num_envs", "device", "seed"])
+@pytest.mark.parametrize("task", [battle_task, find_task])
+def test_what_a_run_says_is_no_option_of_an_environment(task, name):
+    game = "3m" if task is battle_task else "guard"
+    with pytest.raises(OptionsError, match=f"{name} is no option of the env.*, got {name}=3"):
+        task(game, **{name: 3})

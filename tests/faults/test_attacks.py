@@ -144,10 +144,17 @@ def test_a_program_of_torch_is_code_and_needs_somebodys_word(tmp_path):
     assert DeployedAgent(path, trust=True).record["agent"] == 0
 
 
+PARTS = ("loss", "optimizers", "counters", "log", "log_rows", "rng", "env", "source", "carried")
+
+
 @pytest.mark.parametrize(
-    "name", ["loss", "optimizers", "counters", "log", "log_rows", "rng", "env", "source", "carried"]
+    ("name", "value"),
+    [
+        *((part, value) for part in PARTS for value in (None, [1])),
+        # Earlier versions had none.
+        ("won", [1]),
+    ],
 )
-@pytest.mark.parametrize("value", [None, [1]])
 def test_a_state_without_one_of_its_parts_is_one_error(undisturbed, tmp_path, name, value):
     run = shutil.copytree(undisturbed, tmp_path / "run")
     step = run / "checkpoint" / (run / "checkpoint" / "latest").read_text().strip()

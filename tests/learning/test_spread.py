@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
@@ -137,9 +139,15 @@ def test_a_worker_s_environment_draws_with_the_prior_that_is_sent():
 def test_processes_play_random_frames_then_the_weights_that_were_sent(kind):
     agent, env = team("maddpg", exploration_noise=0.0)
     threads = torch.get_num_threads()
-    steps = spread_collecting(agent, env, spread(kind), frames=0, random_frames=12, restarted=print)
+    said = []
+    steps = spread_collecting(
+        agent, env, spread(kind), frames=0, random_frames=12, restarted=said.append
+    )
     try:
         turns = iter(steps)
+        for process in steps.workers.started:
+            # A scheduler's signal reaches the whole group, and is the parent's.
+            os.kill(process.pid, signal.SIGTERM)
         random = [next(turns) for _ in range(STEPS)]
         chosen = [next(turns)]
         before = copy.deepcopy(agent.policy)
@@ -151,6 +159,7 @@ def test_processes_play_random_frames_then_the_weights_that_were_sent(kind):
     finally:
         steps.close()
     assert multiprocessing.active_children() == []
+    assert said == []
     assert torch.get_num_threads() == threads
     # A deterministic policy: who plays is told by the actions.
     with torch.no_grad():

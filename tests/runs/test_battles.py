@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from contracts.training import watched
 
 if find_spec("jaxmarl") is None:
     pytest.skip("needs the extra smax", allow_module_level=True)
@@ -117,16 +118,16 @@ def test_load_agent_knows_the_battle(battle, tmp_path):
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_the_real_game_s_adapter_trains(battle, num_envs, monkeypatch):
     """The loop over StarCraft's interface, a stub in its place; two games are two processes."""
-    from vm3ac_modules.envs import make_smac_env
+    from vm3ac_modules.envs import _processes, make_smac_env
     from vm3ac_modules.envs.battles import smac
     from vm3ac_modules.testing import SMACStub
 
     def quickly(*args, mp_start_method, **options):
         assert mp_start_method == "spawn"
-        return ParallelEnv(*args, **options)
+        return WorkersEnv(*args, **options)
 
-    ParallelEnv = smac.ParallelEnv
-    monkeypatch.setattr(smac, "ParallelEnv", quickly)
+    WorkersEnv = _processes.WorkersEnv
+    monkeypatch.setattr(smac, "WorkersEnv", quickly)
 
     def make(num_envs, device, seed, **options):
         # The second game in a row loses its connection in its third step.
@@ -146,6 +147,44 @@ def test_the_real_game_s_adapter_trains(battle, num_envs, monkeypatch):
     assert more["frames"] >= 90
     # Those of before the resume are counted too.
     assert more["lost_episodes"] > summary["lost_episodes"]
+
+
+def test_a_resumed_run_notes_what_it_would_have_noted(battle, tmp_path):
+    """The last victories, and how often gradients were cut, are those of before the resume."""
+    from vm3ac_modules.envs.battles import smaclite
+    from vm3ac_modules.testing import SMACliteStub
+
+    health = {"enemies": 1}
+
+    def stub(**options):
+        class Battle(SMACliteStub):
+            def reset(self, seed=None, options=None):
+                self.enemy_hit_points = health["enemies"]
+                return super().reset(seed, options)
+
+        return Battle(num_enemies=1, enemy_shoots=False, **options)
+
+    def make(**options):
+        return smaclite.SMACliteEnv("2s3z", make_battle=stub, **options)
+
+    def look(run):
+        # From here on nothing is won.
+        health["enemies"] = 1000 if run.frames >= 100 else 1
+
+    def notes(place, *frames):
+        health["enemies"] = 1
+        for count in frames:
+            choice = {"backend": "smaclite", "map": "2s3z", "max_grad_norm": 1e-6, "draw": False}
+            choice |= {"frames": count, "resume": count != frames[0], "env.max_steps": 20}
+            config = battle("algorithm=fop", run_dir=tmp_path / place, **choice)
+            settings = Settings.of(config)
+            found = watched(replace(settings, task=replace(settings.task, build=make)), look)
+        return found["notes"]
+
+    whole = notes("whole", 200)
+    assert any("the critic says" in note for note in whole)
+    assert any("cut the gradient" in note for note in whole)
+    assert notes("run", 100, 200) == whole
 
 
 def test_a_run_on_smaclite_s_adapter(battle, tmp_path):
@@ -175,7 +214,7 @@ def test_a_run_on_smaclite_s_adapter(battle, tmp_path):
     [
         ({"map": "3q"}, ValueError, "3s_vs_3z"),
         ({"map": "MMM"}, ValueError, "medivac.*backend='smaclite'"),
-        ({"map": "6h_vs_8z", "backend": "smaclite"}, ValueError, "backend='smax' has it"),
+        ({"map": "6h_vs_8z", "backend": "smaclite"}, ValueError, "backend='smax' or .* has it"),
         ({"map": "terran_4_vs_4", "backend": "smacv2", "env": {}}, ValueError, "terran_5_vs_5"),
         ({"backend": "starcraft"}, ValueError, "unknown backend 'starcraft'"),
         ({"backend": "smac"}, ValueError, "limits of their own"),

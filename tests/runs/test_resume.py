@@ -301,7 +301,7 @@ def test_a_checkpoint_holds_every_part_of_a_run(compose, tmp_path):
     state = load_checkpoint(tmp_path / "run").state
     assert set(state) == {
         *("loss", "optimizers", "target_calls", "hooks", "seeds_together", "counters"),
-        *("source", "held_back", "log", "log_rows", "rng", "env", "agent", "carried"),
+        *("source", "held_back", "log", "log_rows", "rng", "env", "agent", "carried", "won"),
     }
     # The last step waits for the next one's actions.
     assert state["held_back"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 pytest.importorskip("yaml")
 pytest.importorskip("tqdm")
 
-from vm3ac_modules.envs import _rows
+from vm3ac_modules.envs import _processes
 from vm3ac_modules.learning.guards import FiniteGuard, NonFiniteError
 from vm3ac_modules.runs import CheckpointError, load_checkpoint, save_checkpoint
 from vm3ac_modules.runs._progress import ProgressBar
@@ -174,11 +174,11 @@ def test_a_bar_in_a_notebook_without_ipywidgets_says_nothing_of_them(monkeypatch
 
 def test_a_worker_without_a_main_guard_ends_with_one_sentence(monkeypatch, capsys):
     ended = []
-    process = _rows.multiprocessing.current_process()
+    process = _processes.multiprocessing.current_process()
     monkeypatch.setattr(process, "_inheriting", True, raising=False)
     monkeypatch.setattr(process, "_name", "SpawnProcess-1")
-    monkeypatch.setattr(_rows.os, "_exit", ended.append)
-    _rows.check_main_guard()
+    monkeypatch.setattr(_processes.os, "_exit", ended.append)
+    _processes.check_main_guard()
     assert ended == [1]
     [line] = capsys.readouterr().err.splitlines()
     assert 'if __name__ == "__main__":' in line

@@ -6,15 +6,11 @@ Shapes: ``B`` rows, ``N`` agents, ``O`` observation, ``A`` action, ``S`` state, 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import EnvBase, ParallelEnv
+from torchrl.envs import EnvBase
 
+from vm3ac_modules.envs._processes import DEAD, WorkersEnv, check_main_guard, same_threads
 from vm3ac_modules.keys import Keys
 
 Floats = NDArray[np.float32]
@@ -193,10 +190,8 @@ class WorkerRows:
     def __init__(self, make_env: Callable[[], EnvBase], num_workers: int, rows: int) -> None:
         check_main_guard()
         self.shape = (num_workers, rows)
-        # Daemons, so that a program whose environment nobody closes can end.
-        options = {"daemon": True, "num_threads": torch.get_num_threads()}
         with same_threads():
-            self.env = ParallelEnv(num_workers, partial(in_worker, make_env), **options)
+            self.env = WorkersEnv([make_env] * num_workers)
         self.last = self.env.fake_tensordict().exclude("next", Keys().action)
 
     def reset(self, seeds: dict[int, int], device: torch.device) -> TensorDictBase:
@@ -230,7 +225,9 @@ class WorkerRows:
         """Say in one sentence that a worker's process is gone."""
         try:
             yield
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not DEAD.search(str(error)):
+                raise
             # Not from the pipe's own error, which says nothing.
             raise RuntimeError(
                 f"a process of the environment's {self.shape[0]} ended: it was killed, ran out of "
@@ -242,38 +239,6 @@ class WorkerRows:
         """End the processes."""
         with same_threads():
             self.env.close(raise_if_closed=False)
-
-
-def in_worker(make_env: Callable[[], EnvBase]) -> EnvBase:
-    """Build a worker's share; an interrupt is its parent's, which then lets it end."""
-    if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return make_env()
-
-
-def check_main_guard() -> None:
-    """End a worker that runs its parent's program over again, with one sentence."""
-    if not getattr(multiprocessing.current_process(), "_inheriting", False):
-        return
-    if multiprocessing.current_process().name.rsplit("-", 1)[-1] not in ("1", "0"):
-        os._exit(1)  # one of them says it
-    sys.stderr.write(
-        "A program whose environments run in processes of their own (num_workers, collector) "
-        "needs a main guard, since every process reads its file: put what it does under "
-        'if __name__ == "__main__":\n'
-    )
-    sys.stderr.flush()
-    os._exit(1)
-
-
-@contextmanager
-def same_threads() -> Iterator[None]:
-    """Undo what ParallelEnv does to this process's number of threads."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

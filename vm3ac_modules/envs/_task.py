@@ -18,11 +18,14 @@ from vm3ac_modules.envs.checks import check_homogeneous_continuous, wrong_dtypes
 from vm3ac_modules.envs.rng import innermost
 from vm3ac_modules.envs.transforms import AgentIndex, AgentInfoToRoot, EpisodeCounter
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.options import OptionsError
 
 __all__ = ["Plays", "Task"]
 
 Plays = Literal["steps", "episodes"]
 """How rows play: on and on, or each one episode after which it waits."""
+GIVEN = ("num_envs", "device", "seed")
+"""What whoever makes an environment says, not the task's options."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Task:
         failures: algorithms that are known not to learn it, by name, with a sentence that says so
             and what to take instead; a run shows it at its start.
         info_per_agent: whether metrics of the environment are told of every agent, too.
+
+    Raises:
+        OptionsError: the options name rows, device or seed, which :meth:`make` is told.
     """
 
     name: str
@@ -61,6 +67,16 @@ class Task:
     failures: Mapping[str, str] = field(default_factory=dict)
     agent_index: bool = False
     info_per_agent: bool = False
+
+    def __post_init__(self) -> None:
+        given = [name for name in GIVEN if name in self.options]
+        if given:
+            name = given[0]
+            raise OptionsError(
+                f"{self.name}: {name} is no option of the environment, got {name}="
+                f"{self.options[name]!r}: who makes the environment says it, a run by its own "
+                f"{name}."
+            )
 
     def make(
         self,

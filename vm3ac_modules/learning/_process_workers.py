@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.collectors import MultiAsyncCollector, MultiSyncCollector
 
-from vm3ac_modules.envs._rows import same_threads
+from vm3ac_modules.envs._processes import end_by_killing, same_threads
 from vm3ac_modules.learning._collecting import OWN_TRANSFORMS
 from vm3ac_modules.learning._spread import WorkerCollector, Workers, WorkersError, joined
 
@@ -68,6 +68,7 @@ class ProcessWorkers(Workers):
             said = str(error).partition("\n\nWorker traceback")[0]
             raise WorkersError(f"a worker process could not start: {said}") from error
         self.started = [p for p in multiprocessing.active_children() if p not in others]
+        end_by_killing(self, self.started)
         self.turns = iter(self.collector)
 
     def play(self, frames: int, random_frames: int) -> TensorDictBase:

@@ -22,7 +22,7 @@ from torch import nn
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.envs._rows import in_worker
+from vm3ac_modules.envs._processes import in_worker
 from vm3ac_modules.envs.episode_latent import EpisodeLatent
 from vm3ac_modules.envs.rng import transforms_of
 from vm3ac_modules.learning._collecting import Collected, collected_steps

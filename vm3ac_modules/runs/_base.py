@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDictBase
 
 from vm3ac_modules.algorithms.registry import build_from
-from vm3ac_modules.envs._rows import check_main_guard
+from vm3ac_modules.envs._processes import check_main_guard
 from vm3ac_modules.envs.battles.factory import lost_episodes
 from vm3ac_modules.envs.resume import find_resumable
 from vm3ac_modules.evaluation.statistics import require_intervals
@@ -54,7 +54,7 @@ class RunBase:
         self.lost_before = 0
         self.started, self.seconds_before = time.monotonic(), 0.0
         self.notes: list[str] = []
-        # The newest round's battles that were won, if any were won since the start or a resume.
+        # The newest round's battles that were won, if any were won.
         self.won: TensorDictBase | None = None
         self.last_checkpoint: Path | None = None
         self.saved_frame = -1

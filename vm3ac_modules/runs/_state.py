@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from vm3ac_modules.algorithms.registry import build_from
@@ -104,8 +105,16 @@ def _states(run: RunBase) -> Iterator[dict[str, Any]]:
             "rng": rng_state(),
             "env": env[seed],
             "carried": carried(run.env, run.of_rows),
+            "won": _won(run),
             "agent": {"algorithm": agent.algorithm, "options": agent.options.to_dict()},
         }
+
+
+def _won(run: RunBase) -> dict[str, Any] | None:
+    """The battles that a finished run's notes speak of."""
+    if run.won is None:
+        return None
+    return {"entries": run.won.to_dict(), "batch_size": list(run.won.batch_size)}
 
 
 def _replay(run: RunBase, seed: int) -> ReplayItems | None:
@@ -154,6 +163,9 @@ def _put_back(run: RunBase, saved: list[Checkpoint]) -> dict[str, Any]:
         raise TypeError("log_rows are two numbers, and rng is a dictionary")
     run.load_counters(first["counters"])
     run.metrics.load_state_dicts([state["log"] for state in states])
+    # Checkpoints of version 0.2 and before have none.
+    won = first.get("won")
+    run.won = None if won is None else TensorDict(won["entries"], won["batch_size"])
     run.replay_files = [one.files for one in saved]
     run.last_checkpoint = None
     _restore_env(run, states)

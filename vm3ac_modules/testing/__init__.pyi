@@ -23,8 +23,8 @@ from vm3ac_modules.testing.oracles import LinearPredictor as LinearPredictor
 from vm3ac_modules.testing.plain_vm3ac import PlainVM3AC as PlainVM3AC
 from vm3ac_modules.testing.sampled import sampled_bound as sampled_bound
 from vm3ac_modules.testing.smac_stub import SMACStub as SMACStub
-from vm3ac_modules.testing.smac_stub import SMACv2Stub as SMACv2Stub
 from vm3ac_modules.testing.smaclite_stub import SMACliteStub as SMACliteStub
+from vm3ac_modules.testing.smacv2_stub import SMACv2Stub as SMACv2Stub
 from vm3ac_modules.testing.strategies import conditional_tables as conditional_tables
 from vm3ac_modules.testing.strategies import linear_gaussian_games as linear_gaussian_games
 from vm3ac_modules.testing.strategies import linear_predictors as linear_predictors

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMACStub", "SMACv2Stub"]
+__all__ = ["SMACStub"]
 
 NO_OP, STOP, FIRST_ATTACK = 0, 1, 6
 # north, south, east, west, in SMAC's order from action 2 on
@@ -190,71 +189,3 @@ class SMACStub:
     def close(self) -> None:
         """End the game."""
         self.closed = True
-
-
-class _Teams:
-    """Draws a team, as SMACv2's ``WeightedTeamsDistribution`` does, from a generator of no seed."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config, self.rng = config, np.random.default_rng()
-
-    def generate(self) -> dict[str, dict[str, Any]]:
-        """The types of a team's units; their order comes from Python's global stream."""
-        config, alone = self.config, set(self.config.get("exception_unit_types", ()))
-        team: list[str] = []
-        while not team or set(team) <= alone:
-            units, count = config["unit_types"], config["n_units"]
-            team = [str(u) for u in self.rng.choice(units, size=count, p=config["weights"])]
-        random.shuffle(team)
-        return {"team_gen": {"ally_team": team, "enemy_team": list(team), "id": 0}}
-
-
-class SMACv2Stub(SMACStub):
-    """The same battle behind the interface of SMACv2's ``StarCraftCapabilityEnvWrapper``.
-
-    Teams are drawn at every reset, from generators that no seed reaches, and an agent sees its own
-    type behind the rest. The configuration is asked for and written in, as by the wrapper.
-
-    Args:
-        capability_config: ``n_units``, ``n_enemies`` and ``team_gen``.
-        options: of :class:`SMACStub`; those that only SMACv2 has are taken and not used.
-
-    Raises:
-        KeyError: without a configuration.
-
-    Example:
-        >>> from vm3ac_modules.envs.battles.smacv2_maps import smacv2_options
-        >>> game = SMACv2Stub(**smacv2_options("terran_5_vs_5", {"seed": 0}))
-        >>> _ = game.reset()
-        >>> len(game.team), game.get_env_info()["n_agents"]
-        (5, 5)
-    """
-
-    def __init__(self, **options: Any) -> None:
-        config = options.pop("capability_config")
-        for name in ("conic_fov", "obs_own_pos", "use_unit_ranges", "min_attack_range"):
-            options.pop(name, None)
-        sizes = {"num_agents": config["n_units"], "num_enemies": config["n_enemies"]}
-        super().__init__(**sizes, **options)
-        teams = config["team_gen"]
-        teams |= {"env_key": "team_gen", **{key: config[key] for key in ("n_units", "n_enemies")}}
-        self.env_key_to_distribution_map = {"team_gen": _Teams(teams)}
-        self.unit_types: list[str] = list(teams["unit_types"])
-        self.team: list[str] = []
-
-    def get_env_info(self) -> dict[str, int]:
-        """Sizes and time limit."""
-        info = super().get_env_info()
-        kinds = len(self.unit_types)
-        return {**info, "obs_shape": info["obs_shape"] + kinds, "cap_shape": kinds}
-
-    def reset(self) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-        """Draw a team and start an episode."""
-        self.team = self.env_key_to_distribution_map["team_gen"].generate()["team_gen"]["ally_team"]
-        return super().reset()
-
-    def get_obs(self) -> list[NDArray[np.float32]]:
-        """What the stub shows, and each agent's own type."""
-        kinds = np.eye(len(self.unit_types), dtype=np.float32)
-        own = [kinds[self.unit_types.index(unit)] for unit in self.team]
-        return [np.concatenate(parts) for parts in zip(super().get_obs(), own, strict=True)]

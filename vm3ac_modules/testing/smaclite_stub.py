@@ -25,6 +25,7 @@ class SMACliteStub(SMACStub):
     Args:
         map_name: ignored; games have it.
         seed: seed of the places where the first episode begins, if its reset has none.
+        use_cpp_rvo2: kept for tests to look at; nobody collides here.
         options: of :class:`SMACStub`.
 
     Example:
@@ -35,7 +36,15 @@ class SMACliteStub(SMACStub):
         (0.0, False, {'battle_won': False})
     """
 
-    def __init__(self, map_name: str = "stub", seed: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        map_name: str = "stub",
+        seed: int | None = None,
+        *,
+        use_cpp_rvo2: bool = False,
+        **options: Any,
+    ) -> None:
+        self.use_cpp_rvo2 = use_cpp_rvo2
         super().__init__(map_name, seed, **{"episode_limit": 2**30, **options})
         info = self.get_env_info()
         self.obs_size, self.n_actions = info["obs_shape"], info["n_actions"]

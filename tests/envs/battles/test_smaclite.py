@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import multiprocessing
+import os
+import signal
 import sys
 from functools import partial
 
@@ -13,6 +17,7 @@ from tensordict import TensorDict
 from torchrl.envs.utils import check_env_specs
 
 from vm3ac_modules.envs import SMACliteEnv, lost_episodes, make_battle_env, time_limit
+from vm3ac_modules.envs.battles import _smaclite_game
 from vm3ac_modules.envs.battles._smaclite_game import SCENARIOS
 from vm3ac_modules.envs.battles.smaclite_maps import OWN_SCENARIOS, SMACLITE_MAPS
 from vm3ac_modules.envs.tasks import battle_task
@@ -173,12 +178,24 @@ def test_rewards():
 def test_workers_play_what_one_process_plays():
     env, shared = make(seed=3), make(seed=3, workers=2)
     try:
+        shared.reset()
+        shared.set_seed(3)
+        workers = shared._rows.env._workers
+        for process in workers:
+            # As a scheduler does, whose signal reaches the whole group.
+            os.kill(process.pid, signal.SIGTERM)
         one, two = (play(e, attack) for e in (env, shared))
         for key in (SEEN, MASK, ALIVE, "state", ("next", *REWARD), ("next", "done")):
             assert torch.equal(one[key], two[key]), key
         assert torch.equal(unit_trace(env), unit_trace(shared))
+        workers[1].kill()
+        workers[1].join()
+        said = r"a process of the environment's 2 ended: it was killed.*resume=true"
+        with pytest.raises(RuntimeError, match=said):
+            play(shared, attack)
     finally:
         shared.close()
+    assert not set(workers) & set(multiprocessing.active_children())
 
 
 def test_seeds_and_checkpoints():
@@ -233,6 +250,7 @@ def test_illegal_actions_are_named_before_the_battle_sees_them():
         ({"workers": 3}, "num_workers must be at least 1 and divide num_envs=4, got 3"),
         ({"reward": "dense"}, "'sparse' or 'shaped', got 'dense'"),
         ({"reward": "shaped", "win": 1.0}, "win is a constant of reward='sparse'"),
+        ({"win": "x"}, "SMACliteEnv: win must be a finite number, got 'x'"),
     ],
 )
 def test_bad_options(options, said):
@@ -241,10 +259,43 @@ def test_bad_options(options, said):
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"ally_deth": 3.0}, r"SMACliteEnv: unknown option 'ally_deth' \(did you mean 'ally_deat"),
+        ({"difficulty": "7"}, "unknown option 'difficulty'; valid besides: .*use_cpp_rvo2.*win"),
+        ({"map_file": "m.json", "win": 1.0}, "unknown option 'map_file'"),
+        ({"use_cpp_rvo2": "yes"}, "use_cpp_rvo2 must be true or false, got 'yes'"),
+    ],
+)
+def test_options_that_smaclite_would_ignore(options, said):
+    with pytest.raises(ValueError, match=said):
+        make_battle_env("2s3z", backend="smaclite", make_battle=SMACliteStub, **options)
+
+
+def test_the_compiled_avoidance_of_collisions(monkeypatch):
+    made = []
+
+    def battle(**options):
+        made.append(options)
+        return SMACliteStub(**options)
+
+    SMACliteEnv("2s3z", make_battle=battle, use_cpp_rvo2=True)
+    assert made[0] == {"map_name": "2s3z", "use_cpp_rvo2": True}
+    there = importlib.util.find_spec("math")
+    found = {"smaclite": there, "rvo2": None}
+    monkeypatch.setattr(_smaclite_game, "find_spec", found.__getitem__)
+    said = r"use_cpp_rvo2=true needs the package rvo2.*micadam/SMAClite-Python-RVO2\.git"
+    with pytest.raises(ImportError, match=said):
+        SMACliteEnv("2s3z", use_cpp_rvo2=True)
+
+
+@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("2s3x", r"unknown map '2s3x' \(did you mean '2s3z'\?\); available: 2s3z, 3s5z"),
-        ("6h_vs_8z", r"unknown map '6h_vs_8z' \(backend='smax' has it\)"),
+        ("6h_vs_8z", r"'6h_vs_8z': backend='smax' or backend='smac' \(StarCraft II\) has it; av"),
+        ("so_many_baneling", r"backend='smac' \(StarCraft II\) has it; available: 2s3z"),
+        ("terran_5_vs_5", r"'terran_5_vs_5': backend='smacv2' \(StarCraft II\) has it"),
     ],
 )
 def test_maps_that_it_does_not_have(name, said):
@@ -257,6 +308,10 @@ def test_a_map_that_smax_lacks_says_who_has_it():
         make_battle_env("MMM2")
     with pytest.raises(ValueError, match=r"play it with backend='smac' \(StarCraft II\)"):
         make_battle_env("so_many_baneling")
+    with pytest.raises(ValueError, match=r"'zerg_5_vs_5': backend='smacv2' .* has it"):
+        make_battle_env("zerg_5_vs_5")
+    with pytest.raises(ValueError, match="'climbing': backend='games' has it"):
+        make_battle_env("climbing")
 
 
 def test_without_smaclite_there_is_a_way_to_get_it(monkeypatch):

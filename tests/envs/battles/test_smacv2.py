@@ -64,6 +64,11 @@ def teams(env, game, episodes=6):
 def test_every_race_and_size_has_its_configuration(name):
     options = smacv2_options(name, {})
     config, units = options["capability_config"], RACES[name.partition("_")[0]][0]
+    # The stub refuses what SMACv2 cannot draw from.
+    game = SMACv2Stub(**options)
+    game.reset()
+    assert (len(game.team), len(game.enemy_team)) == (config["n_units"], config["n_enemies"])
+    assert config["start_positions"]["p"] == 0.5
     assert f"{name.partition('_')[0]}_{config['n_units']}_vs_{config['n_enemies']}" == name
     assert config["n_enemies"] >= config["n_units"]
     team = config["team_gen"]
@@ -72,6 +77,26 @@ def test_every_race_and_size_has_its_configuration(name):
     assert set(config["team_gen"].get("exception_unit_types", ())) <= set(units)
     assert options["map_name"] == f"10gen_{name.partition('_')[0]}"
     assert not options["conic_fov"]
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "error"),
+    [
+        ("start_positions", {"dist_type": "surrounded_and_reflekt"}, KeyError),
+        ("start_positions", {"p": 5.0}, ValueError),
+        ("start_positions", {"map_x": 3, "map_y": 3}, ValueError),
+        ("team_gen", {"dist_type": "weighted_team"}, KeyError),
+        ("team_gen", {"weights": [0.5, 0.5, 0.5]}, ValueError),
+        ("team_gen", {"weights": [0.5, 0.5]}, ValueError),
+        ("team_gen", {"unit_types": ["marine", "marauder", "zealot"]}, ValueError),
+        ("team_gen", {"exception_unit_types": ["medivak"]}, ValueError),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused_by_the_stub(part, change, error):
+    options = smacv2_options("terran_5_vs_5", {})
+    options["capability_config"][part] |= change
+    with pytest.raises(error):
+        SMACv2Stub(**options)
 
 
 def test_sizes_are_those_of_the_benchmark():
@@ -88,6 +113,8 @@ def test_the_wrapper_is_built_and_told_what_to_draw(games):
     assert options["seed"] == 7
     assert {key: options[key] for key in PROTOCOL} == dict(PROTOCOL)
     assert (env.reset()["agents", "observation"].shape[1], len(game.team)) == (10, 10)
+    assert game.enemy_team[:10] == game.team
+    assert len(game.enemy_team) == 11
     # The wrapper has written in its configuration; the one of the next game is as it was.
     again = smacv2_options("protoss_10_vs_11", {})["capability_config"]
     assert "env_key" in options["capability_config"]["team_gen"]
@@ -113,10 +140,18 @@ def test_teams_come_from_the_seed_alone(games):
     first = teams(env, games[-1][0])
     random.seed(99)
     np.random.seed(99)  # noqa: NPY002
-    outside = random.getstate()
+    outside, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
     env.set_seed(3)
-    env.reset()
+    env.rollout(2)
     assert random.getstate() == outside
+    after = np.random.get_state()  # noqa: NPY002
+    assert (after[1] == numbers[1]).all()
+    assert after[2] == numbers[2]
+    game = games[-1][0]
+    assert tuple(game.team) == first[0]
+    # However long the episode before was.
+    env.reset()
+    assert tuple(game.team) == first[1]
     env.set_seed(3)
     again = [env.reset() is not None and tuple(games[-1][0].team) for _ in range(6)]
     assert again == first
@@ -129,7 +164,12 @@ def test_two_games_draw_teams_of_their_own():
     """In processes of their own, with the stub in place of the wrapper."""
     options = smacv2_options("terran_5_vs_5", {})
     env = make_smac_env(
-        "any", SMACv2Stub, 2, seed=0, capability_config=options["capability_config"], step_cost=0.0
+        options["map_name"],
+        SMACv2Stub,
+        2,
+        seed=0,
+        capability_config=options["capability_config"],
+        step_cost=0.0,
     )
     try:
         check_env_specs(env)
@@ -156,7 +196,7 @@ def test_a_configuration_of_one_s_own(games):
             r"'terran_6_vs_6' \(did you mean 'terran_\d+_vs_\d+'\?\); available: ter",
         ),
         ("10gen_terran", r"a field: say the size of the teams, too.*terran_5_vs_5"),
-        ("3m", r"the maps of SMAC are played with backend='smac'"),
+        ("3m", r"'3m': backend='smax' or backend='smaclite' or backend='smac' .StarCraft II. has"),
         ("vespene_5_vs_5", r"available: terran_5_vs_5"),
     ],
 )
@@ -171,5 +211,5 @@ def test_the_game_itself_refuses_to_be_without_one(games):
     with pytest.raises(ValueError, match="as a capability_config says, and none was given"):
         starcraft("smacv2", map_name="10gen_terran", seed=0)
     with pytest.raises(KeyError, match="capability_config"):
-        SMACv2Stub(seed=0)
+        SMACv2Stub(map_name="10gen_terran", seed=0)
     assert games == []

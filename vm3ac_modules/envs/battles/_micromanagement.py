@@ -5,10 +5,12 @@ Shapes: ``B`` rows, ``N`` agents, ``M`` enemies, ``A`` actions, ``O`` observatio
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torchrl.envs import EnvBase
 
 from vm3ac_modules.envs._vector import set_specs
 from vm3ac_modules.keys import Keys
+from vm3ac_modules.options import check_taken
 
 METRICS = ("battle_won", "dead_allies", "dead_enemies")
 REWARDS = ("sparse", "shaped")
@@ -116,13 +119,20 @@ def check_legal(action: Tensor, mask: Tensor, owner: str) -> None:
     )
 
 
-def paid_by(reward: str, constants: Mapping[str, float], owner: str) -> SparseReward | None:
-    """What pays for a step, by ``"sparse"`` or ``"shaped"``; None for the game itself."""
+def paid_by(
+    reward: str, constants: Mapping[str, float], owner: Callable[..., Any]
+) -> SparseReward | None:
+    """What pays for a step, by ``"sparse"`` or ``"shaped"``; None for the game itself.
+
+    Refuses all but the constants of the sparse reward, each a finite number, in the owner's name.
+    """
+    who = owner.__name__
     if reward not in REWARDS:
-        raise ValueError(f"{owner}: reward must be 'sparse' or 'shaped', got {reward!r}")
-    for name in constants:
-        if name not in CONSTANTS:
-            raise ValueError(f"{owner}: unknown option {name!r}; of rewards: {sorted(CONSTANTS)}")
+        raise ValueError(f"{who}: reward must be 'sparse' or 'shaped', got {reward!r}")
+    check_taken(owner, constants, who, also=CONSTANTS)
+    for name, value in constants.items():
         if reward != "sparse":
-            raise ValueError(f"{owner}: {name} is a constant of reward='sparse', got {reward!r}")
+            raise ValueError(f"{who}: {name} is a constant of reward='sparse', got {reward!r}")
+        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{who}: {name} must be a finite number, got {value!r}")
     return SparseReward(**constants) if reward == "sparse" else None

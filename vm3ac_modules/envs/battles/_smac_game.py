@@ -12,6 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vm3ac_modules.envs.battles._maps import unknown_map
+from vm3ac_modules.envs.battles.smacv2_maps import FIELDS
+from vm3ac_modules.options import check_taken
+
 BACKENDS = ("smac", "smacv2")
 
 
@@ -58,10 +62,19 @@ def starcraft(backend: str, **options: Any) -> SMACGame:
             "StarCraft II: python -m vm3ac_modules.doctor), or take backend 'smax' (SMAXEnv)"
         )
     games = importlib.import_module(f"{backend}.env")
-    if backend == "smac":
-        game: SMACGame = games.StarCraft2Env(**options)
-        return game
-    return _random_teams(games.StarCraftCapabilityEnvWrapper, **options)
+    check_taken(games.StarCraft2Env, options, f"backend={backend!r}")
+    try:
+        if backend == "smac":
+            game: SMACGame = games.StarCraft2Env(**options)
+            return game
+        return _random_teams(games.StarCraftCapabilityEnvWrapper, **options)
+    except KeyError as error:
+        # What its table of maps raises; maps that others have entered there are as good.
+        name = options.get("map_name")
+        if name is None or error.args != (name,):
+            raise
+        known = FIELDS if backend == "smacv2" else ()
+        raise unknown_map(f"backend={backend!r}", name, backend, known=known) from None
 
 
 def _random_teams(wrapper: Any, *, seed: int, **options: Any) -> SMACGame:
@@ -79,8 +92,11 @@ def _random_teams(wrapper: Any, *, seed: int, **options: Any) -> SMACGame:
 class SeededTeams:
     """SMACv2's wrapper, whose teams come from the game's seed, as its battles do.
 
-    SMACv2 hands its seed to StarCraft II alone and draws teams from generators without one and,
-    their order, from Python's global stream.
+    SMACv2 hands its seed to StarCraft II alone. It draws teams and places from generators without
+    one, their order from Python's global stream, and what it observes from that and from NumPy's.
+    Here all of these come from the seed, and the global streams stay as they are. The teams of an
+    episode do not depend on how long the ones before it were. Attacks that may fail (``attack`` in
+    the configuration) come from generators that no seed reaches.
 
     Args:
         game: a ``StarCraftCapabilityEnvWrapper``.
@@ -92,25 +108,56 @@ class SeededTeams:
         seeds = np.random.SeedSequence(seed)
         for distribution in game.env_key_to_distribution_map.values():
             _seed_generators(distribution, seeds)
-        self._order = random.Random(seed).getstate()
+        self._streams = {name: _streams_of(seed) for name in ("teams", "battle")}
 
     def reset(self) -> Any:
         """Draw teams and places, and start an episode."""
-        with self._own_order():
+        with self._own_streams("teams"):
             return self._game.reset()
 
+    def step(self, actions: list[int]) -> Any:
+        """Go on by the actions."""
+        with self._own_streams("battle"):
+            return self._game.step(actions)
+
+    def get_obs(self) -> Any:
+        """An observation of each agent."""
+        with self._own_streams("battle"):
+            return self._game.get_obs()
+
+    def get_state(self) -> Any:
+        """The state, which SMACv2 can make of observations."""
+        with self._own_streams("battle"):
+            return self._game.get_state()
+
     @contextmanager
-    def _own_order(self) -> Iterator[None]:
-        outside = random.getstate()
-        random.setstate(self._order)
+    def _own_streams(self, name: str) -> Iterator[None]:
+        """Put streams of the seed's in the place of Python's and NumPy's global ones."""
+        outside = _global_streams()
+        _set_global_streams(self._streams[name])
         try:
             yield
         finally:
-            self._order = random.getstate()
-            random.setstate(outside)
+            self._streams[name] = _global_streams()
+            _set_global_streams(outside)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._game, name)
+
+
+def _streams_of(seed: int) -> tuple[Any, Any]:
+    """States of Python's and of NumPy's stream, of a seed."""
+    words = np.random.SeedSequence(seed).generate_state(4)
+    return random.Random(seed).getstate(), np.random.RandomState(words).get_state()
+
+
+def _global_streams() -> tuple[Any, Any]:
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _set_global_streams(streams: tuple[Any, Any]) -> None:
+    random.setstate(streams[0])
+    np.random.set_state(streams[1])  # noqa: NPY002
 
 
 def _seed_generators(owner: Any, seeds: np.random.SeedSequence) -> None:

@@ -23,21 +23,31 @@ from vm3ac_modules.envs.battles.smaclite_maps import OWN_SCENARIOS
 FIRST_TARGET = 6
 """Number of the first action that has a target."""
 INSTALL = 'pip install "git+https://github.com/uoe-agents/smaclite.git"'
+INSTALL_RVO2 = 'pip install "git+https://github.com/micadam/SMAClite-Python-RVO2.git"'
 SCENARIOS = Path(__file__).parent / "smaclite_scenarios"
 MakeBattle = Callable[..., Any]
-"""Makes a battle with the methods of SMAClite's environment, called with ``map_name``."""
+"""Makes a battle with the methods of SMAClite's environment.
+
+Called with ``map_name`` and ``use_cpp_rvo2``.
+"""
 
 
-def smaclite_battle(map_name: str, **options: Any) -> Any:
-    """SMAClite's environment of a map; says how to install it."""
+def smaclite_battle(map_name: str, *, use_cpp_rvo2: bool = False) -> Any:
+    """SMAClite's environment of a map; says how to install what is missing."""
     if find_spec("smaclite") is None:
         raise ImportError(
             "SMACliteEnv: SMAClite is not installed, and PyPI does not have it; "
             f"{INSTALL} (without the game, on the CPU), or take backend='smax' (SMAXEnv)"
         )
+    if use_cpp_rvo2 and find_spec("rvo2") is None:
+        raise ImportError(
+            "SMACliteEnv: use_cpp_rvo2=true needs the package rvo2, SMAClite's avoidance of "
+            f"collisions in C++, which PyPI does not have; {INSTALL_RVO2}, or leave the option out"
+        )
     from smaclite.env import SMACliteEnv
 
-    return SMACliteEnv(map_info=_scenario(map_name), **options)
+    # The seed is a reset's; without one it would draw from NumPy's global stream.
+    return SMACliteEnv(map_info=_scenario(map_name), use_cpp_rvo2=use_cpp_rvo2, seed=0)
 
 
 @cache
@@ -53,7 +63,7 @@ class SmacliteGame:
     """Battles one after the other, written into a row.
 
     Args:
-        make_battle: makes SMAClite's environment, called with ``map_name``.
+        make_battle: makes SMAClite's environment, called with ``map_name``; see `MakeBattle`.
         map_name: the map.
         max_steps: time limit, which SMAClite does not know.
         sparse: what pays for a step; None for SMAClite's own reward.

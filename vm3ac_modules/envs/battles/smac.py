@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import ActionMask, EnvBase, ParallelEnv, TransformedEnv
+from torchrl.envs import ActionMask, EnvBase, TransformedEnv
 
+from vm3ac_modules.envs._processes import WorkersEnv
 from vm3ac_modules.envs._vector import ENDS
 from vm3ac_modules.envs.battles._micromanagement import (
     CONSTANTS,
@@ -92,7 +93,7 @@ class SMACEnv(BattleEnv):
         max_restarts: int = 3,
         **constants: float,
     ) -> None:
-        sparse = paid_by(reward, constants, "SMACEnv")
+        sparse = paid_by(reward, constants, SMACEnv)
         if tuple(batch_size) not in ((), (1,)):
             raise ValueError(
                 f"SMACEnv: batch_size must be [] or [1], got {list(batch_size)}; use "
@@ -311,7 +312,7 @@ def make_smac_env(
         torch.Size([1, 2, 3])
     """
     constants = {name: options.pop(name) for name in CONSTANTS & options.keys()}
-    paid_by(reward, constants, "make_smac_env")
+    paid_by(reward, constants, make_smac_env)
     if num_envs < 1:
         raise ValueError(f"make_smac_env: num_envs must be at least 1, got {num_envs}")
     seed = int(torch.randint(2**31, (1,))) if seed is None else seed
@@ -324,12 +325,5 @@ def make_smac_env(
     if num_envs == 1:
         return SMACEnv(make_game, [1], device, seed, **common)
     makers = [partial(SMACEnv, make_game, seed=seed + i, **common) for i in range(num_envs)]
-    games = ParallelEnv(
-        num_envs,
-        makers,
-        device=torch.device(device),
-        mp_start_method="spawn",
-        daemon=True,
-        num_threads=torch.get_num_threads(),
-    )
+    games = WorkersEnv(makers, device=torch.device(device), mp_start_method="spawn")
     return TransformedEnv(games, ActionMask(Keys().action, Keys().action_mask))

@@ -19,7 +19,6 @@ from torch import Tensor
 from vm3ac_modules.envs._rows import LocalRows, WorkerRows, headless
 from vm3ac_modules.envs._vector import SeededRowsEnv
 from vm3ac_modules.envs.battles._micromanagement import (
-    CONSTANTS,
     BattleEnv,
     Sizes,
     check_legal,
@@ -37,16 +36,18 @@ class SMACliteEnv(SeededRowsEnv, BattleEnv):
     r"""``N`` units, an agent each, fight ``M`` units of a scripted enemy; rules after StarCraft's.
 
     Actions: 0 nothing (for the dead only), 1 stop, 2 north, 3 south, 4 east, 5 west, ``6 + j``
-    attack enemy ``j`` (of healers: heal ally ``j``), which must be within 6. Every agent gets the
-    team's reward, in a step in which :math:`e` enemies and :math:`a` allies died
+    attack enemy ``j`` (of healers: heal ally ``j``), whose center must be within 6 units of length
+    of the agent's (a move is 2). Every agent gets the team's reward, in a step in which :math:`e`
+    enemies and :math:`a` allies died
 
     .. math:: r = 10\,e - 1\,a - 0.1 + 200\,[\text{this step won the battle}]
 
     with ``reward="sparse"``; ``"shaped"`` is SMAClite's own, damage and deaths of enemies and the
-    victory, scaled so that the best return is 20. A battle is terminated when a side has no unit
-    left and truncated at SMAC's time limit for the map, which SMAClite itself does not know. The
-    step that ends it returns its last observations; a row waits for its reset, pays 0 and stays as
-    it is.
+    victory, scaled so that a victory over enemies that do not recover returns 20. Shields,
+    and the health of Zerg, recover and are paid for again: a return may exceed 20. A battle is
+    terminated when a side has no unit left and truncated at SMAC's time limit for the map, which
+    SMAClite itself does not know. The step that ends it returns its last observations; a row waits
+    for its reset, pays 0 and stays as it is.
 
     Entries are those of :class:`~vm3ac_modules.envs.battles.smax.SMAXEnv`. A row makes some dozens
     of steps per second, with few units more: give rows to worker processes where there are cores.
@@ -59,15 +60,15 @@ class SMACliteEnv(SeededRowsEnv, BattleEnv):
         reward: ``"sparse"`` or ``"shaped"``.
         max_steps: time limit; SMAC's for the map by default.
         num_workers: number of processes that share the rows; 1 simulates in this process.
-        make_battle: makes SMAClite's environment, called with ``map_name`` and options; picklable
-            where there are workers. A stub takes its place in tests.
-        **options: constants of the sparse reward, as in
-            :class:`~vm3ac_modules.envs.battles.smax.SMAXEnv`, and arguments of SMAClite's
-            environment, e.g. ``use_cpp_rvo2=True`` for its compiled search of neighbors.
+        use_cpp_rvo2: SMAClite avoids collisions by compiled code, a package of its own.
+        make_battle: makes SMAClite's environment, called with ``map_name`` and ``use_cpp_rvo2``;
+            picklable where there are workers. A stub takes its place in tests.
+        **constants: of the sparse reward: ``enemy_death`` (10) and ``win`` (200) pay,
+            ``ally_death`` (1) and ``step_cost`` (0.1) cost.
 
     Raises:
         ValueError: an unknown map, an option out of its range; in a step, an illegal action.
-        ImportError: SMAClite is not installed; says how to install it.
+        ImportError: SMAClite, or the compiled code, is not installed; says how to install it.
 
     Example:
         >>> from vm3ac_modules.testing import SMACliteStub
@@ -87,12 +88,12 @@ class SMACliteEnv(SeededRowsEnv, BattleEnv):
         reward: str = "sparse",
         max_steps: int | None = None,
         num_workers: int = 1,
+        use_cpp_rvo2: bool = False,
         make_battle: MakeBattle = smaclite_battle,
-        **options: Any,
+        **constants: float,
     ) -> None:
         limit = smaclite_limit(map_name)
-        constants = {name: options.pop(name) for name in CONSTANTS & options.keys()}
-        sparse = paid_by(reward, constants, "SMACliteEnv")
+        sparse = paid_by(reward, constants, SMACliteEnv)
         super().__init__(num_envs, device, seed)
         self.map_name, self.max_steps = map_name, limit if max_steps is None else max_steps
         if self.max_steps < 1:
@@ -102,7 +103,11 @@ class SMACliteEnv(SeededRowsEnv, BattleEnv):
                 f"SMACliteEnv: num_workers must be at least 1 and divide num_envs={num_envs}, got "
                 f"{num_workers}"
             )
-        make = partial(make_battle, **options)
+        if not isinstance(use_cpp_rvo2, bool):
+            raise ValueError(
+                f"SMACliteEnv: use_cpp_rvo2 must be true or false, got {use_cpp_rvo2!r}"
+            )
+        make = partial(make_battle, use_cpp_rvo2=use_cpp_rvo2)
         with headless():
             game = SmacliteGame(make, map_name, self.max_steps, sparse)
             layout = game.layout()
@@ -112,7 +117,12 @@ class SMACliteEnv(SeededRowsEnv, BattleEnv):
                 self._rows = LocalRows(simulator, layout, num_envs)
             else:
                 rows = num_envs // num_workers
-                given = {"reward": reward, "max_steps": self.max_steps, **constants, **options}
+                given: dict[str, Any] = {
+                    "reward": reward,
+                    "max_steps": self.max_steps,
+                    "use_cpp_rvo2": use_cpp_rvo2,
+                    **constants,
+                }
                 worker = partial(
                     SMACliteEnv, map_name, rows, seed=0, make_battle=make_battle, **given
                 )

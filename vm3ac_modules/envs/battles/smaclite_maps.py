@@ -6,8 +6,7 @@ knows no time limit.
 
 from __future__ import annotations
 
-from vm3ac_modules.envs.battles.smax_maps import SMAX_MAPS
-from vm3ac_modules.options import meant
+from vm3ac_modules.envs.battles._maps import unknown_map
 
 __all__ = ["OWN_SCENARIOS", "SMACLITE_MAPS", "smaclite_limit"]
 
@@ -51,9 +50,4 @@ def smaclite_limit(name: str) -> int:
     """
     if name in SMACLITE_MAPS:
         return SMACLITE_MAPS[name]
-    hint = meant(name, SMACLITE_MAPS)
-    if name in SMAX_MAPS:
-        hint = " (backend='smax' has it)"
-    raise ValueError(
-        f"SMACliteEnv: unknown map {name!r}{hint}; available: {', '.join(SMACLITE_MAPS)}"
-    )
+    raise unknown_map("SMACliteEnv", name, "smaclite")

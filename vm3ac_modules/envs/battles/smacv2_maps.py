@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from vm3ac_modules.options import meant
+from vm3ac_modules.envs.battles._maps import unknown_map
 
 __all__ = ["SMACV2_MAPS", "SMACv2Map", "smacv2_options"]
 
@@ -24,6 +24,8 @@ RACES: dict[str, tuple[dict[str, float], tuple[str, ...]]] = {
     "zerg": ({"zergling": 0.45, "hydralisk": 0.45, "baneling": 0.1}, ("baneling",)),
 }
 """Units of a race with their probabilities, and those that a team may not consist of alone."""
+FIELDS = tuple(f"10gen_{race}" for race in RACES)
+"""What SMACv2 calls the maps that the teams are placed on."""
 SIZES = ((5, 5), (10, 10), (20, 20), (10, 11), (20, 23))
 PROTOCOL: Mapping[str, Any] = MappingProxyType(
     {"conic_fov": False, "obs_own_pos": True, "use_unit_ranges": True, "min_attack_range": 2}
@@ -101,14 +103,9 @@ def smacv2_options(map_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if "capability_config" in options:
         return {**PROTOCOL, "map_name": map_name, **options}
     if map_name not in SMACV2_MAPS:
-        hint = meant(map_name, SMACV2_MAPS)
-        if map_name.startswith("10gen_"):
-            hint = " (a field: say the size of the teams, too)"
-        raise ValueError(
-            f"backend='smacv2': no configuration of random teams is called {map_name!r}{hint}; "
-            f"available: {', '.join(SMACV2_MAPS)}, or any map with env.capability_config={{...}}; "
-            "the maps of SMAC are played with backend='smac'"
-        )
+        known = [*SMACV2_MAPS, "any field with env.capability_config={...}"]
+        hint = " (a field: say the size of the teams, too)" if map_name in FIELDS else ""
+        raise unknown_map("backend='smacv2'", map_name, "smacv2", known=known, hint=hint)
     own = SMACV2_MAPS[map_name]
     return {
         **PROTOCOL,

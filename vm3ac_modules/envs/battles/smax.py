@@ -96,7 +96,7 @@ class SMAXEnv(SeededRowsEnv, BattleEnv):
         **constants: float,
     ) -> None:
         units = smax_map(map_name)
-        sparse = paid_by(reward, constants, "SMAXEnv")
+        sparse = paid_by(reward, constants, SMAXEnv)
         super().__init__(num_envs, device, seed)
         self.map_name, self.num_agents = map_name, len(units.allies)
         self.max_steps = units.max_steps if max_steps is None else max_steps

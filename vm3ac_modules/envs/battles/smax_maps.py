@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vm3ac_modules.options import meant
+from vm3ac_modules.envs.battles._maps import unknown_map, who_has
 
-__all__ = ["SMAX_MAPS", "SmaxMap", "smax_map"]
+__all__ = ["SMAC_MAPS", "SMAX_MAPS", "SmaxMap", "smax_map"]
 
 # SMAX's numbers of the unit types that these maps use.
 UNIT_IDS = {"m": 0, "s": 2, "z": 3, "g": 4, "h": 5}
@@ -75,13 +75,11 @@ NOT_IN_SMAX: dict[str, str] = {
     "bane_vs_bane": _BANELING,
 }
 
-
-def _elsewhere(name: str) -> str:
-    """Who has a map of SMAC that SMAX lacks."""
-    from vm3ac_modules.envs.battles.smaclite_maps import SMACLITE_MAPS
-
-    others = ["backend='smaclite'"] if name in SMACLITE_MAPS else []
-    return " or ".join([*others, "backend='smac' (StarCraft II)"])
+SMAC_MAPS: tuple[str, ...] = (
+    *(name for name, about in SMAX_MAPS.items() if not about.random),
+    *NOT_IN_SMAX,
+)
+"""Names of all maps of SMAC."""
 
 
 def smax_map(name: str) -> SmaxMap:
@@ -103,10 +101,10 @@ def smax_map(name: str) -> SmaxMap:
     """
     if name in SMAX_MAPS:
         return SMAX_MAPS[name]
-    available = f"available: {', '.join(SMAX_MAPS)}"
     if name in NOT_IN_SMAX:
         raise ValueError(
             f"SMAXEnv: the map {name!r} has {NOT_IN_SMAX[name]}, and SMAX has no such unit; play "
-            f"it with {_elsewhere(name)} or take another map; {available}"
+            f"it with {who_has(name, 'smax')} or take another map; available: "
+            f"{', '.join(SMAX_MAPS)}"
         )
-    raise ValueError(f"SMAXEnv: unknown map {name!r}{meant(name, SMAX_MAPS)}; {available}")
+    raise unknown_map("SMAXEnv", name, "smax")
