@@ -98,6 +98,22 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path):
     assert not (tmp_path / "seed_3").exists()
 
 
+def test_columns_may_come_with_a_resume(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path)
+    log.write({"frame": 1, "a": 2.0})
+    log.close()
+    log = CsvLog(path, resume_rows=1)
+    log.write({"frame": 2, "a": 3.0, "b": 4.0})
+    with pytest.raises(ValueError, match="unknown column"):
+        log.write({"frame": 3, "c": 5.0})
+    log.close()
+    assert path.read_text() == "frame,a,b\n1,2.0,\n2,3.0,4.0\n"
+    found = read_csv_log(path)
+    assert math.isnan(found["b"][0])
+    assert found["b"][1] == 4.0
+
+
 @pytest.mark.parametrize("name", WITHOUT_A_RUN)
 def test_overwrite_refuses_what_is_no_run_s(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)

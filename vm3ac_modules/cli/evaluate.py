@@ -27,7 +27,7 @@ from typing import Any, get_args
 import torch
 from torchrl.envs import EnvBase
 
-from vm3ac_modules.cli.arguments import figure_forms, program
+from vm3ac_modules.cli.arguments import fail, figure_forms, program
 from vm3ac_modules.evaluation import (
     coordination_table,
     evaluate,
@@ -83,9 +83,17 @@ class Evaluation(Options):
 
 def _evaluate(options: Evaluation) -> None:
     found = report(options)
+    sys.stdout.write(text_of(found))
+    try:
+        _write(options, found)
+    except OSError as error:
+        what = error.filename or options.run_dir
+        fail(f"{what} cannot be written ({error.strerror}); what was found stands above.")
+
+
+def _write(options: Evaluation, found: Mapping[str, Any]) -> None:
     place = files_directory(str(options.run_dir))
     write_json(place / "evaluation.json", found)
-    sys.stdout.write(text_of(found))
     title = f"{algorithm_title(found['algorithm'])} on {task_title(found['task'])}"
     pictures = [place / f"evaluation.{form}" for form in figure_forms(options.figures)]
     try:

@@ -27,6 +27,7 @@ from vm3ac_modules.envs.tasks import check_task
 from vm3ac_modules.evaluation.names import decimals, plus_minus
 from vm3ac_modules.extras import require_extra
 from vm3ac_modules.options import OptionsError
+from vm3ac_modules.runs.checkpoint import has_checkpoint
 from vm3ac_modules.runs.place import MOVED
 from vm3ac_modules.runs.record import read_config
 from vm3ac_modules.runs.settings import COMMANDS, Settings, check_loop, clean_name
@@ -100,9 +101,7 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
                 raise CompactHydraException("a job failed; the others went on.") from None
             return
         except (KeyboardInterrupt, SystemExit) as stopped:
-            sys.stderr.write(
-                "\nstopped; resume=true with the same run_dir goes on from its last checkpoint.\n"
-            )
+            sys.stderr.write(f"\nstopped; {_way_on(cfg)}.\n")
             sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else stopped.code)
         sys.stdout.write(f"{result_line(summary)} -> {config['run_dir']}\n")
 
@@ -110,6 +109,15 @@ def _run(command: str, arguments: Sequence[str], program: str, loop: Loop) -> No
     hydra.main(version_base="1.3", config_path=None, config_name=command)(job)()
     if failed:
         sys.exit(2)
+
+
+def _way_on(cfg: Mapping[str, Any]) -> str:
+    """How a run that was stopped goes on."""
+    place = cfg.get("run_dir")
+    runs = [Path(place), *Path(place).glob("seed_*")] if place else []
+    if not any(map(has_checkpoint, runs)):
+        return "there is no checkpoint yet: start it again"
+    return "resume=true with the same run_dir goes on from its last checkpoint"
 
 
 def rewritten(arguments: Sequence[str], command: str) -> Iterator[str]:

@@ -123,16 +123,21 @@ def save_checkpoint(
         listed = write_segments(folder, before, replay.rows, **counts)
     temporary = folder / f"{TEMPORARY}step_{frame}"
     temporary.mkdir()
-    with (temporary / STATE).open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    files = {STATE: fingerprint(temporary / STATE)}
-    meta: dict[str, Any] = {"version": VERSION, "frame": frame, "config_hash": config_hash(config)}
-    meta |= {"files": files, "config": dict(config), "written_by": writer()}
-    meta["replay"] = None if listed is None else listed.to_dict()
-    write_text(temporary / "meta.json", json.dumps(meta))
-    sync_directory(temporary)
+    try:
+        with (temporary / STATE).open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        files = {STATE: fingerprint(temporary / STATE)}
+        meta: dict[str, Any] = {"version": VERSION, "frame": frame}
+        meta |= {"config_hash": config_hash(config), "files": files, "config": dict(config)}
+        meta |= {"written_by": writer(), "replay": None if listed is None else listed.to_dict()}
+        write_text(temporary / "meta.json", json.dumps(meta))
+        sync_directory(temporary)
+    except (OSError, RuntimeError):
+        # On a full disk it would take the room of what is whole.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     final = promote(temporary)
     # Steps ahead of this frame belong to a future that a resume has abandoned: they go first.
     by_age = sorted(steps(folder), key=lambda step: (step <= frame, step))

@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -65,8 +65,13 @@ class CsvLog:
         self.rows = 0
         if path.exists() and path.stat().st_size > 0:
             if resume_rows is None:
-                raise FileExistsError(f"{path} already has rows; pass resume_rows to go on.")
+                raise FileExistsError(
+                    f"{path} already has rows, and no run of this directory wrote them: move it "
+                    "away."
+                )
             self._columns, self.rows = _cut(path, resume_rows)
+        # Options that add columns may be switched on at a resume.
+        self._grows = self.rows > 0
         # One flushed write per row: a killed run can tear its last line only.
         self._file = path.open("a", buffering=1, newline="", encoding="utf-8")
 
@@ -75,7 +80,8 @@ class CsvLog:
 
         Args:
             row: value per column, ``frame`` first; the first row fixes the columns, later rows
-                may leave some out.
+                may leave some out. The first row after a resume may add some, which are empty in
+                the rows before.
 
         Raises:
             ValueError: if ``frame`` is missing or not first, or a column is unknown.
@@ -84,7 +90,9 @@ class CsvLog:
         if "frame" not in row or (not self._columns and next(iter(row)) != "frame"):
             raise ValueError(f"the first column must be 'frame', got {list(row)}.")
         unknown = [column for column in row if column not in self._columns]
-        if self._columns and unknown:
+        if self._grows and unknown:
+            self._add_columns(unknown)
+        elif self._columns and unknown:
             raise ValueError(
                 f"unknown column(s) {', '.join(unknown)}: the first row fixed {self._columns}."
             )
@@ -97,7 +105,15 @@ class CsvLog:
             raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile", str(self._path))
         self._file.write(csv_text(lines))
         self._file.flush()
-        self.rows += 1
+        self.rows, self._grows = self.rows + 1, False
+
+    def _add_columns(self, names: Sequence[str]) -> None:
+        self._columns = [*self._columns, *names]
+        _, *found = _complete_rows(self._path)
+        wider = [[*row, *[""] * len(names)] for row in found]
+        self._file.close()
+        write_text(self._path, csv_text([self._columns, *wider]))
+        self._file = self._path.open("a", buffering=1, newline="", encoding="utf-8")
 
     def close(self) -> None:
         """Close the file."""

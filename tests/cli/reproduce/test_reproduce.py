@@ -89,6 +89,13 @@ def test_figure_5_needs_a_center(tmp_path, launched, capsys):
     assert "multiwalker_3 has no center" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["value_of_correlation", "beta_sweep"])
+def test_a_budget_that_a_program_does_not_have(name, capsys):
+    with pytest.raises(SystemExit):
+        reproduce.main([name, "budget=gpu"])
+    assert "budget must be smoke or cpu or none here, got 'gpu'" in capsys.readouterr().err
+
+
 def test_budgets():
     updates = {}
     for program, place in (

@@ -45,6 +45,8 @@ class Study(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         figure_forms(self.figures)
+        if self.budget not in (budgets := type(self).program.budgets):
+            raise OptionsError(f"budget must be {' or '.join(budgets)} here, got {self.budget!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
