@@ -43,6 +43,20 @@ def test_every_mode_is_played_on_the_same_starts(trained, capsys):
     assert alone["results"]["synchronized"] == report["results"]["synchronized"]
 
 
+def test_what_cannot_be_written_is_printed_first(trained, monkeypatch, capsys):
+    run = trained("algorithm=ma_ac")
+
+    def refuse(path, found):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(program, "write_json", refuse)
+    with pytest.raises(SystemExit):
+        program.main([f"run_dir={run}", "episodes=2", "coordination=false"])
+    printed = capsys.readouterr()
+    assert "z none" in printed.out
+    assert "evaluation.json cannot be written (Read-only file system); what was" in printed.err
+
+
 def test_one_mode_on_the_command_line(trained, monkeypatch, capsys):
     run = trained("algorithm=ma_ac")
     arguments = [f"run_dir={run}", "episodes=2", "coordination=false"]

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from contracts.programs import run_recipe
 
 pytest.importorskip("vmas")
 pytest.importorskip("hydra")
 
 from vm3ac_modules.algorithms import presets, tuned
+from vm3ac_modules.cli import training
 from vm3ac_modules.cli.training import help_text
-from vm3ac_modules.runs import LOOPS, Settings, StepTraining, read_yaml
+from vm3ac_modules.runs import LOOPS, Settings, StepTraining, read_yaml, save_checkpoint
 
 CONTINUOUS = presets("continuous")
 
@@ -287,7 +289,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(say):
 
     said = say("run_dir=here", fails=interrupt)
     assert said.code == 130
-    assert "resume=true with the same run_dir" in said.err
+    assert "stopped; there is no checkpoint yet: start it again." in said.err
 
 
 @pytest.mark.parametrize("words", [["resume=true", "loop=paper"], ["--loop", "paper", "--resume"]])
@@ -311,3 +313,13 @@ def test_what_is_tuned_beside_an_option_goes_with_it(say):
     # Python says the same.
     config = {"task": {"name": "guard"}, "algorithm": {"name": "ma_sac", "beta": 0.5}}
     assert Settings.of(config).algorithm.beta_end is None
+
+
+@pytest.mark.parametrize(
+    ("seed", "said"), [(None, "no checkpoint yet"), (".", "resume=true"), ("seed_1", "resume=true")]
+)
+def test_a_stopped_run_says_how_it_goes_on(tmp_path, seed, said):
+    if seed is not None:
+        save_checkpoint(tmp_path / seed, 1, {"w": torch.ones(1)}, config={})
+    assert said in training._way_on({"run_dir": str(tmp_path)})
+    assert "no checkpoint yet" in training._way_on({"run_dir": None})

@@ -15,6 +15,7 @@ from vm3ac_modules.runs import (
     CheckpointError,
     ReplayItems,
     _step_directory,
+    checkpoint,
     checkpoint_identity,
     common_frame,
     has_checkpoint,
@@ -128,6 +129,18 @@ def test_the_same_frame_again_replaces(tmp_path):
     save(tmp_path, 7, value=2.0)
     assert step_names(tmp_path) == ["latest", "step_7"]
     assert load_checkpoint(tmp_path).state["weight"][0] == 2.0
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "fingerprint", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, 2)
+    assert [path.name for path in (tmp_path / "checkpoint").glob("*step*")] == ["step_1"]
 
 
 def test_leftovers_of_a_killed_save(tmp_path):

@@ -123,6 +123,11 @@ def test_overwrite_refuses_what_is_no_run_s(tmp_path, name):
     assert (tmp_path / name).read_text() == "somebody's"
 
 
+def test_what_a_kill_left_is_in_nobody_s_way(tmp_path):
+    fill(tmp_path, [".tmp_config.yaml"])
+    open_run_directory(tmp_path, resume=False, overwrite=True)
+
+
 def test_a_checkpoint_is_a_run(tmp_path):
     fill(tmp_path, ["checkpoint/step_1/meta.json", "metrics.csv"])
     open_run_directory(tmp_path, resume=False, overwrite=True)
@@ -179,7 +184,7 @@ def test_csv_rejects_what_does_not_fit(tmp_path):
 def test_csv_of_another_run_is_not_appended_to(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("frame,loss\n1,2\n")
-    with pytest.raises(FileExistsError, match="resume_rows"):
+    with pytest.raises(FileExistsError, match="no run of this directory wrote them"):
         CsvLog(path)
     path.write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match="first column is 'step'"):

@@ -153,8 +153,8 @@ def _is_told(path: Path) -> bool:
 
 
 def _in_the_way(path: Path) -> list[Path]:
-    """What a run would write over: its files and folders, by name."""
-    found = [file for pattern in _FILES for file in path.glob(pattern)]
+    """What a run would write over: its files and folders, by name; not what a kill left."""
+    found = [file for pattern in _FILES[:-1] for file in path.glob(pattern)]
     return found + [path / name for name in _FOLDERS if (path / name).exists()]
 
 
