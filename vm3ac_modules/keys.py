@@ -172,8 +172,9 @@ def require_dtypes(
             continue
         name = key if isinstance(key, str) else key[-1]
         if value.is_floating_point() or value.is_complex() or name in numbers:
+            how = "in_keys=[], in_keys_inv=" if name == "action" else "in_keys="
             raise ValueError(
                 f"{owner}: {unravel_key(key)!r} is {value.dtype}, but the networks compute in "
                 f"{dtype}: cast it, in the environment by torchrl.envs.DTypeCastTransform"
-                f"({value.dtype}, {dtype}, in_keys=[{unravel_key(key)!r}])."
+                f"({value.dtype}, {dtype}, {how}[{unravel_key(key)!r}])."
             )

@@ -54,6 +54,9 @@ def test_what_cannot_be_written_is_printed_first(trained, monkeypatch, capsys):
         program.main([f"run_dir={run}", "episodes=2", "coordination=false"])
     printed = capsys.readouterr()
     assert "z none" in printed.out
+    with pytest.raises(SystemExit):
+        program.main([f"run_dir={run}", "episodes=2", "latent=mean"])
+    assert "latent=mean: the policy has no sampled latent" in capsys.readouterr().err
     assert "evaluation.json cannot be written (Read-only file system); what was" in printed.err
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from contracts.user_env import Meeting
-from torchrl.data import Composite, Unbounded
+from torchrl.data import Bounded, Composite, Unbounded
 
 TYPES = {
     "float64": torch.float64,
@@ -38,6 +38,11 @@ class Typed(Meeting):
                 agents=Composite(reward, shape=(num_envs,)), shape=(num_envs,)
             )
 
+        if entry == "action":
+            low, high = (torch.full((num_envs, 2, 1), x, dtype=self.kind) for x in (-0.5, 0.5))
+            action = Composite(action=Bounded(low, high, dtype=self.kind), shape=(num_envs,))
+            self.action_spec = Composite(agents=action, shape=(num_envs,))
+
     def _type(self, entry):
         return self.kind if entry == self.entry else torch.float32
 
@@ -52,7 +57,8 @@ class Typed(Meeting):
         return data
 
     def _step(self, tensordict):
-        out = super()._step(tensordict)
+        assert tensordict["agents", "action"].dtype is self._type("action")
+        out = super()._step(tensordict.replace(tensordict.apply(lambda x: x.float())))
         return out.set(("agents", "reward"), out["agents", "reward"].to(self._type("reward")))
 
 

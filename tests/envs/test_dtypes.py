@@ -39,13 +39,16 @@ def test_a_task_casts_what_networks_read_and_says_so(entry, dtype):
     assert read[PLACES[entry]].dtype is torch.float32
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int64"])
-def test_a_training_on_cast_entries_goes_through(tmp_path, dtype):
+@pytest.mark.parametrize(
+    ("entry", "dtype"),
+    [("observation", "float64"), ("observation", "int64"), ("action", "float64")],
+)
+def test_a_training_on_cast_entries_goes_through(tmp_path, entry, dtype):
     pytest.importorskip("tensorboard")
     tiny = {**STEPS, "run_dir": str(tmp_path), "draw": False}
-    with pytest.warns(UserWarning, match=f"is torch.{dtype} and is cast"):
+    with pytest.warns(UserWarning, match=f"'{entry}'.* is torch.{dtype} and is cast"):
         found = train(
-            configuration(tiny=tiny, task=TASK, task__env={"entry": "observation", "dtype": dtype})
+            configuration(tiny=tiny, task=TASK, task__env={"entry": entry, "dtype": dtype})
         )
     assert found["updates"] > 0
 
@@ -57,6 +60,12 @@ def test_an_environment_handed_over_directly_is_refused_by_name(entry, dtype):
     with pytest.raises(ValueError, match=rf"'{entry}'.* is torch.{dtype}, but networks compute"):
         check_homogeneous_continuous(env)
     with pytest.raises(ValueError, match="DTypeCastTransform"):
+        build("vm3ac", env)
+
+
+def test_actions_of_another_float_type_are_refused_with_what_helps():
+    env = typed(3, "cpu", 0, entry="action", dtype="float64")
+    with pytest.raises(ValueError, match=r"in_keys=\[\], in_keys_inv=\[\('agents', 'action'\)\]"):
         build("vm3ac", env)
 
 

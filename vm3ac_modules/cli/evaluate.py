@@ -40,7 +40,7 @@ from vm3ac_modules.files import write_json
 from vm3ac_modules.learning.seeding import evaluation_seed
 from vm3ac_modules.modules.latent import LatentMode
 from vm3ac_modules.modules.policy import Policy
-from vm3ac_modules.options import Options, option
+from vm3ac_modules.options import Options, OptionsError, option
 from vm3ac_modules.runs import TrainedAgent, files_directory, git_commit, load_agent, versions
 
 __all__ = ["Evaluation", "main"]
@@ -188,6 +188,8 @@ def play_modes(
 def modes_of(policy: Policy, latent: str) -> list[str]:
     """The modes to play: for a policy without latent there is one, for ``all`` those that exist."""
     if policy.sampler is None:
+        if latent not in ("all", "sample"):
+            raise OptionsError(f"latent={latent}: the policy has no sampled latent; leave it out.")
         # An episode's latent (MAVEN) comes from the environment's transform, always drawn.
         return ["sample" if policy.reads_latent else "none"]
     return list(policy.latent_modes) if latent == "all" else [latent]

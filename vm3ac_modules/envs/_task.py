@@ -169,11 +169,13 @@ class Task:
 
 
 def _cast(env: EnvBase, name: str) -> EnvBase:
-    """The environment with observations, rewards and states in torch's default float type."""
+    """The environment with its entries and actions in torch's default float type."""
     wanted, found = torch.get_default_dtype(), wrong_dtypes(env)
     for key, dtype in found.items():
         warnings.warn(f"{name}: {key!r} is {dtype} and is cast to {wanted}.", stacklevel=3)
-        env = TransformedEnv(
-            env, DTypeCastTransform(dtype, wanted, in_keys=[key]), auto_unwrap=True
+        # What the environment takes is cast on its way in.
+        places = (
+            {"in_keys": [], "in_keys_inv": [key]} if key == Keys().action else {"in_keys": [key]}
         )
+        env = TransformedEnv(env, DTypeCastTransform(dtype, wanted, **places), auto_unwrap=True)
     return env

@@ -96,7 +96,7 @@ def check_vectors(env: EnvBase, key: NestedKey, spec: TensorSpec | None, dims: i
 
 
 def wrong_dtypes(env: EnvBase, group: str = "agents") -> dict[NestedKey, torch.dtype]:
-    """Entries that networks read or learn from and that are not of torch's default float type."""
+    """Entries of networks that are not of torch's default float type, continuous actions too."""
     keys, dtype = Keys(group), torch.get_default_dtype()
     places = {
         keys.observation: env.full_observation_spec,
@@ -107,6 +107,10 @@ def wrong_dtypes(env: EnvBase, group: str = "agents") -> dict[NestedKey, torch.d
     for key, spec in places.items():
         if key in spec.keys(True) and spec[key].dtype not in (None, dtype):
             found[key] = spec[key].dtype
+    actions = env.full_action_spec
+    own = actions[keys.action].dtype if keys.action in actions.keys(True) else None
+    if own is not None and own.is_floating_point and own is not dtype:
+        found[keys.action] = own
     return found
 
 
@@ -114,9 +118,14 @@ def check_dtypes(env: EnvBase, group: str = "agents") -> None:
     """Refuse entries of another float type than the networks', in a sentence that names them."""
     for key, found in wrong_dtypes(env, group).items():
         wanted = torch.get_default_dtype()
+        how = (
+            f"in_keys=[], in_keys_inv=[{key!r}]"
+            if key == Keys(group).action
+            else f"in_keys=[{key!r}]"
+        )
         raise ValueError(
             f"{key!r} is {found}, but networks compute in {wanted}; append "
-            f"torchrl.envs.DTypeCastTransform({found}, {wanted}, in_keys=[{key!r}])"
+            f"torchrl.envs.DTypeCastTransform({found}, {wanted}, {how}[{key!r}])"
         )
     ends = (env.full_done_spec[key] for key in env.done_keys)
     for key, spec in zip(env.done_keys, ends, strict=True):
