@@ -336,9 +336,8 @@ def _legend(
     style = {"frameon": False, "fontsize": "small", "handlelength": 3.6}
     style |= {"title": note, "title_fontsize": "small"} if note else {}
     # Inches of a column: its line and its longest text, of small letters.
-    wide = max(1.9, 0.7 + 0.075 * max(map(len, names)))
-    least = 1 if wide > 2.2 else 2
-    columns = min(len(labels), max(least, int(figure.get_figwidth() / wide)))
+    wide = max(1.9, 0.7 + 0.065 * max(map(len, names)))
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / wide)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, **style)
 
 
