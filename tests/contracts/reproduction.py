@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vm3ac_modules.cli.reproduce import _results as results
 from vm3ac_modules.files import write_json
+from vm3ac_modules.runs.record import write_config
 
 TINY = ("--budget", "smoke", "--tasks", "predator_prey_2", "--seeds", "1")
 PAIR = (*TINY[:-1], "2", "frames=128")
@@ -33,7 +34,7 @@ def fake(given, *, finished=True, log=None, **measures):
     for seed in range(first, first + count):
         place = Path(given["run_dir"]) / (f"seed_{seed}" if count > 1 else "")
         place.mkdir(parents=True, exist_ok=True)
-        (place / "config.yaml").write_text("seed: 0\n")
+        write_config(place / "config.yaml", {"seed": 0})
         final = 10.0 * seed + (5 if given["algorithm"] == "vm3ac" else 0)
         rows = [f"{frame},{final * frame / 256}\n" for frame in (0, 128, 256)]
         (place / "eval.csv").write_text(log or "frame,return_mean\n" + "".join(rows))

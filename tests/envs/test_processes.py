@@ -12,6 +12,8 @@ import pytest
 from vm3ac_modules.envs import _processes
 from vm3ac_modules.envs._processes import end_by_killing, in_worker
 
+# What other tests of this process may have loaded; nothing of it runs in the children.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")
 CONTEXT = multiprocessing.get_context("fork")
 LONG = 60.0
 PATIENCE = 20.0

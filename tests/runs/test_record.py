@@ -128,8 +128,12 @@ def test_what_a_kill_left_is_in_nobody_s_way(tmp_path):
     open_run_directory(tmp_path, resume=False, overwrite=True)
 
 
-def test_a_checkpoint_is_a_run(tmp_path):
+def test_a_checkpoint_is_a_run_and_a_summary_is(tmp_path):
     fill(tmp_path, ["checkpoint/step_1/meta.json", "metrics.csv"])
+    open_run_directory(tmp_path, resume=False, overwrite=True)
+    assert files(tmp_path) == set()
+    # Recipes with a loop of their own write no configuration.
+    write_json(tmp_path / "summary.json", {"git_commit": git_commit()})
     open_run_directory(tmp_path, resume=False, overwrite=True)
     assert files(tmp_path) == set()
 

@@ -146,10 +146,14 @@ def _seeds(path: Path) -> list[Path]:
 
 
 def _is_told(path: Path) -> bool:
-    """Whether there is a run for certain: its sealed configuration, or a checkpoint."""
-    config = path / "config.yaml"
-    sealed = config.is_file() and SUM in config.read_text(encoding="utf-8", errors="replace")
-    return sealed or any(path.glob("checkpoint/step_*/meta.json"))
+    """Whether there is a run for certain: its sealed configuration, a checkpoint, its summary."""
+    marks = {"config.yaml": SUM, "summary.json": '"git_commit"'}
+    told = (
+        mark in (path / name).read_text(encoding="utf-8", errors="replace")
+        for name, mark in marks.items()
+        if (path / name).is_file()
+    )
+    return any(told) or any(path.glob("checkpoint/step_*/meta.json"))
 
 
 def _in_the_way(path: Path) -> list[Path]:
