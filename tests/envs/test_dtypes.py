@@ -65,7 +65,7 @@ def test_an_environment_handed_over_directly_is_refused_by_name(entry, dtype):
 
 def test_actions_of_another_float_type_are_refused_with_what_helps():
     env = typed(3, "cpu", 0, entry="action", dtype="float64")
-    with pytest.raises(ValueError, match=r"in_keys=\[\], in_keys_inv=\[\('agents', 'action'\)\]"):
+    with pytest.raises(ValueError, match=r"in_keys=\[\], in_keys_inv=\[\('agents', 'action'\)\]\)"):
         build("vm3ac", env)
 
 

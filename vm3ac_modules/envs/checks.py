@@ -125,7 +125,7 @@ def check_dtypes(env: EnvBase, group: str = "agents") -> None:
         )
         raise ValueError(
             f"{key!r} is {found}, but networks compute in {wanted}; append "
-            f"torchrl.envs.DTypeCastTransform({found}, {wanted}, {how}[{key!r}])"
+            f"torchrl.envs.DTypeCastTransform({found}, {wanted}, {how})"
         )
     ends = (env.full_done_spec[key] for key in env.done_keys)
     for key, spec in zip(env.done_keys, ends, strict=True):
