@@ -6,6 +6,8 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,21 @@ def sync_directory(path: Path) -> None:
 def _point(folder: Path, name: str) -> None:
     write_text(folder / "latest", name + "\n")
     sync_directory(folder)
+
+
+@contextmanager
+def new_step(folder: Path, frame: int) -> Iterator[Path]:
+    """A step's directory that is being written, gone again if that fails.
+
+    On a full disk it would take the room of what is whole.
+    """
+    temporary = folder / f"{TEMPORARY}step_{frame}"
+    temporary.mkdir()
+    try:
+        yield temporary
+    except (OSError, RuntimeError):
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def promote(temporary: Path) -> Path:

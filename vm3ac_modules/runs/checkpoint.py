@@ -26,9 +26,9 @@ from vm3ac_modules.runs._segments import (
     write_segments,
 )
 from vm3ac_modules.runs._step_directory import (
-    TEMPORARY,
     clean,
     fingerprint,
+    new_step,
     pointed,
     promote,
     steps,
@@ -121,9 +121,7 @@ def save_checkpoint(
     if replay is not None:
         counts = {"written": replay.written, "held": replay.held, "frame": frame}
         listed = write_segments(folder, before, replay.rows, **counts)
-    temporary = folder / f"{TEMPORARY}step_{frame}"
-    temporary.mkdir()
-    try:
+    with new_step(folder, frame) as temporary:
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -134,10 +132,6 @@ def save_checkpoint(
         meta |= {"written_by": writer(), "replay": None if listed is None else listed.to_dict()}
         write_text(temporary / "meta.json", json.dumps(meta))
         sync_directory(temporary)
-    except (OSError, RuntimeError):
-        # On a full disk it would take the room of what is whole.
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     final = promote(temporary)
     # Steps ahead of this frame belong to a future that a resume has abandoned: they go first.
     by_age = sorted(steps(folder), key=lambda step: (step <= frame, step))
