@@ -24,13 +24,14 @@ class OptionsError(ValueError):
     """An option is unknown or cannot have the value that it was given."""
 
 
-def meant(name: str, known: Iterable[str], count: int = 1) -> str:
+def meant(name: str, known: Iterable[str], count: int = 1, prefix: str = "") -> str:
     """What an unknown name was probably meant to be, for a message that refuses it.
 
     Args:
         name: the unknown name.
         known: the names there are.
         count: how many of them may be said.
+        prefix: what names may begin with, and may be left out: it makes no two of them alike.
 
     Returns:
         `` (did you mean 'x'?)``, or nothing where no name is near.
@@ -39,7 +40,8 @@ def meant(name: str, known: Iterable[str], count: int = 1) -> str:
         >>> meant("balence", ["balance", "football"]), meant("?", ["balance"])
         (" (did you mean 'balance'?)", '')
     """
-    near = difflib.get_close_matches(name, [*known], n=count)
+    bare = {other.removeprefix(prefix): other for other in known}
+    near = [bare[x] for x in difflib.get_close_matches(name.removeprefix(prefix), bare, n=count)]
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 

@@ -177,6 +177,8 @@ def test_agents_of_another_run_are_refused(runs, tmp_path, monkeypatch, capsys):
     given = [run / "agents" / "given" for run in (runs / "0", runs / "1")]
     shutil.copytree(given[0], tmp_path / "mixed")
     shutil.copy(given[1] / "agent_1.pt2", tmp_path / "mixed")
+    # What somebody kept is none of the team.
+    shutil.copy(given[1] / "agent_1.pt2", tmp_path / "mixed" / "agent_old.pt2")
     run = [runs / "0", "--format", "torch", "--agents"]
     said = fails(decentralize, [*run, tmp_path / "mixed"], capsys)
     assert "comes from another run than" in said

@@ -191,6 +191,31 @@ def test_names_that_lead_nowhere(package, name, message):
         make_env(name, num_envs=1)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ZeroDivisionError])
+def test_an_error_of_the_user_s_code_is_told_with_its_place(package, error):
+    def make(**options):
+        raise error("I am broken")
+
+    package(make)
+    told = rf"{NAME}: {error.__name__}: '?I am broken'? \(.*test_python_env\.py:\d+\)"
+    with pytest.raises(ValueError, match=told) as caught:
+        make_env(NAME, num_envs=1)
+    assert type(caught.value.__cause__) is error
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("make = (\n", r"SyntaxError: '\(' was never closed \(.*broken\.py:1\)"),
+        ("\nmake = 1 / 0\n", r"ZeroDivisionError: division by zero \(.*broken\.py:2\)"),
+    ],
+)
+def test_a_module_that_cannot_be_run_is_told_with_its_line(package, tmp_path, text, told):
+    (tmp_path / "my_pack" / "broken.py").write_text(text)
+    with pytest.raises(ValueError, match=rf"python:my_pack\.broken:make: {told}"):
+        make_env("python:my_pack.broken:make", num_envs=1)
+
+
 def test_streams_of_foreign_environments(package):
     package(Walk)
     plain = make_env(NAME, 2, seed=0)

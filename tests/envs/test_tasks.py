@@ -243,6 +243,12 @@ def test_an_unknown_name_is_answered_with_what_was_meant(name, near):
         check_task(name)
 
 
+def test_a_name_like_no_other_has_no_hint():
+    # What all scenarios of VMAS have in common is no likeness.
+    with pytest.raises(ValueError, match="unknown task 'nothere'; valid: "):
+        check_task("nothere")
+
+
 def test_sizes_must_be_positive():
     with pytest.raises(ValueError, match="num_envs"):
         make_env("predator_prey_2", num_envs=0)

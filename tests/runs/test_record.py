@@ -73,7 +73,7 @@ def test_a_new_directory_is_made(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "metrics.csv", "summary.json", "checkpoint/x", "seed_2/config.yaml"]
+    "name", ["config.yaml", "checkpoint/step_1/meta.json", "seed_2/config.yaml"]
 )
 def test_a_run_is_refused_unless_told(tmp_path, name):
     fill(tmp_path, [name])
@@ -118,8 +118,9 @@ def test_columns_may_come_with_a_resume(tmp_path):
 def test_overwrite_refuses_what_is_no_run_s(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("somebody's")
-    with pytest.raises(RunDirectoryError, match="no run that overwrite=true could replace"):
-        open_run_directory(tmp_path, resume=False, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(RunDirectoryError, match=r"holds no run, but .*: move it away"):
+            open_run_directory(tmp_path, resume=False, overwrite=overwrite)
     assert (tmp_path / name).read_text() == "somebody's"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import logging
 import os
@@ -21,8 +22,11 @@ pytest.importorskip("vmas")
 pytest.importorskip("tensorboard")
 
 from vm3ac_modules.runs import (
+    CheckpointError,
     Run,
+    RunDirectoryError,
     Settings,
+    _logs,
     has_checkpoint,
     load_agent,
     load_checkpoint,
@@ -121,6 +125,24 @@ def test_a_replay_too_large_for_the_checkpoint_is_collected_anew(compose, caplog
     # The first run updates from frame 8 on (a quarter of 32). Then 32 frames are left, of which 16
     # (a quarter of 64) refill the replay: 4 steps with two updates each.
     assert summary["updates"] == 12 + 8
+
+
+def test_a_resume_on_a_full_disk_says_what_it_could_not_write(compose, tmp_path, monkeypatch):
+    train(compose(frames=16, draw=False))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_logs, "write_config", full)
+    said = r"run: its configuration and logs could not be written .*the last checkpoint is whole"
+    with pytest.raises(RunDirectoryError, match=said):
+        train(compose(frames=32, resume=True, draw=False))
+
+
+def test_seeds_that_a_run_does_not_have_are_named(compose, tmp_path):
+    train(compose(frames=16, seeds=2, draw=False))
+    with pytest.raises(CheckpointError, match=r"seed_2 has none; resume those .*seed_1: 16\), ea"):
+        train(compose(frames=32, seeds=3, resume=True, draw=False))
 
 
 def test_random_actions_do_not_come_back(compose):

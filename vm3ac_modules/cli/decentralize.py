@@ -137,7 +137,8 @@ class Bench:
         if given is not None and latent == self.latent:
             folder = given
         suffix = FORMATS[self.format]
-        found = sorted(folder.glob(f"agent_*{suffix}"), key=lambda p: int(p.stem.split("_")[1]))
+        numbered = [p for p in folder.glob(f"agent_*{suffix}") if p.stem[6:].isdigit()]
+        found = sorted(numbered, key=lambda p: int(p.stem[6:]))
         if folder == given and not found:
             raise AgentFileError(f"{folder} holds no agent_*{suffix}.")
         # Code that lies there is not believed but written again.

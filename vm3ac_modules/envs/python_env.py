@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import traceback
 from typing import Any
 
 import torch
@@ -48,8 +49,8 @@ def python_env(
         What the function gave.
 
     Raises:
-        ValueError: no such module or function, one that takes other arguments, or an environment
-            of another form.
+        ValueError: no such module or function, one that takes other arguments or fails (says
+            how, and in which line), or an environment of another form.
 
     Example:
         >>> import pytest
@@ -69,6 +70,8 @@ def python_env(
             f"python:{path}: {error}; {module_name!r} must be importable from here (on PYTHONPATH, "
             f"say) and define {attribute!r}"
         ) from error
+    except Exception as error:
+        raise ValueError(f"python:{path}: {_told(error)}") from error
     given = {"num_envs": num_envs, "device": device, "seed": seed, **kwargs}
     try:
         inspect.signature(function).bind(**given)
@@ -77,7 +80,10 @@ def python_env(
     except TypeError as error:
         called = f"{attribute}({', '.join(f'{name}=...' for name in given)})"
         raise ValueError(f"python:{path}: is called as {called}: {error}") from error
-    env = function(**given)
+    try:
+        env = function(**given)
+    except Exception as error:
+        raise ValueError(f"python:{path}: {_told(error)}") from error
     if not isinstance(env, EnvBase):
         raise ValueError(
             f"python:{path}: gave {type(env).__name__}, not a torchrl.envs.EnvBase; wrap it in one"
@@ -88,6 +94,16 @@ def python_env(
     except ValueError as error:
         raise ValueError(f"python:{path}: {error}") from error
     return env
+
+
+def _told(error: Exception) -> str:
+    """An error of the user's code: its type, its text, and where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = last.filename, last.lineno
+    if isinstance(error, SyntaxError):
+        place = str(error.filename), error.lineno
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text} ({place[0]}:{place[1]})"
 
 
 def _check_device(env: EnvBase, device: torch.device) -> None:

@@ -304,8 +304,7 @@ def check_task(name: str) -> None:
 
 def _unknown(name: str) -> OptionsError:
     known = available_environments()
-    # A scenario of VMAS is often named without its prefix.
-    near = meant(name, known) or meant(VMAS_PREFIX + name, known)
+    near = meant(name, known, prefix=VMAS_PREFIX)
     absent = "" if find_spec("vmas") else " (vmas/<scenario> once the extra 'vmas' is installed)"
     _, unreadable = read_scenarios(vm3ac_modules.envs.vmas.scenarios.__path__)
     left_out = (f" The tasks of one scenario could not be read: {error}." for error in unreadable)

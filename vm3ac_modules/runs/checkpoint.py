@@ -189,18 +189,17 @@ def common_frame(run_dirs: Sequence[Path | str]) -> int | None:
         return None
     there = {str(d): set(steps(Path(d) / "checkpoint")) for d in run_dirs}
     common = set.intersection(*there.values())
-    if not common and all(there.values()):
-        listed = "; ".join(f"{d}: {', '.join(map(str, sorted(at)))}" for d, at in there.items())
-        raise CheckpointError(
-            f"these runs have no checkpoint of the same frame ({listed}): resume those that lag "
-            "behind alone, to a frame that all have."
-        )
-    if not common:
-        raise CheckpointError(
-            f"{', '.join(map(str, run_dirs))} have no checkpoint of the same frame: the run ended "
-            "before its first one. Start it again with overwrite=true."
-        )
-    return max(common)
+    if common:
+        return max(common)
+    listed = "; ".join(f"{d}: {', '.join(map(str, sorted(at)))}" for d, at in there.items() if at)
+    without = ", ".join(d for d, at in there.items() if not at)
+    if not listed:
+        way = "the run ended before its first one; start it again with overwrite=true"
+    elif without:
+        way = f"{without} has none; resume those that have one ({listed}), each alone or as seeds"
+    else:
+        way = f"resume those that lag behind alone, to a frame that all have ({listed})"
+    raise CheckpointError(f"these runs have no checkpoint of the same frame: {way}.")
 
 
 def load_checkpoint(

@@ -51,7 +51,8 @@ def check_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> N
         raise RunDirectoryError(
             f"nothing to resume: {path} holds no run; leave out resume=true to start one."
         )
-    if holds_run and not (resume or overwrite):
+    told = _is_told(path) or any(map(_is_told, _seeds(path)))
+    if told and not (resume or overwrite):
         raise RunDirectoryError(
             f"{path} already holds a run; give resume=true to go on with it, overwrite=true to "
             "replace it, or another run_dir."
@@ -61,10 +62,10 @@ def check_run_directory(path: Path | str, *, resume: bool, overwrite: bool) -> N
             f"{path} holds no run of its own but runs in seed_*, which overwrite=true would "
             "remove; give one of them as run_dir."
         )
-    if overwrite and not _is_told(path) and (others := _in_the_way(path)):
+    if not (resume or told) and (others := _in_the_way(path)):
         raise RunDirectoryError(
-            f"{path} holds no run that overwrite=true could replace, but {others[0].name}, which a "
-            "run writes, too: move it away, or give another run_dir."
+            f"{path} holds no run, but {others[0].name}, which a run writes, too, and "
+            "overwrite=true does not remove: move it away, or give another run_dir."
         )
 
 

@@ -92,7 +92,8 @@ class Run(RunBase):
         frame = None if resumed is None else self.frames
         kept = (0, 0) if resumed is None else tuple(resumed["log_rows"])
         over = self.finished is not None
-        self.files = [SeedFiles(own, frame, kept, over) for own in self.settings_of_seeds]
+        with self.writing("its configuration and logs"):
+            self.files = [SeedFiles(own, frame, kept, over) for own in self.settings_of_seeds]
         if training.seeds > 1 and not over:
             write_config(Path(training.run_dir) / "config.yaml", as_done(self.settings, frame))
         self.metrics.start(self.frames, self.updates)

@@ -76,13 +76,14 @@ def make(command: Command) -> None:
         for row in runs
     ]
     panels = {
-        f"{task}, {algorithm_title(label.replace(', ', ': ', 1))}": {
-            "the preset": curve_of(command, by_label[label.partition(",")[0]], "win_rate"),
+        f"{task}, {algorithm_title(name)}: {setting}": {
+            "the preset": curve_of(command, by_label[name], "win_rate"),
             "one setting back": curve_of(command, runs, "win_rate"),
         }
         for task, by_label in grouped.items()
         for label, runs in by_label.items()
-        if "," in label
+        for name, _, setting in [label.partition(", ")]
+        if setting
     }
     command.out.mkdir(parents=True, exist_ok=True)
     write_csv(command.out / "battle_settings.csv", rows)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vm3ac_modules.envs.battles._smaclite_game import FIRST_TARGET
 from vm3ac_modules.envs.battles.smaclite import SMACliteEnv
 
 __all__ = ["focus_fire"]
 
-FIRST_MOVE, FIRST_TARGET = 2, 6
+FIRST_MOVE = 2
+"""Number of the first action that moves, northward."""
 
 
 def focus_fire(env: SMACliteEnv) -> Tensor:
